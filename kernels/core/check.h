@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checks of what a caller handed over, made once at the C interface; the ops behind it trust their arguments.
+#pragma once
+#include "secondeye/secondeye.h"
+
+namespace se {
+
+int32_t dtype_size(int32_t dtype);
+
+// A usable array of one of the dtypes in `dtype_mask` (bit 1 << dtype) with channels in [min_c, max_c].
+int32_t check_array(const se_array* a, uint32_t dtype_mask, int32_t min_channels, int32_t max_channels);
+
+// SE_OK when both have the same height, width and channels.
+int32_t check_same_shape(const se_array& a, const se_array& b);
+
+// SE_OK when no byte of `a` can be a byte of `b` (by address range).
+int32_t check_disjoint(const se_array& a, const se_array& b);
+
+int32_t check_exec(const se_exec* exec);
+
+}  // namespace se
+
+#define SE_TRY(expression)                     \
+  do {                                         \
+    const int32_t se_try_status = (expression); \
+    if (se_try_status != SE_OK) return se_try_status; \
+  } while (0)

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <new>
+#include <system_error>
+#include <thread>
+
+namespace se {
+namespace {
+
+struct Job {
+  RowsFn fn;
+  const void* args;
+  int32_t rows, grain;
+  int32_t seats;  // workers that may still join; guarded by Pool::mutex
+  int32_t busy;   // workers inside; guarded by Pool::mutex
+  std::atomic<int32_t> next{0};
+  Job* after = nullptr;
+
+  void run() {
+    for (;;) {
+      const int32_t y0 = next.fetch_add(grain, std::memory_order_relaxed);
+      if (y0 >= rows) return;
+      fn(args, y0, std::min(rows, y0 + grain));
+    }
+  }
+};
+
+class Pool {
+ public:
+  void run(int32_t helpers, Job& job) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      grow(helpers);
+      job.seats = std::min(helpers, workers_);
+      job.busy = 0;
+      job.after = head_;
+      head_ = &job;
+    }
+    wake_.notify_all();
+    job.run();
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (Job** link = &head_; *link != nullptr; link = &(*link)->after) {
+      if (*link == &job) {
+        *link = job.after;
+        break;
+      }
+    }
+    done_.wait(lock, [&] { return job.busy == 0; });
+  }
+
+ private:
+  void grow(int32_t wanted) {
+    while (workers_ < wanted) {
+      try {
+        std::thread([this] { work(); }).detach();
+      } catch (const std::system_error&) {
+        return;  // fewer threads, same result
+      }
+      ++workers_;
+    }
+  }
+
+  [[noreturn]] void work() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      Job* job = head_;
+      while (job != nullptr && job->seats == 0) job = job->after;
+      if (job == nullptr) {
+        wake_.wait(lock);
+        continue;
+      }
+      --job->seats;
+      ++job->busy;
+      lock.unlock();
+      job->run();
+      lock.lock();
+      if (--job->busy == 0) done_.notify_all();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  Job* head_ = nullptr;
+  int32_t workers_ = 0;
+};
+
+// Leaked on purpose: the workers outlive static destruction. A forked child has none of them, so it starts anew.
+std::atomic<Pool*> g_pool{nullptr};
+std::mutex g_pool_mutex;
+
+Pool* pool() {
+  Pool* p = g_pool.load(std::memory_order_acquire);
+  if (p != nullptr) return p;
+  std::lock_guard<std::mutex> lock(g_pool_mutex);
+  p = g_pool.load(std::memory_order_relaxed);
+  if (p == nullptr) {
+    p = new (std::nothrow) Pool;
+    static std::once_flag once;
+    std::call_once(once, [] {
+      pthread_atfork([] { g_pool_mutex.lock(); }, [] { g_pool_mutex.unlock(); },
+                     [] {
+                       g_pool.store(nullptr, std::memory_order_relaxed);
+                       g_pool_mutex.unlock();
+                     });
+    });
+    g_pool.store(p, std::memory_order_release);
+  }
+  return p;
+}
+
+}  // namespace
+
+int32_t cpu_count() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
+}
+
+void parallel_rows(int32_t threads, int32_t rows, int32_t grain, RowsFn fn, const void* args) {
+  if (rows <= 0) return;
+  grain = std::max(1, grain);
+  if (threads <= 0) threads = cpu_count();
+  threads = std::min(threads, (rows + grain - 1) / grain);
+  Pool* p = threads > 1 ? pool() : nullptr;
+  if (p == nullptr) {
+    fn(args, 0, rows);
+    return;
+  }
+  Job job;
+  job.fn = fn;
+  job.args = args;
+  job.rows = rows;
+  job.grain = grain;
+  p->run(threads - 1, job);
+}
+
+}  // namespace se

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// A small pool: rows are handed out in chunks, the caller works too, nothing is allocated per call.
+#pragma once
+#include <cstdint>
+
+namespace se {
+
+using RowsFn = void (*)(const void* args, int32_t y0, int32_t y1);
+
+// Runs fn(args, y0, y1) over [0, rows) on up to `threads` threads (0 = one per core) in chunks of `grain` rows;
+// returns when all have run. Which thread runs which rows is not defined; ops must not care. Safe to call from
+// several threads at once and after fork().
+void parallel_rows(int32_t threads, int32_t rows, int32_t grain, RowsFn fn, const void* args);
+
+int32_t cpu_count();
+
+}  // namespace se

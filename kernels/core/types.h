@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every op header may use, on the host and on the device. No standard library here: these headers are compiled
+// once per instruction set, and an inline std function built with AVX-512 could be picked by the linker for all.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "secondeye/secondeye.h"
+
+#if defined(__CUDACC__)
+#define SE_HD __host__ __device__ __forceinline__
+#else
+#define SE_HD inline __attribute__((always_inline))
+#endif
+
+#ifndef SE_ISA_NAMESPACE
+#define SE_ISA_NAMESPACE base
+#endif
+
+namespace se {
+
+// A typed view with strides in bytes, as in se_array.
+template <typename T>
+struct View {
+  T* data;
+  int32_t height, width, channels;
+  int64_t stride_y, stride_x, stride_c;
+
+  SE_HD T* row(int32_t y) const { return (T*)((char*)data + (int64_t)y * stride_y); }
+  SE_HD T* at(int32_t y, int32_t x, int32_t c = 0) const {
+    return (T*)((char*)data + (int64_t)y * stride_y + (int64_t)x * stride_x + (int64_t)c * stride_c);
+  }
+};
+
+template <typename T>
+inline View<T> view_of(const se_array& a) {
+  return View<T>{(T*)a.data, a.height, a.width, a.channels, a.stride_y, a.stride_x, a.stride_c};
+}
+
+SE_HD int32_t clamp_i32(int32_t v, int32_t lo, int32_t hi) { return v < lo ? lo : (v > hi ? hi : v); }
+SE_HD int32_t min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
+SE_HD int32_t max_i32(int32_t a, int32_t b) { return a > b ? a : b; }
+
+}  // namespace se

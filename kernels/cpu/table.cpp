@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compiled once per instruction set: SE_ISA_NAMESPACE and the compiler's flags differ, the source does not.
+// Include nothing from the C++ standard library here (see core/types.h).
+#include "core/cpu.h"
+
+#define SE_CONCAT_(a, b) a##b
+#define SE_CONCAT(a, b) SE_CONCAT_(a, b)
+
+namespace se {
+
+const OpTable* SE_CONCAT(table_, SE_ISA_NAMESPACE)() {
+  static const OpTable table = {
+      SE_ISA_NAMESPACE::pack_rows,
+  };
+  return &table;
+}
+
+}  // namespace se

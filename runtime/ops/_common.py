@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every op's wrapper shares: instruction sets, checks with sentences, output allocation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye import _native
+from secondeye.runtime.errors import InvalidInputError
+
+Array = NDArray[Any]
+Backend = Literal["cpu", "reference"]
+Isa = Literal["auto", "base", "avx2", "avx512", "neon"]
+
+ISA_CODES: dict[str, int] = {"auto": 0, "base": 1, "avx2": 2, "avx512": 3, "neon": 4}
+MAX_SIDE = 16384
+
+
+def isas() -> list[Isa]:
+    """The instruction sets that this build has and this CPU runs, ``base`` first."""
+    return [name for name, code in ISA_CODES.items() if code and _native.isa_supported(code)]  # type: ignore[misc]
+
+
+def isa_code(isa: str) -> int:
+    """The C code of an instruction set's name."""
+    if isa not in ISA_CODES:
+        raise InvalidInputError(f"isa: expected one of {', '.join(ISA_CODES)}, got {isa!r}.")
+    return ISA_CODES[isa]
+
+
+def check_picture(name: str, a: Array, *, channels: tuple[int, ...] = (1, 2, 3, 4)) -> None:
+    """Refuse what is not a uint8 [H, W, C] picture within the size limits, with a sentence."""
+    if not isinstance(a, np.ndarray):
+        raise InvalidInputError(f"{name}: expected a numpy array, got {type(a).__name__}.")
+    if a.dtype != np.uint8:
+        raise InvalidInputError(f"{name}: expected uint8, got {a.dtype}.")
+    if a.ndim != 3 or a.shape[2] not in channels:
+        raise InvalidInputError(
+            f"{name}: expected shape [height, width, channels] with channels in {channels}, got {list(a.shape)}."
+        )
+    check_size(name, a.shape[0], a.shape[1])
+
+
+def check_size(name: str, height: int, width: int) -> None:
+    """Refuse a picture with no pixels or with a side over 16384."""
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise InvalidInputError(f"{name}: expected sides of 1 to {MAX_SIDE} pixels, got {width} x {height}.")
+
+
+def output(out: Array | None, shape: tuple[int, ...], dtype: Any) -> Array:
+    """A new array, or the caller's `out` after checking that it fits."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
+        got = f"{out.dtype} {list(out.shape)}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise InvalidInputError(f"out: expected {np.dtype(dtype)} {list(shape)}, got {got}.")
+    return out

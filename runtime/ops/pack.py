@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pack: two views in one picture."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from secondeye import _native
+from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.ops._common import Array, Backend, Isa, check_picture, isa_code, output
+
+PackLayout = Literal["sbs", "tb"]
+LAYOUT_CODES: dict[str, int] = {"sbs": 0, "tb": 1}
+
+
+def reference(left: Array, right: Array, layout: PackLayout) -> Array:
+    """The law of pack in NumPy; see kernels/ops/pack.op.h."""
+    return np.concatenate([left, right], axis=1 if layout == "sbs" else 0)
+
+
+def pack(
+    left: Array,
+    right: Array,
+    layout: PackLayout = "sbs",
+    *,
+    out: Array | None = None,
+    backend: Backend = "cpu",
+    threads: int = 0,
+    isa: Isa = "auto",
+) -> Array:
+    """Put two views into one picture.
+
+    Args:
+        left: uint8 [H, W, C], C 1 to 4, any strides.
+        right: the same shape.
+        layout: ``sbs`` gives [H, 2W, C], left view on the left; ``tb`` gives [2H, W, C], left view on top.
+        out: where to write; allocated when None.
+        backend: ``cpu``, or ``reference`` for the NumPy law.
+        threads: 0 for one per core. Any count gives the same bytes.
+        isa: instruction set, for tests and measurements.
+
+    Returns:
+        The packed picture.
+
+    Raises:
+        InvalidInputError: shapes, dtypes or layout do not fit.
+
+    Numerics: EXACT.
+    """
+    check_picture("left", left)
+    check_picture("right", right)
+    if left.shape != right.shape:
+        raise InvalidInputError(f"right: expected left's shape {list(left.shape)}, got {list(right.shape)}.")
+    if layout not in LAYOUT_CODES:
+        raise InvalidInputError(f"layout: expected one of {', '.join(LAYOUT_CODES)}, got {layout!r}.")
+    height, width, channels = left.shape
+    shape = (height, 2 * width, channels) if layout == "sbs" else (2 * height, width, channels)
+    target = output(out, shape, np.uint8)
+    if backend == "reference":
+        target[...] = reference(left, right, layout)
+    else:
+        _native.pack(LAYOUT_CODES[layout], left, right, target, threads, isa_code(isa))
+    return target
