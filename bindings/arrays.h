@@ -72,4 +72,7 @@ inline se_exec cpu_exec(int32_t threads, int32_t isa) {
   return exec;
 }
 
+// One per bind_<op>.cpp; called by module.cpp.
+void bind_pack(py::module_& m);
+
 }  // namespace se_py

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C interface: version, machine, error strings. Each op's entry is kernels/api/<op>.cpp.
+#include "core/threads.h"
+#include "secondeye/secondeye.h"
+
+using namespace se;
+
+extern "C" {
+
+const char* se_version(void) { return SE_VERSION_STRING; }
+
+int32_t se_cpu_count(void) { return cpu_count(); }
+
+const char* se_status_string(int32_t status) {
+  switch (status) {
+    case SE_OK: return "ok";
+    case SE_ERROR_NULL_POINTER: return "a required array is missing";
+    case SE_ERROR_BAD_DTYPE: return "an array has an element type that this operation does not take";
+    case SE_ERROR_BAD_SHAPE: return "an array's size is zero, over 16384, or does not match its partner's";
+    case SE_ERROR_BAD_STRIDE: return "an array's strides or address do not step by whole elements";
+    case SE_ERROR_BAD_PARAMETER: return "a parameter is outside its range";
+    case SE_ERROR_NO_BACKEND: return "this build or this machine has no such backend";
+    case SE_ERROR_CUDA: return "the CUDA runtime refused the launch";
+    case SE_ERROR_OUT_OF_MEMORY: return "memory for scratch rows could not be had";
+    case SE_ERROR_BAD_ALIAS: return "an output overlaps an input";
+    default: return "unknown status";
+  }
+}
+
+}  // extern "C"
