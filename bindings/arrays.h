@@ -3,7 +3,9 @@
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <array>
 #include <string>
 
 #include "secondeye/secondeye.h"
@@ -72,7 +74,7 @@ inline se_exec cpu_exec(int32_t threads, int32_t isa) {
   return exec;
 }
 
-// One per bind_<op>.cpp; called by module.cpp.
-void bind_pack(py::module_& m);
+// Defined in bind_pixels.cpp; called by module.cpp.
+void bind_pixels(py::module_& m);
 
 }  // namespace se_py

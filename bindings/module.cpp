@@ -11,5 +11,5 @@ PYBIND11_MODULE(_native, m) {
   m.def("cuda_compiled", [] { return se_cuda_compiled() != 0; });
   m.def("cuda_device_count", [] { return se_cuda_device_count(); });
   m.def("isa_supported", [](int32_t isa) { return se_cpu_isa_supported(isa) != 0; });
-  bind_pack(m);
+  bind_pixels(m);
 }

@@ -7,11 +7,11 @@ using namespace se;
 extern "C" int32_t se_pack(const se_exec* exec, int32_t layout, const se_array* left, const se_array* right,
                 const se_array* out) {
   SE_TRY(check_exec(exec));
-  SE_TRY(check_array(left, kUint8, 1, 4));
-  SE_TRY(check_array(right, kUint8, 1, 4));
-  if (layout != SE_PACK_SBS && layout != SE_PACK_TB) return SE_ERROR_BAD_PARAMETER;
-  // The output's own limits are the inputs', doubled along the packed axis.
-  SE_TRY(check_array(out, kUint8, 1, 4));
+  SE_TRY(check_array(left, 1u << SE_UINT8, 1, 4));
+  SE_TRY(check_array(right, 1u << SE_UINT8, 1, 4));
+  if (layout < SE_PACK_SBS || layout > SE_PACK_CHECKERBOARD) return SE_ERROR_BAD_PARAMETER;
+  // The output's limit is the inputs', doubled along the packed axis.
+  SE_TRY(check_array(out, 1u << SE_UINT8, 1, 4, 2 * SE_MAX_WIDTH));
   SE_TRY(check_same_shape(*left, *right));
   const int32_t wide = layout == SE_PACK_SBS ? 2 : 1;
   const int32_t tall = layout == SE_PACK_TB ? 2 : 1;

@@ -16,15 +16,22 @@ int32_t dtype_size(int32_t dtype) {
   }
 }
 
-int32_t check_array(const se_array* a, uint32_t dtype_mask, int32_t min_channels, int32_t max_channels) {
+int32_t check_array(const se_array* a, uint32_t dtype_mask, int32_t min_channels, int32_t max_channels,
+                    int32_t max_side) {
   if (a == nullptr || a->data == nullptr) return SE_ERROR_NULL_POINTER;
   const int32_t size = dtype_size(a->dtype);
   if (size == 0 || (dtype_mask & (1u << a->dtype)) == 0) return SE_ERROR_BAD_DTYPE;
-  if (a->height < 1 || a->width < 1 || a->height > SE_MAX_HEIGHT || a->width > SE_MAX_WIDTH) return SE_ERROR_BAD_SHAPE;
+  if (a->height < 1 || a->width < 1 || a->height > max_side || a->width > max_side) return SE_ERROR_BAD_SHAPE;
   if (a->channels < min_channels || a->channels > max_channels) return SE_ERROR_BAD_SHAPE;
   if (a->stride_y % size != 0 || a->stride_x % size != 0 || a->stride_c % size != 0) return SE_ERROR_BAD_STRIDE;
   if (reinterpret_cast<uintptr_t>(a->data) % static_cast<uintptr_t>(size) != 0) return SE_ERROR_BAD_STRIDE;
   return SE_OK;
+}
+
+int32_t check_plane(const se_array* a, int32_t dtype, const se_array& like) {
+  const int32_t status = check_array(a, 1u << dtype, 1, 1);
+  if (status != SE_OK) return status;
+  return a->height == like.height && a->width == like.width ? SE_OK : SE_ERROR_BAD_SHAPE;
 }
 
 int32_t check_same_shape(const se_array& a, const se_array& b) {

@@ -8,7 +8,11 @@ namespace se {
 int32_t dtype_size(int32_t dtype);
 
 // A usable array of one of the dtypes in `dtype_mask` (bit 1 << dtype) with channels in [min_c, max_c].
-int32_t check_array(const se_array* a, uint32_t dtype_mask, int32_t min_channels, int32_t max_channels);
+int32_t check_array(const se_array* a, uint32_t dtype_mask, int32_t min_channels, int32_t max_channels,
+                    int32_t max_side = SE_MAX_WIDTH);
+
+// A plane (one channel) of one dtype with the same height and width as `like`.
+int32_t check_plane(const se_array* a, int32_t dtype, const se_array& like);
 
 // SE_OK when both have the same height, width and channels.
 int32_t check_same_shape(const se_array& a, const se_array& b);

@@ -1,12 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of row functions, one per instruction set; chosen at run time.
 #pragma once
+#include "ops/anaglyph.op.h"
+#include "ops/fill.op.h"
 #include "ops/pack.op.h"
+#include "ops/resample.op.h"
+#include "ops/upsample.op.h"
+#include "ops/warp.op.h"
+#include "ops/widen.op.h"
 
 namespace se {
 
 struct OpTable {
+  void (*anaglyph_rows)(const AnaglyphArgs& args, int32_t y0, int32_t y1);
+  void (*fill_rows)(const FillArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
   void (*pack_rows)(const PackArgs& args, int32_t y0, int32_t y1);
+  void (*resample_rows)(const ResampleArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
+  void (*upsample_rows)(const UpsampleArgs& args, int32_t y0, int32_t y1);
+  void (*warp_rows)(const WarpArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
+  void (*widen_rows)(const WidenArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
 };
 
 // isa: a supported se_isa; SE_ISA_AUTO gives the best.

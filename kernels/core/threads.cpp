@@ -8,6 +8,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <cstdlib>
 #include <new>
 #include <system_error>
 #include <thread>
@@ -116,7 +117,26 @@ Pool* pool() {
   return p;
 }
 
+struct Scratch {
+  void* data = nullptr;
+  int64_t size = 0;
+  ~Scratch() { std::free(data); }
+};
+
 }  // namespace
+
+void* thread_scratch(int64_t bytes) {
+  thread_local Scratch scratch;
+  if (scratch.size < bytes) {
+    const int64_t rounded = (bytes + 4095) / 4096 * 4096;
+    void* fresh = std::aligned_alloc(64, static_cast<std::size_t>(rounded));
+    if (fresh == nullptr) return nullptr;
+    std::free(scratch.data);
+    scratch.data = fresh;
+    scratch.size = rounded;
+  }
+  return scratch.data;
+}
 
 int32_t cpu_count() {
   cpu_set_t set;

@@ -32,9 +32,26 @@ struct View {
   }
 };
 
+// The same pixels, right to left.
+template <typename T>
+inline View<T> mirrored(View<T> v) {
+  v.data = (T*)((char*)v.data + (int64_t)(v.width - 1) * v.stride_x);
+  v.stride_x = -v.stride_x;
+  return v;
+}
+
 template <typename T>
 inline View<T> view_of(const se_array& a) {
   return View<T>{(T*)a.data, a.height, a.width, a.channels, a.stride_y, a.stride_x, a.stride_c};
+}
+
+// Disparity in 1/256 pixel: NaN and infinity are 0, the rest is clamped to +-16384 pixels and rounded half to even.
+// Adding and taking away 1.5 * 2^23 rounds exactly so for |v| <= 2^22, in any SIMD width and on the device.
+SE_HD int32_t disparity_q8(float d) {
+  if (!(d - d == 0.0f)) return 0;
+  const float clamped = d < -16384.0f ? -16384.0f : (d > 16384.0f ? 16384.0f : d);
+  const float scaled = clamped * 256.0f;
+  return (int32_t)((scaled + 12582912.0f) - 12582912.0f);
 }
 
 SE_HD int32_t clamp_i32(int32_t v, int32_t lo, int32_t hi) { return v < lo ? lo : (v > hi ? hi : v); }

@@ -10,7 +10,13 @@ namespace se {
 
 const OpTable* SE_CONCAT(table_, SE_ISA_NAMESPACE)() {
   static const OpTable table = {
+      SE_ISA_NAMESPACE::anaglyph_rows,
+      SE_ISA_NAMESPACE::fill_rows,
       SE_ISA_NAMESPACE::pack_rows,
+      SE_ISA_NAMESPACE::resample_rows,
+      SE_ISA_NAMESPACE::upsample_rows,
+      SE_ISA_NAMESPACE::warp_rows,
+      SE_ISA_NAMESPACE::widen_rows,
   };
   return &table;
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // pack: two views in one picture.
 //
-// Law (class EXACT). left, right: uint8 [H, W, C]. Full side by side: out[y, x] = left[y, x], out[y, W + x] =
-// right[y, x]. Full top-bottom: out[y, x] = left[y, x], out[H + y, x] = right[y, x].
+// Law (class EXACT). left, right: uint8 [H, W, C].
+//   full side by side   out[y, x] = left[y, x], out[y, W + x] = right[y, x]
+//   full top-bottom     out[y, x] = left[y, x], out[H + y, x] = right[y, x]
+//   rows, columns, checkerboard: of left's size; the right view's pixel where y, x or x + y is odd, else the left's.
 #pragma once
 #include "core/types.h"
 
@@ -18,19 +20,42 @@ namespace SE_ISA_NAMESPACE {
 
 // The value of out[y, x, c].
 SE_HD uint8_t pack_pixel(const PackArgs& p, int32_t y, int32_t x, int32_t c) {
-  if (p.layout == SE_PACK_SBS) {
-    const int32_t w = p.left.width;
-    return x < w ? *p.left.at(y, x, c) : *p.right.at(y, x - w, c);
+  const int32_t w = p.left.width, h = p.left.height;
+  switch (p.layout) {
+    case SE_PACK_SBS: return x < w ? *p.left.at(y, x, c) : *p.right.at(y, x - w, c);
+    case SE_PACK_TB: return y < h ? *p.left.at(y, x, c) : *p.right.at(y - h, x, c);
+    case SE_PACK_ROWS: return (y & 1) == 0 ? *p.left.at(y, x, c) : *p.right.at(y, x, c);
+    case SE_PACK_COLUMNS: return (x & 1) == 0 ? *p.left.at(y, x, c) : *p.right.at(y, x, c);
+    default: return ((x + y) & 1) == 0 ? *p.left.at(y, x, c) : *p.right.at(y, x, c);
   }
-  const int32_t h = p.left.height;
-  return y < h ? *p.left.at(y, x, c) : *p.right.at(y - h, x, c);
 }
 
 #if !defined(__CUDACC__)
+inline void pack_copy(const View<const uint8_t>& from, int32_t y, const View<uint8_t>& to, int32_t ty, int32_t tx) {
+  const int32_t channels = from.channels;
+  if (from.stride_c == 1 && to.stride_c == 1 && from.stride_x == channels && to.stride_x == channels) {
+    __builtin_memcpy(to.at(ty, tx), from.row(y), (size_t)from.width * (size_t)channels);
+    return;
+  }
+  for (int32_t x = 0; x < from.width; ++x)
+    for (int32_t c = 0; c < channels; ++c) *to.at(ty, tx + x, c) = *from.at(y, x, c);
+}
+
 inline void pack_rows(const PackArgs& p, int32_t y0, int32_t y1) {
-  for (int32_t y = y0; y < y1; ++y)
-    for (int32_t x = 0; x < p.out.width; ++x)
-      for (int32_t c = 0; c < p.out.channels; ++c) *p.out.at(y, x, c) = pack_pixel(p, y, x, c);
+  const int32_t h = p.left.height;
+  for (int32_t y = y0; y < y1; ++y) {
+    if (p.layout == SE_PACK_SBS) {
+      pack_copy(p.left, y, p.out, y, 0);
+      pack_copy(p.right, y, p.out, y, p.left.width);
+    } else if (p.layout == SE_PACK_TB) {
+      y < h ? pack_copy(p.left, y, p.out, y, 0) : pack_copy(p.right, y - h, p.out, y, 0);
+    } else if (p.layout == SE_PACK_ROWS) {
+      pack_copy((y & 1) == 0 ? p.left : p.right, y, p.out, y, 0);
+    } else {
+      for (int32_t x = 0; x < p.out.width; ++x)
+        for (int32_t c = 0; c < p.out.channels; ++c) *p.out.at(y, x, c) = pack_pixel(p, y, x, c);
+    }
+  }
 }
 #endif
 

@@ -44,6 +44,31 @@ def check_picture(name: str, a: Array, *, channels: tuple[int, ...] = (1, 2, 3, 
     check_size(name, a.shape[0], a.shape[1])
 
 
+def check_pair(left: Array, right: Array, *, channels: tuple[int, ...] = (1, 2, 3, 4)) -> None:
+    """Refuse two views that are no pictures or differ in shape."""
+    check_picture("left", left, channels=channels)
+    check_picture("right", right, channels=channels)
+    if left.shape != right.shape:
+        raise InvalidInputError(f"right: expected left's shape {list(left.shape)}, got {list(right.shape)}.")
+
+
+def check_plane(name: str, a: Array, dtype: Any, shape: tuple[int, ...] | None = None) -> None:
+    """Refuse what is not a [H, W] plane of a dtype (and of a shape, where one is given)."""
+    if not isinstance(a, np.ndarray) or a.dtype != dtype or a.ndim != 2:
+        got = f"{a.dtype} {list(a.shape)}" if isinstance(a, np.ndarray) else type(a).__name__
+        raise InvalidInputError(f"{name}: expected {np.dtype(dtype)} [height, width], got {got}.")
+    if shape is not None and a.shape != tuple(shape):
+        raise InvalidInputError(f"{name}: expected the picture's size {list(shape)}, got {list(a.shape)}.")
+    check_size(name, a.shape[0], a.shape[1])
+
+
+def disparity_q8(disparity: Array) -> NDArray[np.int64]:
+    """Disparity in 1/256 pixel: NaN and infinity are 0, the rest clamped to +-16384 pixels, rounded half to even."""
+    clean = np.where(np.isfinite(disparity), disparity, np.float32(0))
+    clamped = np.clip(clean, np.float32(-16384), np.float32(16384)).astype(np.float32)
+    return np.rint(clamped * np.float32(256)).astype(np.int64)
+
+
 def check_size(name: str, height: int, width: int) -> None:
     """Refuse a picture with no pixels or with a side over 16384."""
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):

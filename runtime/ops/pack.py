@@ -9,15 +9,19 @@ import numpy as np
 
 from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.ops._common import Array, Backend, Isa, check_picture, isa_code, output
+from secondeye.runtime.ops._common import Array, Backend, Isa, check_pair, isa_code, output
 
-PackLayout = Literal["sbs", "tb"]
-LAYOUT_CODES: dict[str, int] = {"sbs": 0, "tb": 1}
+PackLayout = Literal["sbs", "tb", "rows", "columns", "checkerboard"]
+LAYOUT_CODES: dict[str, int] = {"sbs": 0, "tb": 1, "rows": 2, "columns": 3, "checkerboard": 4}
 
 
 def reference(left: Array, right: Array, layout: PackLayout) -> Array:
     """The law of pack in NumPy; see kernels/ops/pack.op.h."""
-    return np.concatenate([left, right], axis=1 if layout == "sbs" else 0)
+    if layout in ("sbs", "tb"):
+        return np.concatenate([left, right], axis=1 if layout == "sbs" else 0)
+    y, x = np.ogrid[: left.shape[0], : left.shape[1]]
+    odd = {"rows": y + 0 * x, "columns": 0 * y + x, "checkerboard": y + x}[layout] % 2 == 1
+    return np.where(odd[:, :, None], right, left)
 
 
 def pack(
@@ -35,7 +39,8 @@ def pack(
     Args:
         left: uint8 [H, W, C], C 1 to 4, any strides.
         right: the same shape.
-        layout: ``sbs`` gives [H, 2W, C], left view on the left; ``tb`` gives [2H, W, C], left view on top.
+        layout: ``sbs`` gives [H, 2W, C], left view on the left; ``tb`` gives [2H, W, C], left view on top; ``rows``,
+            ``columns`` and ``checkerboard`` give [H, W, C] with the right view's pixels at odd places.
         out: where to write; allocated when None.
         backend: ``cpu``, or ``reference`` for the NumPy law.
         threads: 0 for one per core. Any count gives the same bytes.
@@ -49,14 +54,11 @@ def pack(
 
     Numerics: EXACT.
     """
-    check_picture("left", left)
-    check_picture("right", right)
-    if left.shape != right.shape:
-        raise InvalidInputError(f"right: expected left's shape {list(left.shape)}, got {list(right.shape)}.")
+    check_pair(left, right)
     if layout not in LAYOUT_CODES:
         raise InvalidInputError(f"layout: expected one of {', '.join(LAYOUT_CODES)}, got {layout!r}.")
     height, width, channels = left.shape
-    shape = (height, 2 * width, channels) if layout == "sbs" else (2 * height, width, channels)
+    shape = {"sbs": (height, 2 * width, channels), "tb": (2 * height, width, channels)}.get(layout, left.shape)
     target = output(out, shape, np.uint8)
     if backend == "reference":
         target[...] = reference(left, right, layout)

@@ -79,11 +79,81 @@ SE_API int32_t se_cpu_count(void);                /* cores that this process may
 SE_API int32_t se_cuda_compiled(void);            /* 1 when this build carries CUDA kernels */
 SE_API int32_t se_cuda_device_count(void);        /* 0 without a driver or a device */
 
+/* ---- warp: a picture moved by its disparity, with the holes that opens ----------------------------------- */
+
+typedef enum se_eye { SE_EYE_RIGHT = 0, SE_EYE_LEFT = 1 } se_eye;
+
+typedef enum se_warp_law {
+  SE_WARP_SURFACE = 0, /* neighbouring pixels are pieces of surface, torn where they land far apart */
+  SE_WARP_NEAREST = 1  /* every pixel lands on trunc(x - d); the later one stays */
+} se_warp_law;
+
+typedef struct se_warp_params {
+  int32_t eye;     /* se_eye: which view is made; the source is the other one (or the middle, with half disparity) */
+  int32_t law;     /* se_warp_law */
+  int32_t tear_q8; /* surface: landings further apart than this (1/256 pixel, 256..16384) are torn */
+  int32_t wrap;    /* nearest: columns -W..-1 wrap round to W + column */
+} se_warp_params;
+
+/* source: uint8 [H, W, C], C 1..4. disparity: float32 [H, W], pixels. out: like source. holes: uint8 [H, W], 255 where
+ * nothing landed. map: int32 [H, W] or null; source position of each target pixel in 1/256 pixel, counted from the
+ * left for the right view and from the right for the left view; -1 in holes. Class EXACT. */
+SE_API int32_t se_warp(const se_exec *exec, const se_warp_params *params, const se_array *source,
+                       const se_array *disparity, const se_array *out, const se_array *holes, const se_array *map);
+
+/* ---- fill: disocclusions painted from the background beside them ------------------------------------------ */
+
+/* view, out: uint8 [H, W, C], C 1..4; holes: uint8 [H, W], not 0 where to fill; map: se_warp's. Class EXACT. */
+SE_API int32_t se_fill(const se_exec *exec, int32_t eye, const se_array *view, const se_array *holes,
+                       const se_array *map, const se_array *out);
+
+/* ---- resample: a picture at another size, to bytes or to a network's tensor ------------------------------- */
+
+/* Weights of one axis: output i takes inputs first[i] .. first[i] + count[i] - 1 with weights[i * stride + k], each
+ * 0..16384, summing to 16384. */
+typedef struct se_resample_axis {
+  const int32_t *first, *count, *weights;
+  int32_t outputs, stride;
+} se_resample_axis;
+
+/* source: uint8 [H, W, 1..4]. out: uint8 [h, w, C]. Class EXACT. */
+SE_API int32_t se_resample(const se_exec *exec, const se_array *source, const se_resample_axis *x,
+                           const se_resample_axis *y, const se_array *out);
+
+/* source: uint8 [H, W, 1|3|4]. out: float32 with 3 channels, any strides (CHW as a network wants it); value =
+ * grey level * 64 * gain + bias. Class EXACT. */
+SE_API int32_t se_resample_tensor(const se_exec *exec, const se_array *source, const se_resample_axis *x,
+                                  const se_resample_axis *y, const float gain[3], const float bias[3],
+                                  const se_array *out);
+
+/* ---- upsample: disparity from the model's resolution to the picture's ------------------------------------- */
+
+/* map: float32 [h, w], h * w at most 2^24; picture: uint8 [H, W, 3|4]; out: float32 [H, W]. threshold_q8: a window that
+ * spans more than this (1/256 pixel) is an edge and follows the picture; negative: plain bilinear. Class EXACT. */
+SE_API int32_t se_upsample(const se_exec *exec, int32_t threshold_q8, const se_array *map, const se_array *picture,
+                           const se_array *out);
+
+/* ---- widen: near objects grow outward --------------------------------------------------------------------- */
+
+/* disparity, out: float32 [H, W]; radius 0..16 pixels; threshold_q8: the least step that counts. Class EXACT. */
+SE_API int32_t se_widen(const se_exec *exec, int32_t radius, int32_t threshold_q8, const se_array *disparity,
+                        const se_array *out);
+
+/* ---- anaglyph: both views in one picture, told apart by colour -------------------------------------------- */
+
+/* left, right, out: uint8 [H, W, 3]; matrix: 3 x 6 in 1/4096, each |m| <= 65536. Class EXACT. */
+SE_API int32_t se_anaglyph(const se_exec *exec, const int32_t matrix[18], const se_array *left, const se_array *right,
+                           const se_array *out);
+
 /* ---- pack: two views in one picture -------------------------------------------------------------------- */
 
 typedef enum se_pack_layout {
   SE_PACK_SBS = 0, /* full side by side: [H, 2W], left view on the left */
-  SE_PACK_TB = 1   /* full top-bottom: [2H, W], left view on top */
+  SE_PACK_TB = 1,  /* full top-bottom: [2H, W], left view on top */
+  /* Of one view's size; the right view's pixel where the row, the column or their sum is odd: */
+  SE_PACK_ROWS = 2,
+  SE_PACK_COLUMNS = 3,
+  SE_PACK_CHECKERBOARD = 4
 } se_pack_layout;
 
 /* left, right: uint8 [H, W, C], C 1..4, equal shapes. out: uint8 of the layout's size. Class EXACT. */

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/run.h"
+
+using namespace se;
+
+extern "C" int32_t se_fill(const se_exec* exec, int32_t eye, const se_array* view, const se_array* holes,
+                           const se_array* map, const se_array* out) {
+  SE_TRY(check_exec(exec));
+  if (eye != SE_EYE_RIGHT && eye != SE_EYE_LEFT) return SE_ERROR_BAD_PARAMETER;
+  SE_TRY(check_array(view, 1u << SE_UINT8, 1, 4));
+  SE_TRY(check_array(out, 1u << SE_UINT8, 1, 4));
+  SE_TRY(check_same_shape(*view, *out));
+  SE_TRY(check_plane(holes, SE_UINT8, *view));
+  SE_TRY(check_plane(map, SE_INT32, *view));
+  SE_TRY(check_disjoint(*out, *view));
+  if (exec->device != SE_CPU) return SE_ERROR_NO_BACKEND;
+  FillArgs args{view_of<const uint8_t>(*view), view_of<const uint8_t>(*holes), view_of<const int32_t>(*map),
+                view_of<uint8_t>(*out)};
+  if (eye == SE_EYE_LEFT) {
+    args.view = mirrored(args.view);
+    args.holes = mirrored(args.holes);
+    args.map = mirrored(args.map);
+    args.out = mirrored(args.out);
+  }
+  return run_rows(*exec, out->height, 4 + grain_of(*out), args, op_table(exec->isa).fill_rows,
+                  int64_t{12} * view->width);
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// fill: disocclusions painted from the background beside them.
+//
+// Law (class EXACT), for the right view; all of it within rows but the last step. m[t] is the warp's backward map
+// (source position in 1/256 pixel, -1 in holes), q[t] = m[t] - 256 t the disparity there. For each hole [l, r):
+//   The background side is the right one (border b = r, direction +1) when r < W and (l == 0 or q[r] <= q[l-1]), else
+//   the left one (b = l - 1, direction -1); a row of nothing but hole stays 0.
+//   Its band is the run of pixels b, b + dir, ... that are no holes, whose q is within 512 (2 pixels) of q[b], cut at
+//   the hole's width plus 2; its length is n. The border pixel itself is left out when n > 2 (it may carry a rim of
+//   what stood before it): skip = 1, else 0.
+//   The hole's k-th pixel from the border takes the band's pixel skip + fold(k, n - skip), where fold walks to and
+//   fro: 0 1 ... n-1 n-1 ... 1 0 0 1 ... That carries texture over, mirrored, and never repeats a single pixel.
+// Then, in holes only: out[y] = (up + 2 F[y] + down + 2) >> 2, F the rows above, up and down F's neighbours in y
+// where they are hole too, else F[y] itself. This breaks streaks that come from a border which differs row by row.
+#pragma once
+#include "core/types.h"
+
+namespace se {
+
+struct FillArgs {
+  View<const uint8_t> view, holes;
+  View<const int32_t> map;
+  View<uint8_t> out;
+};
+
+namespace SE_ISA_NAMESPACE {
+
+SE_HD int32_t fill_fold(int32_t k, int32_t n) {
+  const int32_t r = k % (2 * n);
+  return r < n ? r : 2 * n - 1 - r;
+}
+
+SE_HD bool fill_is_hole(const FillArgs& p, int32_t y, int32_t x) { return *p.holes.at(y, x) != 0; }
+
+SE_HD int32_t fill_q(const FillArgs& p, int32_t y, int32_t x) { return *p.map.at(y, x) - (x << 8); }
+
+// Writes into origin[l..r) where each pixel of the hole comes from; -1 when there is nothing to take.
+SE_HD void fill_hole(const FillArgs& p, int32_t y, int32_t l, int32_t r, int32_t* origin) {
+  const int32_t width = p.view.width;
+  if (l == 0 && r == width) {
+    for (int32_t x = l; x < r; ++x) origin[x] = -1;
+    return;
+  }
+  const bool right = r < width && (l == 0 || fill_q(p, y, r) <= fill_q(p, y, l - 1));
+  const int32_t border = right ? r : l - 1, direction = right ? 1 : -1;
+  const int32_t most = r - l + 2, at_border = fill_q(p, y, border);
+  int32_t n = 0;
+  for (int32_t x = border; x >= 0 && x < width && n < most; x += direction, ++n) {
+    if (fill_is_hole(p, y, x)) break;
+    const int32_t apart = fill_q(p, y, x) - at_border;
+    if (apart > 512 || apart < -512) break;
+  }
+  const int32_t skip = n > 2 ? 1 : 0;
+  for (int32_t k = 0; k < r - l; ++k) {
+    const int32_t x = right ? r - 1 - k : l + k;
+    origin[x] = border + direction * (skip + fill_fold(k, n - skip));
+  }
+}
+
+#if !defined(__CUDACC__)
+// The row's origins: itself where there is no hole. Gives whether there was one.
+inline bool fill_origins(const FillArgs& p, int32_t y, int32_t* __restrict origin) {
+  const int32_t width = p.view.width;
+  bool any = false;
+  for (int32_t x = 0; x < width;) {
+    if (!fill_is_hole(p, y, x)) {
+      origin[x] = x;
+      ++x;
+      continue;
+    }
+    int32_t r = x + 1;
+    while (r < width && fill_is_hole(p, y, r)) ++r;
+    fill_hole(p, y, x, r, origin);
+    any = true;
+    x = r;
+  }
+  return any;
+}
+
+// scratch: 3 * width int32. Rows above and below are worked out again at the edges of a chunk.
+inline void fill_rows(const FillArgs& p, int32_t y0, int32_t y1, int32_t* scratch) {
+  const int32_t width = p.view.width, height = p.view.height, channels = p.view.channels;
+  int32_t* rows[3] = {scratch, scratch + width, scratch + 2 * width};
+  bool some[3] = {false, false, false};
+  for (int32_t y = y0 - 1; y <= y1; ++y) {
+    if (y >= 0 && y < height) some[(y + 3) % 3] = fill_origins(p, y, rows[(y + 3) % 3]);
+    const int32_t now = y - 1;
+    if (now < y0 || now >= y1) continue;
+    const bool packed = p.view.stride_c == 1 && p.out.stride_c == 1 && p.view.stride_x == channels &&
+                        p.out.stride_x == channels;
+    if (packed) {
+      const uint8_t* from = p.view.row(now);
+      uint8_t* to = p.out.row(now);
+      if (from != to) __builtin_memcpy(to, from, (size_t)width * (size_t)channels);
+    } else {
+      for (int32_t x = 0; x < width; ++x)
+        for (int32_t c = 0; c < channels; ++c) *p.out.at(now, x, c) = *p.view.at(now, x, c);
+    }
+    if (!some[(now + 3) % 3]) continue;
+    const int32_t* mid = rows[(now + 3) % 3];
+    for (int32_t x = 0; x < width; ++x) {
+      if (!fill_is_hole(p, now, x)) continue;
+      const bool above = now > 0 && fill_is_hole(p, now - 1, x);
+      const bool below = now + 1 < height && fill_is_hole(p, now + 1, x);
+      const int32_t om = mid[x];
+      const int32_t ou = above ? rows[(now + 2) % 3][x] : om, od = below ? rows[(now + 4) % 3][x] : om;
+      for (int32_t c = 0; c < channels; ++c) {
+        const int32_t m = om < 0 ? 0 : *p.view.at(now, om, c);
+        const int32_t u = !above ? m : (ou < 0 ? 0 : *p.view.at(now - 1, ou, c));
+        const int32_t d = !below ? m : (od < 0 ? 0 : *p.view.at(now + 1, od, c));
+        *p.out.at(now, x, c) = (uint8_t)((u + 2 * m + d + 2) >> 2);
+      }
+    }
+  }
+}
+#endif
+
+}  // namespace SE_ISA_NAMESPACE
+}  // namespace se

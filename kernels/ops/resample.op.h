@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// resample: a picture at another size, to bytes or to a network's tensor, by tables of integer weights.
+//
+// Law (class EXACT). Output row y takes source rows first_y[y] + k with weights wy[y][k], k < count_y[y], which sum to
+// 16384; columns likewise.
+//   V[x, c] = (sum_k wy[k] p[first + k, x, c] + 128) >> 8          (1/64 of a grey level)
+//   H[c]    = (sum_k wx[k] V[first + k, c] + 8192) >> 14           (1/64 of a grey level)
+// Bytes: (H + 32) >> 6. Tensor: fl32(fl32(H * gain[c]) + bias[c]), channel planes apart; one channel is repeated.
+#pragma once
+#include "core/types.h"
+
+namespace se {
+
+struct ResampleTable {
+  const int32_t *first, *count, *weights;
+  int32_t stride;  // weights per output
+};
+
+struct ResampleArgs {
+  View<const uint8_t> source;
+  View<uint8_t> bytes;   // used when its data is not null
+  View<float> tensor;    // else this
+  ResampleTable x, y;
+  float gain[4], bias[4];
+};
+
+namespace SE_ISA_NAMESPACE {
+
+#if !defined(__CUDACC__)
+// scratch: width * channels int32.
+inline void resample_rows(const ResampleArgs& p, int32_t y0, int32_t y1, int32_t* __restrict v) {
+  const int32_t channels = p.source.channels, n = p.source.width * channels;
+  const bool packed = p.source.stride_c == 1 && p.source.stride_x == channels;
+  const bool to_bytes = p.bytes.data != nullptr;
+  const int32_t out_width = to_bytes ? p.bytes.width : p.tensor.width;
+  for (int32_t y = y0; y < y1; ++y) {
+    const int32_t first = p.y.first[y], count = p.y.count[y];
+    const int32_t* wy = p.y.weights + (int64_t)y * p.y.stride;
+    for (int32_t j = 0; j < n; ++j) v[j] = 128;
+    for (int32_t k = 0; k < count; ++k) {
+      const int32_t w = wy[k];
+      if (packed) {
+        const uint8_t* __restrict row = p.source.row(first + k);
+        for (int32_t j = 0; j < n; ++j) v[j] += w * row[j];
+      } else {
+        for (int32_t x = 0; x < p.source.width; ++x)
+          for (int32_t c = 0; c < channels; ++c) v[x * channels + c] += w * *p.source.at(first + k, x, c);
+      }
+    }
+    for (int32_t j = 0; j < n; ++j) v[j] >>= 8;
+    for (int32_t x = 0; x < out_width; ++x) {
+      const int32_t* wx = p.x.weights + (int64_t)x * p.x.stride;
+      const int32_t* from = v + (int64_t)p.x.first[x] * channels;
+      int32_t h[4] = {8192, 8192, 8192, 8192};
+      for (int32_t k = 0; k < p.x.count[x]; ++k)
+        for (int32_t c = 0; c < channels; ++c) h[c] += wx[k] * from[k * channels + c];
+      if (to_bytes) {
+        for (int32_t c = 0; c < channels; ++c) *p.bytes.at(y, x, c) = (uint8_t)(((h[c] >> 14) + 32) >> 6);
+      } else {
+        for (int32_t c = 0; c < p.tensor.channels; ++c) {
+          const float value = (float)(h[channels == 1 ? 0 : c] >> 14) * p.gain[c];
+          *p.tensor.at(y, x, c) = value + p.bias[c];
+        }
+      }
+    }
+  }
+}
+#endif
+
+}  // namespace SE_ISA_NAMESPACE
+}  // namespace se

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frame path for one picture: depth, disparity, warp with hole mask, fill."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye.runtime import ops
+from secondeye.runtime.depth import BUILTIN, DepthModel, DepthOptions, Device, Normalisation, OutputKind, open_depth
+from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
+from secondeye.runtime.pictures import Picture, read_picture
+
+Pixels = NDArray[np.uint8]
+Map = NDArray[np.float32]
+View = Literal["right", "both"]
+MapKind = Literal["disparity", "depth", "pixels"]
+
+COMFORT_STRENGTH = 3.0
+MAX_STRENGTH = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StereoConfig:
+    """What a conversion looks like. Every field has a default that suits a photograph on a screen.
+
+    Attributes:
+        strength: full disparity range in percent of the picture's width, 0 to 20; about 3 is the comfort limit.
+        convergence: the depth, 0 (far) to 1 (near), that lies on the screen; what is nearer stands out of it.
+        gamma: bends the depth before it becomes disparity; over 1 flattens the background.
+        view: ``right`` keeps the source as the left view; ``both`` moves each eye half way.
+        swap: exchange the two views at the end.
+        size: (width, height) that the picture is scaled to first; None keeps it.
+        depth: ``builtin``, ``cues``, or the path of an ONNX depth model.
+        depth_options: how a depth model is fed.
+        widen: the rim of near objects moves with them by up to this many pixels at 1080p; 0 to 16.
+        fill: whether disocclusions are painted; when not, they stay black.
+        threads: 0 for one per core. The result does not depend on it.
+    """
+
+    strength: float = 2.5
+    convergence: float = 0.5
+    gamma: float = 1.0
+    view: View = "right"
+    swap: bool = False
+    size: tuple[int, int] | None = None
+    depth: str | os.PathLike[str] = BUILTIN
+    depth_size: int | None = None
+    depth_normalisation: Normalisation = "auto"
+    depth_output: OutputKind = "auto"
+    device: Device = "cpu"
+    widen: int = 2
+    fill: bool = True
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        problems = [
+            *self._range("strength", 0.0, MAX_STRENGTH, "percent of the width"),
+            *self._range("convergence", 0.0, 1.0, "0 far to 1 near"),
+            *self._range("gamma", 0.1, 10.0, "1 is neutral"),
+            *self._range("widen", 0, 16, "pixels at 1080p"),
+            *self._range("threads", 0, 256, "0 is one per core"),
+            *self._choice("view", get_args(View)),
+            *self._choice("device", get_args(Device)),
+            *self._choice("depth_normalisation", get_args(Normalisation)),
+            *self._choice("depth_output", get_args(OutputKind)),
+        ]
+        if self.depth_size is not None and not 32 <= self.depth_size <= 2048:
+            problems.append(f"depth_size: expected 32 to 2048 pixels, got {self.depth_size}")
+        if problems:
+            raise InvalidInputError("; ".join(problems) + ".")
+        if self.size is not None:
+            DEFAULT_LIMITS.check_size("size", *self.size)
+
+    def _range(self, name: str, low: float, high: float, meaning: str) -> Iterator[str]:
+        value = getattr(self, name)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+            yield f"{name}: expected {low:g} to {high:g} ({meaning}), got {value!r}"
+
+    def _choice(self, name: str, choices: tuple[str, ...]) -> Iterator[str]:
+        if getattr(self, name) not in choices:
+            yield f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StereoFrame:
+    """The result of a conversion.
+
+    Attributes:
+        left: uint8 [H, W, 3|4], what the left eye sees.
+        right: the right eye's picture, same shape.
+        source: the picture that both came from (the left view itself unless ``view="both"`` or ``swap``).
+        disparity: float32 [H, W], pixels of the source: it is seen at x - disparity in a full right view.
+        holes: uint8 [H, W], 255 where the right view had to be filled (before a swap).
+        left_holes: the same of the left view with ``view="both"``, else None.
+        timings: milliseconds per stage, by name, in order.
+        notes: sentences about what its owner might not expect.
+    """
+
+    left: Pixels
+    right: Pixels
+    source: Pixels
+    disparity: Map
+    holes: Pixels
+    left_holes: Pixels | None
+    timings: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+class _Clock:
+    """Times named stages, in order."""
+
+    def __init__(self) -> None:
+        self.timings: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.timings[name] = self.timings.get(name, 0.0) + (time.perf_counter() - start) * 1e3
+
+
+class StereoConverter:
+    """Turns pictures into stereo pairs.
+
+    >>> import secondeye
+    >>> converter = secondeye.StereoConverter(secondeye.StereoConfig(strength=2.0))  # doctest: +SKIP
+    >>> frame = converter.convert("photo.jpg")  # doctest: +SKIP
+
+    The depth model is loaded at the first conversion, or by :meth:`load`. One converter serves one thread at a time.
+    """
+
+    def __init__(self, config: StereoConfig | None = None, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.config = config or StereoConfig()
+        self._limits = limits
+        self._depth: DepthModel | None = None
+
+    def load(self) -> DepthModel:
+        """Load the depth model now, and return it.
+
+        Raises:
+            ModelFormatError, BackendUnavailableError, MediaError: see :func:`secondeye.runtime.depth.open_depth`.
+        """
+        if self._depth is None:
+            config = self.config
+            options = DepthOptions(
+                size=config.depth_size,
+                normalisation=config.depth_normalisation,
+                output=config.depth_output,
+                device=config.device,
+                threads=config.threads,
+            )
+            self._depth = open_depth(config.depth, options, limits=self._limits)
+        return self._depth
+
+    def convert(
+        self,
+        picture: str | os.PathLike[str] | bytes | Pixels | Picture,
+        *,
+        depth: NDArray[Any] | None = None,
+        depth_kind: MapKind = "disparity",
+    ) -> StereoFrame:
+        """Convert one picture.
+
+        Args:
+            picture: a file's path or bytes, or uint8 [H, W, 3|4] (or [H, W] grey) sRGB pixels.
+            depth: a map [h, w] of your own in place of the model; another size than the picture's is resized (noted).
+            depth_kind: what the map holds: ``disparity`` (larger is nearer, any scale), ``depth`` (larger is
+                farther, any scale), ``pixels`` (disparity in pixels of the map, used as it is: strength,
+                convergence and gamma do not apply).
+
+        Raises:
+            InvalidInputError: pixels or a map that do not fit.
+            MediaError, ResourceLimitError: see :func:`secondeye.runtime.pictures.read_picture`.
+        """
+        clock = _Clock()
+        with clock.stage("read"):
+            loaded = self._read(picture)
+            pixels = self._resized(loaded.pixels)
+        notes = list(loaded.notes)
+        with clock.stage("depth"):
+            nearness = None if depth is not None else self.load()(pixels[:, :, :3])
+        with clock.stage("disparity"):
+            if depth is not None:
+                disparity = self._from_map(np.asarray(depth), depth_kind, pixels, notes)
+            else:
+                assert nearness is not None
+                disparity = self._condition(nearness, pixels, guided=True)
+        return self._render(pixels, disparity, clock, notes)
+
+    def _read(self, picture: str | os.PathLike[str] | bytes | Pixels | Picture) -> Picture:
+        if isinstance(picture, Picture):
+            return picture
+        if not isinstance(picture, np.ndarray):
+            return read_picture(picture, limits=self._limits)
+        if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (1,), (3,), (4,)):
+            raise InvalidInputError(
+                f"picture: expected uint8 [height, width, 3 or 4], got {picture.dtype} {list(picture.shape)}."
+            )
+        self._limits.check_size("picture", picture.shape[1], picture.shape[0])
+        if picture.ndim == 2 or picture.shape[2] == 1:
+            picture = np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2)
+        return Picture(pixels=picture, name="picture")
+
+    def _resized(self, pixels: Pixels) -> Pixels:
+        if self.config.size is None or (pixels.shape[1], pixels.shape[0]) == self.config.size:
+            return pixels
+        width, height = self.config.size
+        return ops.resize(pixels, height, width, filter="bilinear")
+
+    def _from_map(self, depth: NDArray[Any], kind: MapKind, pixels: Pixels, notes: list[str]) -> Map:
+        if kind not in get_args(MapKind):
+            raise InvalidInputError(f"depth_kind: expected one of {', '.join(get_args(MapKind))}, got {kind!r}.")
+        if depth.ndim != 2 or depth.dtype.kind not in "fiu" or min(depth.shape) < 1:
+            raise InvalidInputError(
+                f"depth map: expected one [height, width] map of numbers, got {depth.dtype} {list(depth.shape)}."
+            )
+        values = depth.astype(np.float32)
+        bad = int(values.size - np.count_nonzero(np.isfinite(values)))
+        if bad:
+            raise InvalidInputError(
+                f"depth map: {bad} of its {values.size} values are NaN or infinite; "
+                "fill them first (the farthest value is a safe choice)."
+            )
+        height, width = pixels.shape[:2]
+        if values.shape != (height, width):
+            notes.append(
+                f"The depth map is {values.shape[1]} x {values.shape[0]} and is resized to {width} x {height}."
+            )
+        if kind == "pixels":
+            scaled = values * np.float32(width / values.shape[1])
+            return scaled if scaled.shape == (height, width) else ops.upsample(scaled, pixels[:, :, :3])
+        if kind == "depth":
+            floor = np.float32(max(1e-6, 1e-3 * float(np.median(np.abs(values)))))
+            values = np.float32(1.0) / np.maximum(values, floor)
+        # A map of the picture's own size is somebody's work: its edges are taken as they are.
+        return self._condition(values, pixels, guided=values.shape != (height, width), full_range=True)
+
+    def _condition(self, nearness: Map, pixels: Pixels, *, guided: bool, full_range: bool = False) -> Map:
+        config = self.config
+        height, width = pixels.shape[:2]
+        limits = (float(nearness.min()), float(nearness.max())) if full_range else ops.depth_range(nearness)
+        disparity = ops.disparity(
+            nearness,
+            frame_width=width,
+            strength=config.strength,
+            convergence=config.convergence,
+            gamma=config.gamma,
+            range=limits,
+        )
+        if guided:
+            disparity = ops.upsample(disparity, pixels[:, :, :3], threads=config.threads)
+        radius = round(config.widen * height / 1080) if config.widen else 0
+        radius = max(radius, min(config.widen, 1))
+        return ops.widen_foreground(disparity, radius, threads=config.threads) if radius else disparity
+
+    def _render(self, pixels: Pixels, disparity: Map, clock: _Clock, notes: list[str]) -> StereoFrame:
+        config = self.config
+        left, left_holes = pixels, None
+        with clock.stage("warp"):
+            if config.view == "both":
+                left_warp, right_warp = ops.warp_pair(pixels, disparity, with_disparity=True, threads=config.threads)
+                left, left_holes = left_warp.view, left_warp.holes
+            else:
+                right_warp = ops.warp(pixels, disparity, with_disparity=True, threads=config.threads)
+        right = right_warp.view
+        if config.fill:
+            with clock.stage("fill"):
+                right = ops.fill(right, right_warp.holes, right_warp.disparity, threads=config.threads)
+                if config.view == "both":
+                    left = ops.fill(left, left_holes, left_warp.disparity, eye="left", threads=config.threads)
+        if config.swap:
+            left, right = right, left
+        return StereoFrame(
+            left=left,
+            right=right,
+            source=pixels,
+            disparity=disparity,
+            holes=right_warp.holes,
+            left_holes=left_holes,
+            timings=clock.timings,
+            notes=tuple(notes),
+        )
+
+
+def convert(picture: str | os.PathLike[str] | bytes | Pixels, **options: Any) -> StereoFrame:
+    """Convert one picture with :class:`StereoConfig`'s fields as keyword arguments; for more than one, keep a converter.
+
+    >>> frame = secondeye.convert("photo.jpg", strength=3)  # doctest: +SKIP
+
+    Raises:
+        InvalidInputError: an unknown option, listing those there are.
+    """
+    known = {one.name for one in fields(StereoConfig)}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise InvalidInputError(f"unknown option {', '.join(unknown)}; expected {', '.join(sorted(known))}.")
+    return StereoConverter(StereoConfig(**options)).convert(picture)

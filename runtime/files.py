@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from secondeye.runtime.errors import MediaError
+
+
+def explain_os_error(error: OSError) -> str:
+    """The system's reason in its own words, without the errno and the path."""
+    return (error.strerror or str(error)).lower()
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a binary file that takes `path`'s place when the block ends well, and vanishes when it does not.
+
+    The bytes go to a temporary name in the same folder, are flushed to the disk and renamed, so a reader, a crash or
+    a full disk never sees half a file, and what stood at `path` before stays until the new file is whole.
+
+    Raises:
+        MediaError: the folder does not exist or cannot be written, or the disk is full.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise MediaError(f"{target}: is a folder; give a file name inside it.")
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    except FileNotFoundError as error:
+        raise MediaError(f"{target}: the folder {target.parent} does not exist; make it first.") from error
+    except OSError as error:
+        raise MediaError(f"{target}: cannot be written ({explain_os_error(error)}).") from error
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and not isinstance(error, MediaError):
+            raise MediaError(f"{target}: cannot be written ({explain_os_error(error)}).") from error
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disparity conditioning: from a model's depth to pixels, to the picture's resolution, with sound edges."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye import _native
+from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.ops._common import (
+    Array,
+    Backend,
+    Isa,
+    check_picture,
+    check_plane,
+    disparity_q8,
+    isa_code,
+    output,
+)
+
+BINS = 2048
+MAX_DISPARITY_PX = 4096.0
+
+
+def depth_range(depth: Array, low: float = 0.01, high: float = 0.99) -> tuple[float, float]:
+    """The robust range of a depth map, by a histogram of 2048 bins between its least and greatest finite values.
+
+    Args:
+        depth: float32 [h, w]; NaN and infinity are left out.
+        low, high: shares of the pixels that may lie below and above, 0 to 1.
+
+    Returns:
+        The centres of the bins in which those shares are reached; (0, 1) when nothing is finite, and (v, v) for a
+        constant map.
+
+    Raises:
+        InvalidInputError: not a map, or shares out of order.
+
+    Numerics: EXACT (integer counts).
+    """
+    check_plane("depth", depth, np.float32)
+    if not 0.0 <= low < high <= 1.0:
+        raise InvalidInputError(f"depth_range: expected 0 <= low < high <= 1, got {low} and {high}.")
+    values = depth[np.isfinite(depth)]
+    if values.size == 0:
+        return 0.0, 1.0
+    least, greatest = float(values.min()), float(values.max())
+    if least == greatest:
+        return least, greatest
+    scale = BINS / (greatest - least)
+    index = np.minimum(((values.astype(np.float64) - least) * scale).astype(np.int64), BINS - 1)
+    total = np.cumsum(np.bincount(index, minlength=BINS))
+    first = int(np.searchsorted(total, low * values.size, side="right"))
+    last = int(np.searchsorted(total, high * values.size, side="left"))
+    if last <= first:
+        return least, greatest
+    return least + (first + 0.5) / scale, least + (last + 0.5) / scale
+
+
+def disparity(
+    depth: Array,
+    *,
+    frame_width: int,
+    strength: float = 2.5,
+    convergence: float = 0.5,
+    gamma: float = 1.0,
+    range: tuple[float, float] | None = None,
+) -> NDArray[np.float32]:
+    """Depth to disparity in pixels of the frame.
+
+    n = clamp((depth - lo) / (hi - lo), 0, 1) in 1/65535;  d = strength / 100 * frame_width * (n ** gamma - convergence),
+    rounded to 1/256 pixel.
+
+    Args:
+        depth: float32 [h, w], near = large, any scale; NaN and infinity lie on the screen plane (0).
+        frame_width: of the picture that will be warped, pixels.
+        strength: full range of disparity, percent of the width.
+        convergence: the depth, 0 far to 1 near, that gets disparity 0.
+        gamma: over 0; over 1 flattens what is far.
+        range: (lo, hi); :func:`depth_range`'s when None.
+
+    Returns:
+        float32 [h, w], multiples of 1/256 pixel. All 0 for a constant map.
+
+    Raises:
+        InvalidInputError: parameters out of range.
+
+    Numerics: EXACT (one table of 65536 entries, made in float64).
+    """
+    check_plane("depth", depth, np.float32)
+    full = strength / 100.0 * frame_width
+    if not (gamma > 0 and math.isfinite(full) and 0 <= full <= MAX_DISPARITY_PX and 0 <= convergence <= 1):
+        raise InvalidInputError(
+            f"disparity: expected gamma over 0, convergence 0 to 1 and a range of at most {MAX_DISPARITY_PX:.0f} "
+            f"pixels, got {gamma}, {convergence} and {full:.0f}."
+        )
+    low, high = depth_range(depth) if range is None else range
+    if not high > low:
+        return np.zeros(depth.shape, np.float32)
+    finite = np.isfinite(depth)
+    unit = np.clip((np.where(finite, depth, low).astype(np.float64) - low) / (high - low), 0.0, 1.0)
+    table = np.rint(full * 256.0 * ((np.arange(65536) / 65535.0) ** gamma - convergence)).astype(np.int32)
+    q8 = np.where(finite, table[np.rint(unit * 65535.0).astype(np.int64)], 0)
+    return q8.astype(np.float32) * np.float32(1 / 256)
+
+
+def strength_for_degrees(degrees: float, *, screen_width_m: float, distance_m: float) -> float:
+    """The strength, in percent of the width, whose full range of disparity subtends an angle.
+
+    A range of s metres on a screen at distance D subtends 2 atan(s / (2 D)). Comfort: about one degree (Lambooij et
+    al., Visual Discomfort and Visual Fatigue of Stereoscopic Displays, 2009).
+
+    Args:
+        degrees: over 0, at most 10.
+        screen_width_m, distance_m: of the display and of its viewer, metres.
+    """
+    if not (0 < degrees <= 10 and screen_width_m > 0 and distance_m > 0):
+        raise InvalidInputError(
+            f"expected 0 to 10 degrees and a screen and a distance over 0, got {degrees}, {screen_width_m}, {distance_m}."
+        )
+    return 100.0 * 2.0 * distance_m * math.tan(math.radians(degrees) / 2.0) / screen_width_m
+
+
+# ---- upsample ---------------------------------------------------------------------------------------------
+
+_SPACE = np.array([16, 12, 9, 6, 4, 3, 2, 1, 1], np.int64)
+
+
+def _positions(outputs: int, cells: int) -> NDArray[np.int64]:
+    i = np.arange(outputs, dtype=np.int64)
+    return np.clip(((2 * i + 1) * cells * 128) // outputs - 128, 0, 256 * (cells - 1))
+
+
+def upsample_reference(values: Array, picture: Array, threshold_q8: int) -> NDArray[np.float32]:
+    """The law of upsample in NumPy; see kernels/ops/upsample.op.h."""
+    q = disparity_q8(values)
+    (h, w), (height, width) = q.shape, picture.shape[:2]
+    py, px = _positions(height, h), _positions(width, w)
+    iy, fy, ix, fx = py >> 8, (py & 255)[:, None], px >> 8, (px & 255)[None]
+    jy, jx = np.minimum(iy + 1, h - 1), np.minimum(ix + 1, w - 1)
+    top = q[iy][:, ix] * (256 - fx) + q[iy][:, jx] * fx
+    bottom = q[jy][:, ix] * (256 - fx) + q[jy][:, jx] * fx
+    result = (top * (256 - fy) + bottom * fy + 32768) >> 16
+    if threshold_q8 >= 0:
+        result = _vote(q, picture, threshold_q8, (py + 128) >> 8, (px + 128) >> 8, result)
+    return (result * np.float32(1 / 256)).astype(np.float32)
+
+
+def _vote(q: Array, picture: Array, threshold: int, r: Array, s: Array, plain: Array) -> NDArray[np.int64]:
+    (h, w), (height, width) = q.shape, picture.shape[:2]
+    around = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)]
+    ys, xs = r[:, None] + np.zeros_like(s), s[None] + np.zeros_like(r)[:, None]
+    cells = [(np.clip(ys + dy, 0, h - 1), np.clip(xs + dx, 0, w - 1)) for dy, dx in around]
+    inside = [(ys + dy >= 0) & (ys + dy < h) & (xs + dx >= 0) & (xs + dx < w) for dy, dx in around]
+    low = np.min([q[c] for c in cells], axis=0)  # clamping repeats cells of the window, so it changes neither end
+    high = np.max([q[c] for c in cells], axis=0)
+    third = (high - low) // 3
+    guide_rows = ((2 * np.arange(h) + 1) * height) // (2 * h)
+    guide_columns = ((2 * np.arange(w) + 1) * width) // (2 * w)
+    guide = picture[guide_rows][:, guide_columns, :3].astype(np.int64)
+    pixel = picture[:, :, :3].astype(np.int64)
+    weight, total = np.zeros((2, height, width), np.int64), np.zeros((2, height, width), np.int64)
+    for (dy, dx), cell, exists in zip(around, cells, inside, strict=True):
+        value = q[cell]
+        near, far = value >= high - third, value <= low + third
+        apart = np.abs(guide[cell] - pixel).sum(2)
+        vote = _SPACE[abs(dy) + abs(dx)] * np.maximum(1, np.where(apart >> 4 > 8, 0, 256 >> np.minimum(apart >> 4, 9)))
+        for side, chosen in ((1, near), (0, far & ~near)):
+            use = np.where(exists & chosen, vote, 0)
+            weight[side] += use
+            total[side] += use * (value - low)
+    side = (weight[1] >= weight[0]).astype(np.int64)
+    winner, heavy = np.where(side, total[1], total[0]), np.where(side, weight[1], weight[0])
+    voted = low + (winner + heavy // 2) // np.maximum(heavy, 1)
+    return np.where(high - low > threshold, voted, plain)
+
+
+def upsample(
+    values: Array,
+    picture: Array,
+    *,
+    threshold: float | None = None,
+    guided: bool = True,
+    out: Array | None = None,
+    backend: Backend = "cpu",
+    threads: int = 0,
+    isa: Isa = "auto",
+) -> NDArray[np.float32]:
+    """Disparity from the model's resolution to the picture's, its edges put where the picture has them.
+
+    Smooth parts are bilinear. Where the 5 x 5 cells round a pixel span more than `threshold`, the far and the near
+    ones vote by distance and by likeness of colour, and the pixel takes the winners' mean: one side's value, never a
+    glow between (a weighted mode filter with two modes; Min et al., 2012).
+
+    Args:
+        values: float32 [h, w], pixels of disparity of the picture (not of the map).
+        picture: uint8 [H, W, 3|4], any strides.
+        threshold: pixels; None takes a sixteenth of the map's range, at least one pixel.
+        guided: False for plain bilinear.
+        out, backend, threads, isa: as in :func:`secondeye.runtime.ops.pack`.
+
+    Returns:
+        float32 [H, W], multiples of 1/256 pixel.
+
+    Raises:
+        InvalidInputError: shapes, dtypes or threshold do not fit.
+
+    Numerics: EXACT.
+    """
+    check_plane("values", values, np.float32)
+    check_picture("picture", picture, channels=(3, 4))
+    if values.size > 1 << 24:
+        raise InvalidInputError(f"values: expected at most {1 << 24} cells, got {list(values.shape)}.")
+    if not guided:
+        threshold_q8 = -1
+    elif threshold is None:
+        finite = values[np.isfinite(values)]
+        threshold_q8 = max(256, int(16.0 * float(np.ptp(finite)))) if finite.size else 256
+    elif not 0 <= threshold <= 16384:
+        raise InvalidInputError(f"threshold: expected 0 to 16384 pixels, got {threshold}.")
+    else:
+        threshold_q8 = round(threshold * 256)
+    threshold_q8 = min(threshold_q8, 1 << 23)
+    target = output(out, picture.shape[:2], np.float32)
+    if backend == "reference":
+        target[...] = upsample_reference(values, picture, threshold_q8)
+    else:
+        _native.upsample(threshold_q8, values, picture, target, threads, isa_code(isa))
+    return target
+
+
+# ---- widen ------------------------------------------------------------------------------------------------
+
+
+def widen_reference(values: Array, radius: int, threshold_q8: int) -> NDArray[np.float32]:
+    """The law of widen in NumPy; see kernels/ops/widen.op.h."""
+    q = disparity_q8(values)
+    padded = np.pad(q, radius, constant_values=-(2**40))
+    window = np.lib.stride_tricks.sliding_window_view(padded, (2 * radius + 1, 2 * radius + 1))
+    greatest = window.max((2, 3))
+    return (np.where(greatest - q > threshold_q8, greatest, q) * np.float32(1 / 256)).astype(np.float32)
+
+
+def widen_foreground(
+    values: Array,
+    radius: int = 2,
+    *,
+    threshold: float = 1.0,
+    out: Array | None = None,
+    backend: Backend = "cpu",
+    threads: int = 0,
+    isa: Isa = "auto",
+) -> NDArray[np.float32]:
+    """Near objects grow outward by up to `radius` pixels, so that the blended rim round them travels with them.
+
+    Args:
+        values: float32 [H, W], pixels of disparity.
+        radius: 0 to 16 pixels.
+        threshold: the least step, in pixels of disparity, that counts as an edge.
+        out, backend, threads, isa: as in :func:`secondeye.runtime.ops.pack`.
+
+    Returns:
+        float32 [H, W], multiples of 1/256 pixel.
+
+    Raises:
+        InvalidInputError: shapes, dtypes or parameters do not fit.
+
+    Numerics: EXACT.
+    """
+    check_plane("values", values, np.float32)
+    if not 0 <= radius <= 16 or not 0 <= threshold <= 16384:
+        raise InvalidInputError(f"expected radius 0 to 16 and threshold 0 to 16384 pixels, got {radius}, {threshold}.")
+    target = output(out, values.shape, np.float32)
+    if backend == "reference":
+        target[...] = widen_reference(values, radius, round(threshold * 256))
+    else:
+        _native.widen(radius, round(threshold * 256), values, target, threads, isa_code(isa))
+    return target

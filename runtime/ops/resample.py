@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""resize and prepare: a picture at another size, as bytes or as a network's input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye import _native
+from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.ops._common import Array, Backend, Isa, check_picture, check_size, isa_code, output
+
+Filter = Literal["bilinear", "area"]
+Axis = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
+UNIT = 16384
+
+
+@lru_cache(maxsize=64)
+def axis_weights(inputs: int, outputs: int, kind: str) -> Axis:
+    """The weights of one axis: first input, count, and weights in 1/16384, per output.
+
+    ``bilinear`` is a triangle that widens when it shrinks the picture (Pillow's BILINEAR, antialiased); ``area`` is
+    the exact share of each input pixel (OpenCV's INTER_AREA), and bilinear where it enlarges. Rounded weights are
+    made to sum to 16384 at their greatest.
+    """
+    scale = inputs / outputs
+    centre = (np.arange(outputs) + 0.5) * scale
+    area = kind == "area" and scale > 1
+    reach = 0.5 * scale if area else max(1.0, scale)
+    low, high = centre - reach, centre + reach
+    first = np.clip(np.floor(low if area else low + 0.5), 0, inputs - 1).astype(np.int64)
+    last = np.clip(np.ceil(high - 1e-9) if area else np.floor(high + 0.5), first + 1, inputs).astype(np.int64)
+    taps = np.arange(int((last - first).max()))
+    x = first[:, None] + taps
+    if area:
+        weights = np.minimum(x + 1, high[:, None]) - np.maximum(x, low[:, None])
+    else:
+        weights = 1.0 - np.abs((x + 0.5 - centre[:, None]) / max(1.0, scale))
+    weights = np.where(x < last[:, None], np.maximum(weights, 0.0), 0.0)
+    whole = np.rint(weights / weights.sum(1, keepdims=True) * UNIT).astype(np.int64)
+    whole[np.arange(outputs), whole.argmax(1)] += UNIT - whole.sum(1)
+    count = last - first
+    arrays = (first.astype(np.int32), count.astype(np.int32), np.ascontiguousarray(whole, np.int32))
+    for array in arrays:
+        array.setflags(write=False)
+    return arrays
+
+
+def _reference_q6(picture: Array, x: Axis, y: Axis) -> NDArray[np.int64]:
+    """The law of resample in NumPy up to 1/64 of a grey level; see kernels/ops/resample.op.h."""
+    rows = np.minimum(y[0][:, None] + np.arange(y[2].shape[1]), picture.shape[0] - 1)
+    columns = np.minimum(x[0][:, None] + np.arange(x[2].shape[1]), picture.shape[1] - 1)
+    vertical = np.zeros((y[2].shape[0], *picture.shape[1:]), np.int64)
+    for k in range(y[2].shape[1]):
+        vertical += y[2][:, k, None, None] * picture[rows[:, k]].astype(np.int64)
+    vertical = (vertical + 128) >> 8
+    horizontal = np.zeros((vertical.shape[0], x[2].shape[0], picture.shape[2]), np.int64)
+    for k in range(x[2].shape[1]):
+        horizontal += x[2][:, k, None] * vertical[:, columns[:, k]]
+    return (horizontal + 8192) >> 14
+
+
+def _axes(picture: Array, height: int, width: int, kind: str) -> tuple[Axis, Axis]:
+    check_size("size", height, width)
+    if kind not in ("bilinear", "area"):
+        raise InvalidInputError(f"filter: expected bilinear or area, got {kind!r}.")
+    return axis_weights(picture.shape[1], width, kind), axis_weights(picture.shape[0], height, kind)
+
+
+def resize(
+    picture: Array,
+    height: int,
+    width: int,
+    *,
+    filter: Filter = "area",
+    out: Array | None = None,
+    backend: Backend = "cpu",
+    threads: int = 0,
+    isa: Isa = "auto",
+) -> Array:
+    """Scale a picture.
+
+    Args:
+        picture: uint8 [H, W, C], C 1 to 4, any strides.
+        height, width: of the result, 1 to 16384.
+        filter: ``area`` (as OpenCV's INTER_AREA when shrinking) or ``bilinear`` (as Pillow's, antialiased).
+        out, backend, threads, isa: as in :func:`secondeye.runtime.ops.pack`.
+
+    Returns:
+        uint8 [height, width, C], within 1 of those libraries' results.
+
+    Raises:
+        InvalidInputError: shapes, dtypes or filter do not fit.
+
+    Numerics: EXACT.
+    """
+    check_picture("picture", picture)
+    x, y = _axes(picture, height, width, filter)
+    target = output(out, (height, width, picture.shape[2]), np.uint8)
+    if backend == "reference":
+        target[...] = (_reference_q6(picture, x, y) + 32) >> 6
+    else:
+        _native.resample(picture, *x, *y, target, threads, isa_code(isa))
+    return target
+
+
+def prepare(
+    picture: Array,
+    height: int,
+    width: int,
+    *,
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (1.0, 1.0, 1.0),
+    filter: Filter = "bilinear",
+    dtype: Any = np.float32,
+    out: Array | None = None,
+    backend: Backend = "cpu",
+    threads: int = 0,
+    isa: Isa = "auto",
+) -> Array:
+    """A network's input in one pass: scaled, (v / 255 - mean) / std, channel planes apart.
+
+    Args:
+        picture: uint8 [H, W, 1|3|4], any strides; one channel is repeated, a fourth is ignored.
+        height, width: of the input.
+        mean, std: per channel, for values in 0..1.
+        filter: as in :func:`resize`.
+        dtype: float32, or float16 (rounded from it).
+        out: float32 [1, 3, height, width] to write into.
+        backend, threads, isa: as in :func:`secondeye.runtime.ops.pack`.
+
+    Returns:
+        [1, 3, height, width].
+
+    Raises:
+        InvalidInputError: shapes, dtypes or parameters do not fit.
+
+    Numerics: EXACT.
+    """
+    check_picture("picture", picture, channels=(1, 3, 4))
+    x, y = _axes(picture, height, width, filter)
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise InvalidInputError(f"mean, std: expected three numbers each, std over 0, got {mean} and {std}.")
+    gain = (1.0 / (64.0 * 255.0 * np.asarray(std, np.float64))).astype(np.float32)
+    bias = (-np.asarray(mean, np.float64) / np.asarray(std, np.float64)).astype(np.float32)
+    target = output(out, (1, 3, height, width), np.float32)
+    if backend == "reference":
+        q6 = _reference_q6(picture, x, y)
+        planes = np.broadcast_to(q6, (*q6.shape[:2], 3)) if q6.shape[2] == 1 else q6[:, :, :3]
+        target[0] = (planes.astype(np.float32) * gain + bias).transpose(2, 0, 1)
+    else:
+        native = (gain.tolist(), bias.tolist(), target[0], threads, isa_code(isa))
+        _native.resample_tensor(picture, *x, *y, *native)
+    return target if np.dtype(dtype) == np.float32 else target.astype(dtype)

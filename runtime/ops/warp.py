@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""warp: a picture moved by its disparity, with the holes that opens."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye import _native
+from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.ops._common import (
+    Array,
+    Backend,
+    Isa,
+    check_picture,
+    check_plane,
+    disparity_q8,
+    isa_code,
+    output,
+)
+
+Eye = Literal["right", "left"]
+Law = Literal["surface", "nearest"]
+EYE_CODES = {"right": 0, "left": 1}
+LAW_CODES = {"surface": 0, "nearest": 1}
+
+
+class Warped(NamedTuple):
+    """A warped view.
+
+    Attributes:
+        view: uint8 [H, W, C]; 0 in holes.
+        holes: uint8 [H, W], 255 where nothing landed.
+        map: int32 [H, W], the source position that each pixel shows, in 1/256 pixel; -1 in holes. It counts from the
+            left for the right view and from the right for the left view (which is its mirror image).
+    """
+
+    view: NDArray[np.uint8]
+    holes: NDArray[np.uint8]
+    map: NDArray[np.int32]
+
+
+def _surface_map(q: Array, tear: int) -> Array:
+    """The backward map of one row by the surface law; every claim is listed, the largest position wins."""
+    width = q.size
+    i = np.arange(width, dtype=np.int64)
+    landing = 256 * i - q
+    a, b = landing[:-1], landing[1:]
+    g = b - a
+    whole = (g > 0) & (g <= tear)
+    # Claims: from, to (1/256 pixel), source position, and the gap over which it grows (0: it does not).
+    ends = np.concatenate([[True], ~whole]), np.concatenate([~whole, [True]])
+    low = np.concatenate([a[whole], landing[ends[0]] - 128, landing[ends[1]]])
+    high = np.concatenate([b[whole], landing[ends[0]], landing[ends[1]] + 128])
+    start = 256 * np.concatenate([i[:-1][whole], i[ends[0]], i[ends[1]]])
+    grow = np.concatenate([g[whole], np.zeros(int(ends[0].sum() + ends[1].sum()), np.int64)])
+    first, last = np.clip(-(-low // 256), 0, width), np.clip(-(-high // 256), 0, width)
+    count = np.maximum(last - first, 0)
+    claim = np.repeat(np.arange(count.size), count)
+    t = first[claim] + np.arange(claim.size) - np.repeat(np.cumsum(count) - count, count)
+    into = np.where(grow[claim] > 0, 256 * (256 * t - low[claim]) // np.maximum(grow[claim], 1), 0)
+    result = np.full(width, -1, np.int64)
+    np.maximum.at(result, t, start[claim] + into)
+    return result
+
+
+def _nearest_map(d: Array, wrap: bool) -> Array:
+    """The backward map of one row by the nearest law."""
+    width = d.size
+    x = np.arange(width)
+    clean = np.clip(np.where(np.isfinite(d), d, np.float32(0)), np.float32(-16384), np.float32(16384))
+    t = np.trunc(x.astype(np.float32) - clean).astype(np.int64)
+    if wrap:
+        t = np.where((t < 0) & (t >= -width), t + width, t)
+    result = np.full(width, -1, np.int64)
+    inside = (t >= 0) & (t < width)
+    np.maximum.at(result, t[inside], 256 * x[inside])
+    return result
+
+
+def reference(picture: Array, disparity: Array, eye: Eye, law: Law, tear_q8: int, wrap: bool) -> Warped:
+    """The law of warp in NumPy; see kernels/ops/warp.op.h."""
+    if eye == "left":
+        mirrored = reference(picture[:, ::-1], disparity[:, ::-1], "right", law, tear_q8, wrap)
+        return Warped(*(np.ascontiguousarray(part[:, ::-1]) for part in mirrored))
+    q = disparity_q8(disparity)
+    rows = [
+        _surface_map(q[y], tear_q8) if law == "surface" else _nearest_map(disparity[y], wrap) for y in range(q.shape[0])
+    ]
+    back = np.stack(rows)
+    hole = back < 0
+    i, f = np.maximum(back, 0) >> 8, (np.maximum(back, 0) & 255)[:, :, None]
+    y = np.arange(q.shape[0])[:, None]
+    wide = picture.astype(np.int64)
+    blend = (wide[y, i] * (256 - f) + wide[y, np.minimum(i + 1, q.shape[1] - 1)] * f + 128) >> 8
+    blend[hole] = 0
+    return Warped(blend.astype(np.uint8), np.where(hole, 255, 0).astype(np.uint8), back.astype(np.int32))
+
+
+def warp(
+    picture: Array,
+    disparity: Array,
+    *,
+    eye: Eye = "right",
+    law: Law = "surface",
+    tear: float = 2.0,
+    wrap: bool = False,
+    out: Warped | None = None,
+    backend: Backend = "cpu",
+    threads: int = 0,
+    isa: Isa = "auto",
+) -> Warped:
+    """Move a picture by its disparity.
+
+    A pixel at x with disparity d is seen at x - d in the right view, and at x + d in the left one. Where several land
+    together the nearest (largest disparity) is seen; where none lands there is a hole.
+
+    Args:
+        picture: uint8 [H, W, C], C 1 to 4, any strides.
+        disparity: float32 [H, W], pixels of this picture; NaN and infinity count as 0.
+        eye: which view to make.
+        law: ``surface`` joins neighbouring pixels into surfaces sampled at 1/256 pixel; ``nearest`` puts each pixel on
+            trunc(x - d), later over earlier, as the code of Mono2Stereo does.
+        tear: surface law: neighbours that land further apart than this many pixels (1 to 64) are no surface but an
+            edge. 2 lets a wall be stretched to twice its width and still tears at a step of one pixel.
+        wrap: nearest law: columns left of the picture come in again from the right, as in that code.
+        out: where to write.
+        backend, threads, isa: as in :func:`secondeye.runtime.ops.pack`.
+
+    Raises:
+        InvalidInputError: shapes, dtypes or parameters do not fit.
+
+    Numerics: EXACT. Source: the order of painting follows from x1 - d1 = x2 - d2 (DESIGN); the nearest law is that of
+    arXiv 2503.22262's published code.
+    """
+    check_picture("picture", picture)
+    check_plane("disparity", disparity, np.float32, picture.shape[:2])
+    if eye not in EYE_CODES or law not in LAW_CODES:
+        raise InvalidInputError(f"warp: expected eye right or left and law surface or nearest, got {eye!r}, {law!r}.")
+    if not 1.0 <= tear <= 64.0:
+        raise InvalidInputError(f"tear: expected 1 to 64 pixels, got {tear}.")
+    tear_q8 = round(tear * 256)
+    shape = picture.shape[:2]
+    result = Warped(
+        output(out.view if out else None, picture.shape, np.uint8),
+        output(out.holes if out else None, shape, np.uint8),
+        output(out.map if out else None, shape, np.int32),
+    )
+    if backend == "reference":
+        for target, values in zip(result, reference(picture, disparity, eye, law, tear_q8, wrap), strict=True):
+            target[...] = values
+    else:
+        _native.warp(EYE_CODES[eye], LAW_CODES[law], tear_q8, wrap, picture, disparity, *result, threads, isa_code(isa))
+    return result

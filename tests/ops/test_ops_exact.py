@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every implementation returns the reference's bytes: any shape, stride, value, instruction set, thread count."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from secondeye import ops
+
+ISAS = ops.isas()
+SHAPES = st.one_of(
+    st.tuples(st.integers(1, 9), st.integers(1, 40)),
+    st.tuples(st.integers(1, 4), st.integers(200, 700)),
+    st.sampled_from([(1, 1), (1, 2), (3, 16384), (70, 3)]),
+)
+SETTINGS = settings(max_examples=60, deadline=None)
+
+
+@st.composite
+def picture(draw, shape=None, channels=(1, 3, 4)):
+    """A uint8 picture, possibly a view with odd strides."""
+    height, width = shape or draw(SHAPES)
+    c = draw(st.sampled_from(channels))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    kind = draw(st.sampled_from(["plain", "flipped", "sliced", "planar"]))
+    if kind == "flipped":
+        return rng.integers(0, 256, (height, width, c), np.uint8)[::-1, ::-1]
+    if kind == "sliced":
+        return rng.integers(0, 256, (height, 2 * width + 1, c + 1), np.uint8)[:, 1::2, :c]
+    if kind == "planar":
+        return rng.integers(0, 256, (c, height, width), np.uint8).transpose(1, 2, 0)
+    return rng.integers(0, 256, (height, width, c), np.uint8)
+
+
+def disparity_for(shape, seed, kind):
+    """Disparity of a kind: smooth, stepped, wild (with NaN and infinities), huge, or of one value."""
+    rng = np.random.default_rng(seed)
+    height, width = shape
+    if kind == "smooth":
+        return (np.sin(np.arange(width) / 9.0 + rng.random()) * 6 + np.zeros((height, 1))).astype(np.float32)
+    if kind == "steps":
+        return np.repeat(rng.integers(-9, 9, (height, width // 5 + 1)), 5, axis=1)[:, :width].astype(np.float32) / 2
+    if kind == "huge":
+        return (rng.normal(size=shape) * 1e5).astype(np.float32)
+    if kind == "flat":
+        return np.full(shape, rng.integers(-20, 20) / 4, np.float32)
+    wild = (rng.normal(size=shape) * 5).astype(np.float32)
+    wild[rng.random(shape) < 0.1] = np.nan
+    wild[rng.random(shape) < 0.05] = np.inf
+    wild[rng.random(shape) < 0.05] = -np.inf
+    return wild[:, ::-1]
+
+
+DISPARITIES = st.sampled_from(["smooth", "steps", "wild", "huge", "flat"])
+
+
+@SETTINGS
+@given(data=st.data(), source=picture(), kind=DISPARITIES, seed=st.integers(0, 10**6))
+def test_warp_and_fill(data, source, kind, seed):
+    disparity = disparity_for(source.shape[:2], seed, kind)
+    options = {
+        "eye": data.draw(st.sampled_from(["right", "left"])),
+        "law": data.draw(st.sampled_from(["surface", "nearest"])),
+        "tear": data.draw(st.sampled_from([1.0, 2.0, 7.5, 64.0])),
+        "wrap": data.draw(st.booleans()),
+    }
+    want = ops.warp(source, disparity, backend="reference", **options)
+    filled = ops.fill(want, eye=options["eye"], backend="reference")
+    for isa in ISAS:
+        threads = data.draw(st.integers(1, 8))
+        got = ops.warp(source, disparity, isa=isa, threads=threads, **options)
+        for name, one, other in zip(want._fields, got, want, strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=f"{name}, {isa}, {threads} threads")
+        np.testing.assert_array_equal(ops.fill(want, eye=options["eye"], isa=isa, threads=threads), filled)
+
+
+@SETTINGS
+@given(data=st.data(), source=picture(), kind=st.sampled_from(["bilinear", "area"]))
+def test_resize_and_prepare(data, source, kind):
+    height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 90))
+    scaled = ops.resize(source, height, width, filter=kind, backend="reference")
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    tensor = ops.prepare(source, height, width, filter=kind, mean=mean, std=std, backend="reference")
+    for isa in ISAS:
+        threads = data.draw(st.integers(1, 8))
+        np.testing.assert_array_equal(ops.resize(source, height, width, filter=kind, isa=isa, threads=threads), scaled)
+        got = ops.prepare(source, height, width, filter=kind, mean=mean, std=std, isa=isa, threads=threads)
+        np.testing.assert_array_equal(got.view(np.uint32), tensor.view(np.uint32))
+
+
+@SETTINGS
+@given(data=st.data(), source=picture(channels=(3, 4)), kind=DISPARITIES, seed=st.integers(0, 10**6))
+def test_upsample_and_widen(data, source, kind, seed):
+    cells = (data.draw(st.integers(1, 12)), data.draw(st.integers(1, 30)))
+    values = disparity_for(cells, seed, kind)
+    threshold = data.draw(st.sampled_from([None, 0.0, 1.0, 100.0]))
+    guided = data.draw(st.booleans())
+    want = ops.upsample(values, source, threshold=threshold, guided=guided, backend="reference")
+    radius = data.draw(st.integers(0, 5))
+    full = disparity_for(source.shape[:2], seed, kind)
+    wide = ops.widen_foreground(full, radius, backend="reference")
+    for isa in ISAS:
+        threads = data.draw(st.integers(1, 8))
+        got = ops.upsample(values, source, threshold=threshold, guided=guided, isa=isa, threads=threads)
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(ops.widen_foreground(full, radius, isa=isa, threads=threads), wide)
+
+
+@SETTINGS
+@given(data=st.data(), left=picture(), seed=st.integers(0, 10**6))
+def test_pack_and_anaglyph(data, left, seed):
+    right = np.random.default_rng(seed).integers(0, 256, left.shape, np.uint8)
+    layout = data.draw(st.sampled_from(["sbs", "tb", "rows", "columns", "checkerboard"]))
+    want = ops.pack(left, right, layout, backend="reference")
+    kind = data.draw(st.sampled_from(sorted(ops.ANAGLYPHS)))
+    for isa in ISAS:
+        threads = data.draw(st.integers(1, 8))
+        np.testing.assert_array_equal(ops.pack(left, right, layout, isa=isa, threads=threads), want)
+        if left.shape[2] == 3:
+            coloured = ops.anaglyph(left, right, kind, backend="reference")
+            np.testing.assert_array_equal(ops.anaglyph(left, right, kind, isa=isa, threads=threads), coloured)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_nothing_is_written_outside_a_view(isa):
+    frame = np.full((12, 30, 3), 7, np.uint8)
+    source = np.random.default_rng(1).integers(0, 256, (6, 11, 3), np.uint8)
+    disparity = disparity_for((6, 11), 3, "wild")
+    holes, back = np.full((8, 13), 9, np.uint8), np.full((8, 13), 5, np.int32)
+    out = ops.Warped(frame[3:9, 10:21], holes[1:7, 1:12], back[1:7, 1:12])
+    ops.warp(source, disparity, out=out, isa=isa)
+    frame[3:9, 10:21], holes[1:7, 1:12], back[1:7, 1:12] = 7, 9, 5
+    assert (frame == 7).all()
+    assert (holes == 9).all()
+    assert (back == 5).all()
