@@ -40,7 +40,9 @@ class StereoConfig:
         swap: exchange the two views at the end.
         size: (width, height) that the picture is scaled to first; None keeps it.
         depth: ``builtin``, ``cues``, or the path of an ONNX depth model.
-        depth_options: how a depth model is fed.
+        depth_size, depth_normalisation, depth_output: how a depth model of your own is fed and read; see
+            :class:`secondeye.runtime.depth.DepthOptions`. Found by themselves for the public ones.
+        device: where the depth model runs, ``cpu`` or ``cuda``.
         widen: the rim of near objects moves with them by up to this many pixels at 1080p; 0 to 16.
         fill: whether disocclusions are painted; when not, they stay black.
         threads: 0 for one per core. The result does not depend on it.
@@ -196,6 +198,18 @@ class StereoConverter:
                 disparity = self._condition(nearness, pixels, guided=True)
         return self._render(pixels, disparity, clock, notes)
 
+    def render(self, pixels: Pixels, disparity: Map) -> StereoFrame:
+        """Warp and fill with a disparity of your own, used as it is.
+
+        Args:
+            pixels: uint8 [H, W, 3|4], sRGB.
+            disparity: float32 [H, W], pixels.
+
+        Raises:
+            InvalidInputError: arrays that do not fit.
+        """
+        return self._render(pixels, disparity, _Clock(), [])
+
     def _read(self, picture: str | os.PathLike[str] | bytes | Pixels | Picture) -> Picture:
         if isinstance(picture, Picture):
             return picture
@@ -240,7 +254,7 @@ class StereoConverter:
             return scaled if scaled.shape == (height, width) else ops.upsample(scaled, pixels[:, :, :3])
         if kind == "depth":
             floor = np.float32(max(1e-6, 1e-3 * float(np.median(np.abs(values)))))
-            values = np.float32(1.0) / np.maximum(values, floor)
+            values = (np.float32(1.0) / np.maximum(values, floor)).astype(np.float32)
         # A map of the picture's own size is somebody's work: its edges are taken as they are.
         return self._condition(values, pixels, guided=values.shape != (height, width), full_range=True)
 
@@ -267,16 +281,18 @@ class StereoConverter:
         left, left_holes = pixels, None
         with clock.stage("warp"):
             if config.view == "both":
-                left_warp, right_warp = ops.warp_pair(pixels, disparity, with_disparity=True, threads=config.threads)
+                half = disparity * np.float32(0.5)
+                right_warp = ops.warp(pixels, half, threads=config.threads)
+                left_warp = ops.warp(pixels, half, eye="left", threads=config.threads)
                 left, left_holes = left_warp.view, left_warp.holes
             else:
-                right_warp = ops.warp(pixels, disparity, with_disparity=True, threads=config.threads)
+                right_warp = ops.warp(pixels, disparity, threads=config.threads)
         right = right_warp.view
         if config.fill:
             with clock.stage("fill"):
-                right = ops.fill(right, right_warp.holes, right_warp.disparity, threads=config.threads)
+                right = ops.fill(right_warp, threads=config.threads)
                 if config.view == "both":
-                    left = ops.fill(left, left_holes, left_warp.disparity, eye="left", threads=config.threads)
+                    left = ops.fill(left_warp, eye="left", threads=config.threads)
         if config.swap:
             left, right = right, left
         return StereoFrame(
@@ -292,7 +308,7 @@ class StereoConverter:
 
 
 def convert(picture: str | os.PathLike[str] | bytes | Pixels, **options: Any) -> StereoFrame:
-    """Convert one picture with :class:`StereoConfig`'s fields as keyword arguments; for more than one, keep a converter.
+    """Convert one picture, :class:`StereoConfig`'s fields as keyword arguments. For more than one, keep a converter.
 
     >>> frame = secondeye.convert("photo.jpg", strength=3)  # doctest: +SKIP
 

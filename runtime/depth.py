@@ -2,7 +2,7 @@
 """Depth models: a picture in, a map of nearness out.
 
 A model is anything that is called with a uint8 [H, W, 3] sRGB picture and returns float32 [h, w], larger = nearer, on
-any scale (relative inverse depth). ``open_depth`` gives the built-in network, the classical cues, or a user's ONNX file.
+any scale (relative inverse depth). ``open_depth`` gives the built-in network, the classical cues, or an ONNX file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -173,7 +172,7 @@ class OnnxDepth:
         if self._invert:
             # A thousandth of the typical depth keeps a zero from becoming the only thing in the picture.
             floor = np.float32(max(1e-6, 1e-3 * float(np.median(values))))
-            values = np.float32(1.0) / np.maximum(values, floor)
+            values = (np.float32(1.0) / np.maximum(values, floor)).astype(np.float32)
         return values
 
     def _only_input(self) -> Any:
@@ -352,6 +351,3 @@ def _number(text: str) -> int:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:200].rstrip(".")
-
-
-DepthSource = Callable[[NDArray[np.uint8]], Map]

@@ -19,7 +19,8 @@ from secondeye.runtime.errors import InvalidInputError, MediaError, ResourceLimi
 from secondeye.runtime.files import explain_os_error
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 
-READ_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "AVIF", "BMP", "GIF", "PPM")
+# An MPO opens as a JPEG.
+READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP", "GIF", "PPM")
 READ_SUFFIXES = (
     *(".jpg", ".jpeg", ".jps", ".mpo", ".png", ".webp", ".tif", ".tiff"),
     *(".avif", ".bmp", ".gif", ".ppm", ".pgm"),
@@ -66,8 +67,10 @@ def read_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: L
         try:
             with Image.open(io.BytesIO(data), formats=READ_FORMATS) as image:
                 limits.check_size(name, *image.size)
-                if getattr(image, "n_frames", 1) > 1 and image.format not in ("MPO", "JPEG"):
-                    notes.append(f"{name}: an animation of {image.n_frames} frames; the first is used.")
+                frames = int(getattr(image, "n_frames", 1))
+                if frames > 1:
+                    kind = "a stereo photo of" if image.format == "MPO" else "an animation or stack of"
+                    notes.append(f"{name}: {kind} {frames} frames; the first is used.")
                 image.seek(0)
                 image.load()
                 pixels = _to_srgb8(image, name, notes)

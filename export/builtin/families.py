@@ -100,7 +100,7 @@ def _plant(scene: Scene, at: Any, size: float) -> None:
         scene.add(_one(scene, "turned", 10), (x, y + pot / 2, z), (pot, pot, pot))
         y += pot * 0.8
     stems = int(rng.integers(1, 9)) if rng.random() < 0.5 else 1
-    for stem in range(stems):
+    for _ in range(stems):
         lean, turn = scene.pick(0, 0.5) * (stems > 1), scene.pick(0, _TURN)
         high = size * scene.pick(0.4, 1.0) if stems > 1 else 0.0
         tip = np.array([math.sin(turn) * math.sin(lean), math.cos(lean), math.cos(turn) * math.sin(lean)])

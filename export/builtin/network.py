@@ -126,17 +126,22 @@ class DepthNet(nn.Module):
         # What the whole picture is about, given to every place of it.
         self.context = nn.Linear(320, widths[4])
         self.skips = nn.ModuleList(nn.Conv2d(_SKIP_CHANNELS[i], widths[i], 1, bias=False) for i in range(4))
+        # Wide kernels where a cell is large, small ones where only edges are left to draw.
+        kernels = (3, 3, 5, 5)
         self.fuse = nn.ModuleList(
-            nn.Sequential(Separable(widths[i] + widths[i + 1], widths[i]), Separable(widths[i], widths[i]))
+            nn.Sequential(
+                Separable(widths[i] + widths[i + 1], widths[i], kernels[i]), Separable(widths[i], widths[i], kernels[i])
+            )
             for i in range(4)
         )
         self.full = nn.Sequential(
-            nn.Conv2d(widths[0] + 3, 12, 3, padding=1, bias=False),
+            nn.Conv2d(11, 12, 3, padding=1, bias=False),
             nn.BatchNorm2d(12),
             nn.ReLU(),
             nn.Conv2d(12, 1, 3, padding=1),
         )
         self.coarse = nn.Conv2d(widths[0], 1, 3, padding=1)
+        self.thin = nn.Conv2d(widths[0], 8, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """See the class."""
@@ -147,5 +152,5 @@ class DepthNet(nn.Module):
             y = F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
             y = self.fuse[i](torch.cat([y, self.skips[i](features[i])], 1))
         coarse = F.interpolate(self.coarse(y), scale_factor=2.0, mode="bilinear", align_corners=False)
-        y = F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
+        y = F.interpolate(self.thin(y), scale_factor=2.0, mode="bilinear", align_corners=False)
         return coarse + self.full(torch.cat([y, x], 1))

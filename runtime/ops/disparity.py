@@ -71,8 +71,8 @@ def disparity(
 ) -> NDArray[np.float32]:
     """Depth to disparity in pixels of the frame.
 
-    n = clamp((depth - lo) / (hi - lo), 0, 1) in 1/65535;  d = strength / 100 * frame_width * (n ** gamma - convergence),
-    rounded to 1/256 pixel.
+    n = clamp((depth - lo) / (hi - lo), 0, 1) in 1/65535, and
+    d = strength / 100 * frame_width * (n ** gamma - convergence), rounded to 1/256 pixel.
 
     Args:
         depth: float32 [h, w], near = large, any scale; NaN and infinity lie on the screen plane (0).
@@ -119,7 +119,8 @@ def strength_for_degrees(degrees: float, *, screen_width_m: float, distance_m: f
     """
     if not (0 < degrees <= 10 and screen_width_m > 0 and distance_m > 0):
         raise InvalidInputError(
-            f"expected 0 to 10 degrees and a screen and a distance over 0, got {degrees}, {screen_width_m}, {distance_m}."
+            "expected 0 to 10 degrees and a screen and a distance over 0, "
+            f"got {degrees}, {screen_width_m} and {distance_m}."
         )
     return 100.0 * 2.0 * distance_m * math.tan(math.radians(degrees) / 2.0) / screen_width_m
 

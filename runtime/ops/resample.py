@@ -153,6 +153,5 @@ def prepare(
         planes = np.broadcast_to(q6, (*q6.shape[:2], 3)) if q6.shape[2] == 1 else q6[:, :, :3]
         target[0] = (planes.astype(np.float32) * gain + bias).transpose(2, 0, 1)
     else:
-        native = (gain.tolist(), bias.tolist(), target[0], threads, isa_code(isa))
-        _native.resample_tensor(picture, *x, *y, *native)
+        _native.resample_tensor(picture, *x, *y, gain.tolist(), bias.tolist(), target[0], threads, isa_code(isa))
     return target if np.dtype(dtype) == np.float32 else target.astype(dtype)

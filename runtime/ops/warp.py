@@ -84,7 +84,7 @@ def reference(picture: Array, disparity: Array, eye: Eye, law: Law, tear_q8: int
     """The law of warp in NumPy; see kernels/ops/warp.op.h."""
     if eye == "left":
         mirrored = reference(picture[:, ::-1], disparity[:, ::-1], "right", law, tear_q8, wrap)
-        return Warped(*(np.ascontiguousarray(part[:, ::-1]) for part in mirrored))
+        return Warped(mirrored.view[:, ::-1], mirrored.holes[:, ::-1], mirrored.map[:, ::-1])
     q = disparity_q8(disparity)
     rows = [
         _surface_map(q[y], tear_q8) if law == "surface" else _nearest_map(disparity[y], wrap) for y in range(q.shape[0])
@@ -149,8 +149,8 @@ def warp(
         output(out.map if out else None, shape, np.int32),
     )
     if backend == "reference":
-        for target, values in zip(result, reference(picture, disparity, eye, law, tear_q8, wrap), strict=True):
-            target[...] = values
+        want = reference(picture, disparity, eye, law, tear_q8, wrap)
+        result.view[...], result.holes[...], result.map[...] = want
     else:
         _native.warp(EYE_CODES[eye], LAW_CODES[law], tear_q8, wrap, picture, disparity, *result, threads, isa_code(isa))
     return result

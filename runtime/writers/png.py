@@ -50,8 +50,9 @@ def _strip(rows: NDArray[np.uint8], channels: int, last: bool) -> tuple[bytes, i
     np.subtract(rows[:, channels:], rows[:, :-channels], out=filtered[:, 1 + channels :])
     # Run-length matching: on filtered photographs as small as level 1's search, and twice as fast.
     deflate = zlib.compressobj(1, zlib.DEFLATED, -15, 9, zlib.Z_RLE)
-    data = deflate.compress(filtered) + deflate.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
-    return data, zlib.adler32(filtered), filtered.size
+    raw = filtered.data.cast("B")
+    data = deflate.compress(raw) + deflate.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
+    return data, zlib.adler32(raw), filtered.size
 
 
 def _adler_join(first: int, second: int, second_length: int) -> int:

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a result was measured on."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from secondeye import __version__, _native
+from secondeye.runtime.ops import isas
+
+
+def machine() -> dict[str, str | int]:
+    """Processor, cores, instruction sets and versions, for a result's file."""
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        processor = names[0] if names else processor
+    import onnxruntime
+
+    return {
+        "processor": processor,
+        "cores": _native.cpu_count(),
+        "instruction_sets": " ".join(isas()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "secondeye": __version__,
+        "onnxruntime": onnxruntime.__version__,
+    }

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a command ends: one line for an error of ours, never a traceback without --debug."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from secondeye.runtime.errors import SecondEyeError
+
+
+def guarded(command: Callable[[], object]) -> None:
+    """Run a command; an error of ours becomes one line and exit code 2 (usage, input) or 1 (the rest)."""
+    debug = "--debug" in sys.argv[1:]
+    # Accepted anywhere on the line.
+    sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--debug")]
+    try:
+        command()
+    except SecondEyeError as error:
+        if debug:
+            raise
+        print(f"secondeye: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("secondeye: stopped; every file that was written is whole.", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        if debug:
+            raise
+        print("secondeye: not enough memory for a picture of this size; give a smaller --size.", file=sys.stderr)
+        sys.exit(1)

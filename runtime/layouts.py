@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Output layouts: one entry each. A layout turns a stereo frame into the picture that is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye.runtime import ops
+from secondeye.runtime.converter import StereoFrame
+from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.writers import flatten_alpha
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One output layout.
+
+    Attributes:
+        name: as given to ``--layout``.
+        suffix: what players look for at the end of a file's name.
+        summary: one line for the table.
+        wide, tall: the picture's size in views.
+        compose: (frame, anaglyph kind) -> uint8 [H, W, 1|3|4].
+    """
+
+    name: str
+    suffix: str
+    summary: str
+    compose: Callable[[StereoFrame, str], Pixels]
+    wide: float = 1.0
+    tall: float = 1.0
+
+
+def _half_width(view: Pixels) -> Pixels:
+    return ops.resize(view, view.shape[0], max(1, view.shape[1] // 2), filter="area")
+
+
+def _half_height(view: Pixels) -> Pixels:
+    return ops.resize(view, max(1, view.shape[0] // 2), view.shape[1], filter="area")
+
+
+def _anaglyph(frame: StereoFrame, kind: str) -> Pixels:
+    views = [flatten_alpha(v) if v.shape[2] == 4 else v for v in (frame.left, frame.right)]
+    return ops.anaglyph(views[0], views[1], kind)  # type: ignore[arg-type]
+
+
+def grey_disparity(disparity: NDArray[np.float32]) -> Pixels:
+    """Disparity as grey, uint8 [H, W, 1]: far black, near white, over the map's own range."""
+    low, high = float(disparity.min()), float(disparity.max())
+    scale = np.float32(255.0 / (high - low) if high > low else 0.0)
+    grey: Pixels = np.rint((disparity - np.float32(low)) * scale).astype(np.uint8)[:, :, None]
+    return grey
+
+
+def _rgbd(frame: StereoFrame, _: str) -> Pixels:
+    grey = np.repeat(grey_disparity(frame.disparity), 3, axis=2)
+    colour = flatten_alpha(frame.source) if frame.source.shape[2] == 4 else frame.source
+    return ops.pack(np.ascontiguousarray(colour), grey, "sbs")
+
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout(
+            name="sbs", suffix="_SBS", wide=2.0, summary="full side by side, left view on the left",
+            compose=lambda f, _: ops.pack(f.left, f.right, "sbs"),
+        ),
+        Layout(
+            name="half-sbs", suffix="_HSBS", summary="half side by side: each view at half width, for 3D TVs",
+            compose=lambda f, _: ops.pack(_half_width(f.left), _half_width(f.right), "sbs"),
+        ),
+        Layout(
+            name="tb", suffix="_TB", tall=2.0, summary="full top-bottom, left view on top",
+            compose=lambda f, _: ops.pack(f.left, f.right, "tb"),
+        ),
+        Layout(
+            name="half-tb", suffix="_HTB", summary="half top-bottom: each view at half height",
+            compose=lambda f, _: ops.pack(_half_height(f.left), _half_height(f.right), "tb"),
+        ),
+        Layout(
+            name="cross", suffix="_RL", wide=2.0, summary="cross-eyed: right view on the left, for free viewing",
+            compose=lambda f, _: ops.pack(f.right, f.left, "sbs"),
+        ),
+        Layout(
+            name="rows", suffix="_RI", summary="row-interleaved, for passive 3D monitors",
+            compose=lambda f, _: ops.pack(f.left, f.right, "rows"),
+        ),
+        Layout(
+            name="columns", suffix="_CI", summary="column-interleaved",
+            compose=lambda f, _: ops.pack(f.left, f.right, "columns"),
+        ),
+        Layout(
+            name="checkerboard", suffix="_CB", summary="checkerboard, for DLP projectors",
+            compose=lambda f, _: ops.pack(f.left, f.right, "checkerboard"),
+        ),
+        Layout(
+            name="anaglyph", suffix="_ANA", summary="one picture for coloured glasses; see --anaglyph",
+            compose=_anaglyph,
+        ),
+        Layout(
+            name="left", suffix="_L", summary="the left view alone", compose=lambda f, _: f.left,
+        ),
+        Layout(
+            name="right", suffix="_R", summary="the right view alone", compose=lambda f, _: f.right,
+        ),
+        Layout(
+            name="disparity", suffix="_disparity", summary="the disparity map in grey, near is white",
+            compose=lambda f, _: grey_disparity(f.disparity),
+        ),
+        Layout(
+            name="rgbd", suffix="_RGBD", wide=2.0, summary="colour on the left, grey disparity on the right",
+            compose=_rgbd,
+        ),
+    )
+}  # fmt: skip
+SEPARATE = "separate"
+"""Not a picture but two: NAME_L and NAME_R."""
+
+
+def compose(frame: StereoFrame, layout: str = "sbs", *, anaglyph: str = "dubois-red-cyan") -> Pixels:
+    """The picture of a layout.
+
+    Args:
+        frame: what :meth:`secondeye.StereoConverter.convert` returned.
+        layout: a name in :data:`LAYOUTS`.
+        anaglyph: a name in :data:`secondeye.runtime.ops.ANAGLYPHS`, for that layout.
+
+    Returns:
+        uint8 [H, W, C]; C is 4 where the source had transparency and the layout can keep it, 1 for ``disparity``.
+
+    Raises:
+        InvalidInputError: no such layout or kind, listing those there are.
+    """
+    if layout not in LAYOUTS:
+        raise InvalidInputError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}.")
+    return LAYOUTS[layout].compose(frame, anaglyph)
