@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job through the command: every layout and format, folders, pipes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from secondeye.runtime.layouts import LAYOUTS
+
+
+def test_a_photo_becomes_a_pair_through_the_installed_command(photo, tmp_path, read, scene):
+    out = tmp_path / "photo_3d.png"
+    done = subprocess.run(
+        [sys.executable, "-m", "secondeye", "convert", photo, "-o", out], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    pair = read(out)
+    assert pair.shape == (216, 768, 3)
+    np.testing.assert_array_equal(pair[:, :384], read(photo))
+    assert np.abs(pair[:, 384:].astype(int) - pair[:, :384]).mean() > 1
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("layout", [*LAYOUTS, "separate"])
+def test_every_layout_is_written_at_its_size(cli, photo, tmp_path, read, layout):
+    out = tmp_path / "out.png"
+    code, _, err = cli("convert", photo, "-o", out, "-l", layout)
+    assert code == 0, err
+    if layout == "separate":
+        assert read(tmp_path / "out_L.png").shape == read(tmp_path / "out_R.png").shape == (216, 384, 3)
+    else:
+        one = LAYOUTS[layout]
+        assert read(out).shape[:2] == (216 * one.tall, 384 * one.wide)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tif", ".avif", ".jps", ".mpo"])
+def test_every_format_can_be_opened_again(cli, photo, tmp_path, suffix):
+    out = tmp_path / f"out{suffix}"
+    code, _, err = cli("convert", photo, "-o", out)
+    assert code == 0, err
+    with Image.open(out) as image:
+        assert image.size == ((384, 216) if suffix == ".mpo" else (768, 216))
+        if suffix == ".mpo":
+            assert image.n_frames == 2
+            kinds = {entry["Attribute"]["MPType"] for entry in image.mpinfo[0xB002]}
+            assert kinds == {"Multi-Frame Image: (Disparity)"}
+        if suffix == ".jps":
+            assert ("APP3", b"_JPSJPS_\x00\x04\x00\x00\x02\x01") in image.applist
+
+
+def test_a_jps_is_cross_eyed(cli, photo, tmp_path, read):
+    assert cli("convert", photo, "-o", tmp_path / "a.jps", "--quality", 100)[0] == 0
+    right_half = read(tmp_path / "a.jps")[:, 384:]
+    assert np.abs(right_half.astype(int) - read(photo)).mean() < 2
+
+
+def test_a_folder_goes_into_a_folder_and_one_bad_file_does_not_stop_it(cli, photo, tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("a.jpg", "b.JPG", "c.jpg"):
+        (source / name).write_bytes(photo.read_bytes())
+    (source / "b.JPG").write_bytes(photo.read_bytes()[:2000])
+    (source / "notes.txt").write_text("not a picture")
+    code, _, err = cli("convert", source, "-o", out, "--layout", "half-sbs", "--format", "jpg")
+    assert code == 1
+    assert "2 converted, 1 failed" in err
+    assert "damaged or cut short" in err
+    assert sorted(p.name for p in out.iterdir()) == ["a_HSBS.jpg", "c_HSBS.jpg"]
+    stamp = (out / "a_HSBS.jpg").stat().st_mtime_ns
+    code, _, err = cli("convert", source, "-o", out, "--layout", "half-sbs", "--format", "jpg", "--skip-existing")
+    assert "2 were there already" in err
+    assert (out / "a_HSBS.jpg").stat().st_mtime_ns == stamp
+
+
+def test_patterns_and_default_names(cli, photo, tmp_path):
+    code, _, err = cli("convert", tmp_path / "*.jpg")
+    assert code == 0, err
+    assert (tmp_path / "photo_SBS.png").exists()
+
+
+def test_pipes(photo):
+    done = subprocess.run(
+        [sys.executable, "-m", "secondeye", "convert", "-", "-o", "-", "--format", "jpg", "-q"],
+        input=photo.read_bytes(), capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout[:2] == b"\xff\xd8"
+
+
+def test_swap_exchanges_the_views(cli, photo, tmp_path, read):
+    cli("convert", photo, "-o", tmp_path / "a.png")
+    cli("convert", photo, "-o", tmp_path / "b.png", "--swap")
+    a, b = read(tmp_path / "a.png"), read(tmp_path / "b.png")
+    np.testing.assert_array_equal(a[:, :384], b[:, 384:])
+
+
+def test_depth_map_preview_and_saved_depth(cli, photo, tmp_path, scene, read):
+    np.save(tmp_path / "map.npy", scene[1])
+    code, _, err = cli(
+        "convert", photo, "-o", tmp_path / "o.png", "--depth-map", tmp_path / "map.npy", "--preview",
+        tmp_path / "sheet.png", "--save-depth", tmp_path / "d.npy", "--size", "192x", "--view", "both",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "is resized to 192 x 108" in err
+    saved = np.load(tmp_path / "d.npy")
+    assert saved.shape == (108, 192)
+    assert saved.dtype == np.float32
+    assert read(tmp_path / "sheet.png").ndim == 3
+    code, _, err = cli("convert", photo, "-o", tmp_path / "p.png", "--save-depth", tmp_path / "d.png")
+    assert read(tmp_path / "d.png").dtype == np.uint16
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("convert",), ("sample",), ("models",), ("models", "get"), ("doctor",), ("layouts",)]
+)
+def test_help_teaches(cli, words):
+    code, out, _ = cli(*words, "--help")
+    assert code == 0
+    assert "Usage" in out
+    assert len(out) > 150
+
+
+def test_doctor_and_lists(cli):
+    for words in (("doctor",), ("layouts",), ("models", "list")):
+        code, out, err = cli(*words)
+        assert code == 0, err
+        assert len(out) > 200
+
+
+def test_models_that_need_a_licence_or_the_internet_say_so(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECONDEYE_CACHE", str(tmp_path))
+    code, _, err = cli("models", "get", "depth-anything-v2-large")
+    assert code == 2
+    assert "--accept-licence" in err
+    code, _, err = cli("models", "get", "nonesuch")
+    assert code == 2
+    assert "depth-anything-v2-small" in err
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, _, err = cli("models", "get", "depth-anything-v2-small")
+    assert code in (1, 2)
+    assert "Apache-2.0" in err
+    assert "Traceback" not in err

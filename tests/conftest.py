@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from secondeye.runtime.cli import main
+from secondeye.runtime.sample import render_sample
+
+
+@pytest.fixture(scope="session")
+def scene():
+    """A rendered picture, uint8 [216, 384, 3], and its inverse depth."""
+    return render_sample(384, 216)
+
+
+@pytest.fixture
+def photo(tmp_path, scene):
+    """A JPEG file."""
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(scene[0]).save(path, quality=92)
+    return path
+
+
+@pytest.fixture
+def cli(monkeypatch, capfd):
+    """Runs the command in this process; gives (exit code, stdout, stderr)."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["secondeye", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        out = capfd.readouterr()
+        return code, out.out, out.err
+
+    return run
+
+
+@pytest.fixture
+def read():
+    """Reads a picture file as an array."""
+
+    def load(path):
+        with Image.open(path) as image:
+            return np.asarray(image)
+
+    return load
