@@ -86,7 +86,9 @@ def read_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: L
             ) from error
         except (InvalidInputError, ResourceLimitError):
             raise
-        except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError) as error:
+        except MemoryError as error:
+            raise ResourceLimitError(f"{name}: not enough memory to decode it; scale the file down first.") from error
+        except Exception as error:  # decoders of damaged bytes raise anything
             raise MediaError(f"{name}: damaged or cut short ({_reason(error)}); get a whole copy of it.") from error
     return Picture(pixels=pixels, name=name, notes=tuple(notes))
 

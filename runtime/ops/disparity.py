@@ -28,6 +28,8 @@ MAX_DISPARITY_PX = 4096.0
 def depth_range(depth: Array, low: float = 0.01, high: float = 0.99) -> tuple[float, float]:
     """The robust range of a depth map, by a histogram of 2048 bins between its least and greatest finite values.
 
+    Where a few specks hold most of that range, the histogram is made again over the rest, up to 8 times.
+
     Args:
         depth: float32 [h, w]; NaN and infinity are left out.
         low, high: shares of the pixels that may lie below and above, 0 to 1.
@@ -48,15 +50,19 @@ def depth_range(depth: Array, low: float = 0.01, high: float = 0.99) -> tuple[fl
     if values.size == 0:
         return 0.0, 1.0
     least, greatest = float(values.min()), float(values.max())
-    if least == greatest:
-        return least, greatest
-    scale = BINS / (greatest - least)
-    index = np.minimum(((values.astype(np.float64) - least) * scale).astype(np.int64), BINS - 1)
-    total = np.cumsum(np.bincount(index, minlength=BINS))
-    first = int(np.searchsorted(total, low * values.size, side="right"))
-    last = int(np.searchsorted(total, high * values.size, side="left"))
-    if last <= first:
-        return least, greatest
+    wanted_low, wanted_high = low * values.size, high * values.size
+    for _ in range(8):
+        if not greatest > least:
+            return least, greatest
+        scale = BINS / (greatest - least)
+        index = np.clip(np.floor((values.astype(np.float64) - least) * scale), -1, BINS).astype(np.int64) + 1
+        total = np.cumsum(np.bincount(index, minlength=BINS + 2)[: BINS + 1])
+        first = max(0, int(np.searchsorted(total, wanted_low, side="right")) - 1)
+        last = min(BINS - 1, max(first, int(np.searchsorted(total, wanted_high, side="left")) - 1))
+        if last - first >= BINS // 16:
+            break
+        # Specks far outside hold most of the range: look closer at the rest.
+        least, greatest = least + first / scale, least + (last + 1) / scale
     return least + (first + 0.5) / scale, least + (last + 0.5) / scale
 
 

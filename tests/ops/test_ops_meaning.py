@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the ops mean, beyond agreeing with each other: geometry, occlusion, and named libraries' results."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from PIL import Image
+
+from secondeye import InvalidInputError, ops
+
+RNG = np.random.default_rng(11)
+NOISE = RNG.integers(0, 256, (20, 64, 3), np.uint8)
+
+
+def full(value, shape=(20, 64)):
+    return np.full(shape, value, np.float32)
+
+
+@pytest.mark.parametrize("law", ["surface", "nearest"])
+@pytest.mark.parametrize("eye", ["right", "left"])
+def test_no_disparity_is_the_identity(law, eye):
+    got = ops.warp(NOISE, full(0), law=law, eye=eye)
+    np.testing.assert_array_equal(got.view, NOISE)
+    assert not got.holes.any()
+
+
+@pytest.mark.parametrize("law", ["surface", "nearest"])
+def test_whole_pixels_shift_exactly(law):
+    right = ops.warp(NOISE, full(5), law=law)
+    np.testing.assert_array_equal(right.view[:, :-5], NOISE[:, 5:])
+    assert (right.holes[:, -5:] == 255).all()
+    assert not right.holes[:, :-5].any()
+    left = ops.warp(NOISE, full(5), eye="left", law=law)
+    np.testing.assert_array_equal(left.view[:, 5:], NOISE[:, :-5])
+
+
+def test_a_quarter_pixel_is_linear():
+    got = ops.warp(NOISE, full(0.25)).view[:, :-1]
+    want = (NOISE[:, :-1].astype(int) * 192 + NOISE[:, 1:].astype(int) * 64 + 128) >> 8
+    np.testing.assert_array_equal(got, want)
+
+
+@given(st.integers(1, 12), st.integers(1, 30), st.floats(0.5, 30))
+@settings(max_examples=60, deadline=None)
+def test_a_nearer_bar_of_any_width_is_seen_whole(width, start, near):
+    picture = np.zeros((1, 80, 1), np.uint8)
+    disparity = full(0, (1, 80))
+    x0 = 31 + start
+    picture[0, x0 : x0 + width] = 255
+    disparity[0, x0 : x0 + width] = near
+    bright = ops.warp(picture, disparity).view[0, :, 0] > 127
+    assert abs(int(bright.sum()) - width) <= 1
+    first = int(np.argmax(bright))
+    assert abs(first - (x0 - near)) <= 1
+
+
+def test_no_background_shows_through_a_stretched_foreground():
+    # A near ramp, stretched to nearly twice its width, before a bright background.
+    picture = np.full((1, 300, 1), 255, np.uint8)
+    disparity = full(-40, (1, 300))
+    picture[0, 100:200] = 10
+    disparity[0, 100:200] = 60 - 0.9 * np.arange(100)
+    got = ops.warp(picture, disparity)
+    left, right = 100 - 60, 199 - (60 - 0.9 * 99)
+    assert (got.view[0, left : int(right) + 1, 0] == 10).all()
+
+
+def test_a_step_of_any_height_opens_a_clean_hole_and_fill_closes_it():
+    picture = RNG.integers(60, 120, (40, 600, 3)).astype(np.uint8)
+    disparity = full(0, (40, 600))
+    picture[:, 200:330] = 250
+    disparity[:, 200:330] = 150
+    got = ops.warp(picture, disparity)
+    assert (got.holes[:, 200:330] == 255).all()
+    filled = ops.fill(got)
+    assert filled.max(axis=2)[:, 200:330].max() <= 120, "foreground colour bled into the hole"
+    spread = filled[:, 205:325].astype(float).std(axis=1).mean()
+    assert spread > 0.5 * picture[:, 400:].astype(float).std(axis=1).mean(), "the hole is a smear"
+
+
+def test_a_row_of_nothing_but_hole_stays_black():
+    got = ops.warp(NOISE, full(5000))
+    assert (got.holes == 255).all()
+    assert not ops.fill(got).any()
+
+
+def test_nearest_equals_a_plain_scatter_with_wrap():
+    disparity = RNG.normal(size=(20, 64)).astype(np.float32) * 6
+    x = np.arange(64, dtype=np.float32)
+    want = np.zeros_like(NOISE)
+    for y in range(20):
+        column = (x - disparity[y]).astype(np.int32)
+        for i in range(64):
+            if -64 <= column[i] < 64:
+                want[y, column[i]] = NOISE[y, i]
+    np.testing.assert_array_equal(ops.warp(NOISE, disparity, law="nearest", wrap=True).view, want)
+
+
+@pytest.mark.parametrize("size", [(256, 384), (37, 91), (400, 1000)])
+def test_resize_is_within_one_of_pillow_and_opencv(size):
+    picture = cv2.GaussianBlur(RNG.integers(0, 256, (301, 517, 3), np.uint8), (0, 0), 1.0)
+    ours = ops.resize(picture, *size, filter="bilinear").astype(int)
+    theirs = np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(ours - theirs).max() <= 1
+    if size[0] < 301 and size[1] < 517:
+        area = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA).astype(int)
+        assert np.abs(ops.resize(picture, *size, filter="area") - area).max() <= 1
+
+
+def test_prepare_normalises_like_numpy():
+    mean, std = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
+    got = ops.prepare(NOISE, 20, 64, mean=mean, std=std)
+    want = ((NOISE / 255.0 - mean) / std).transpose(2, 0, 1)[None]
+    np.testing.assert_allclose(got, want, atol=2e-5)
+    assert ops.prepare(NOISE, 20, 64, dtype=np.float16).dtype == np.float16
+
+
+def test_upsample_keeps_one_sides_value_and_follows_the_picture():
+    # The model's edge lies two cells off the picture's; the upsampled one must lie where the picture has it.
+    picture = np.full((160, 320, 3), 40, np.uint8)
+    picture[:, 170:] = 220
+    values = np.zeros((20, 40), np.float32)
+    values[:, 20:] = 8
+    values[:, 19:21] = 4
+    got = ops.upsample(values, picture)
+    assert set(np.unique(got[:, :150])) == {0.0}
+    assert set(np.unique(got[:, 190:])) == {8.0}
+    edge = np.argmax(got[80] > 4)
+    assert abs(int(edge) - 170) <= 8
+    assert ((got < 0.5) | (got > 7.5)).mean() > 0.99
+
+
+def test_widening_moves_edges_outward_only():
+    values = full(0, (30, 60))
+    values[10:20, 20:40] = 5
+    got = ops.widen_foreground(values, 2)
+    assert (got[8:22, 18:42] == 5).all()
+    assert got.sum() == 14 * 24 * 5
+
+
+def test_conditioning():
+    depth = np.linspace(0, 1, 101, dtype=np.float32)[None].repeat(3, 0)
+    got = ops.disparity(depth, frame_width=1000, strength=3, convergence=0.5, range=(0.0, 1.0))
+    np.testing.assert_allclose(got[0, [0, 50, 100]], [-15, 0, 15], atol=1 / 256)
+    assert not ops.disparity(np.ones((3, 3), np.float32), frame_width=100).any()
+    depth[0, 0] = np.nan
+    assert ops.disparity(depth, frame_width=1000)[0, 0] == 0
+    speckled = np.concatenate([RNG.random(10000), [1e6, -1e6, np.nan]]).astype(np.float32)[None]
+    low, high = ops.depth_range(speckled, 0.01, 0.99)
+    assert low > -2000
+    assert high < 2000
+    assert ops.strength_for_degrees(1, screen_width_m=1.0, distance_m=2.0) == pytest.approx(3.49, abs=0.01)
+
+
+def test_red_cyan_shows_each_eye_its_view():
+    red, black = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 3), np.uint8)
+    red[..., :] = 255
+    left_only = ops.anaglyph(red, black)
+    right_only = ops.anaglyph(black, red)
+    assert left_only[0, 0, 0] > 240
+    assert max(left_only[0, 0, 1:]) < 20
+    assert right_only[0, 0, 0] < 20
+    assert min(right_only[0, 0, 1:]) > 240
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: ops.warp(NOISE.astype(np.float32), full(0)),
+        lambda: ops.warp(NOISE, full(0).astype(np.float64)),
+        lambda: ops.warp(NOISE, full(0, (20, 63))),
+        lambda: ops.warp(NOISE, full(0), tear=0.5),
+        lambda: ops.warp(NOISE, full(0), eye="middle"),
+        lambda: ops.warp(NOISE[:0], full(0, (0, 64))),
+        lambda: ops.warp(np.zeros((1, 16385, 3), np.uint8), full(0, (1, 16385))),
+        lambda: ops.resize(NOISE, 0, 5),
+        lambda: ops.resize(NOISE, 5, 5, filter="cubic"),
+        lambda: ops.prepare(NOISE, 5, 5, std=(0, 1, 1)),
+        lambda: ops.upsample(full(0), NOISE[:, :, :1]),
+        lambda: ops.widen_foreground(full(0), 99),
+        lambda: ops.pack(NOISE, NOISE, "spiral"),
+        lambda: ops.pack(NOISE, NOISE, out=np.zeros((20, 64, 3), np.uint8)),
+        lambda: ops.anaglyph(NOISE, NOISE, "purple"),
+        lambda: ops.disparity(full(0), frame_width=100, gamma=0),
+        lambda: ops.warp(NOISE, full(0), isa="sse9"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_a_sentence(call):
+    with pytest.raises(InvalidInputError, match=r"expected|does not|differs|overlaps"):
+        call()
+
+
+def test_an_output_over_its_input_is_refused():
+    frame = NOISE.copy()
+    with pytest.raises(InvalidInputError, match="overlaps"):
+        ops.pack(frame, NOISE, "rows", out=frame)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Picture files in and out."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from secondeye import MediaError
+from secondeye.runtime import writers
+from secondeye.runtime.files import atomic_write
+from secondeye.runtime.pictures import read_picture, read_values
+
+RNG = np.random.default_rng(3)
+PIXELS = RNG.integers(0, 256, (40, 60, 3), np.uint8)
+
+
+def encoded(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_exif_orientation_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = read_picture(encoded(Image.fromarray(PIXELS), "PNG", exif=exif))
+    np.testing.assert_array_equal(picture.pixels, np.rot90(PIXELS, -1))
+
+
+def test_an_icc_profile_is_converted():
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    same = read_picture(encoded(Image.fromarray(PIXELS), icc_profile=lab))
+    np.testing.assert_array_equal(same.pixels, PIXELS)
+    broken = read_picture(encoded(Image.fromarray(PIXELS), icc_profile=b"nonsense"))
+    np.testing.assert_array_equal(broken.pixels, PIXELS)
+    assert "profile cannot be used" in broken.notes[0]
+
+
+def test_alpha_grey_palette_and_16_bits():
+    rgba = np.dstack([PIXELS, RNG.integers(0, 255, (40, 60), np.uint8)])
+    np.testing.assert_array_equal(read_picture(encoded(Image.fromarray(rgba))).pixels, rgba)
+    opaque = np.dstack([PIXELS, np.full((40, 60), 255, np.uint8)])
+    assert read_picture(encoded(Image.fromarray(opaque))).pixels.shape == (40, 60, 3)
+    grey = read_picture(encoded(Image.fromarray(PIXELS[:, :, 0]))).pixels
+    np.testing.assert_array_equal(grey, np.repeat(PIXELS[:, :, :1], 3, axis=2))
+    deep = PIXELS[:, :, 0].astype(np.uint16) * 257
+    picture = read_picture(encoded(Image.fromarray(deep)))
+    np.testing.assert_array_equal(picture.pixels, np.repeat(PIXELS[:, :, :1], 3, axis=2))
+    assert "16-bit" in picture.notes[0]
+    palette = Image.fromarray(PIXELS).quantize(64)
+    np.testing.assert_array_equal(read_picture(encoded(palette)).pixels, np.asarray(palette.convert("RGB")))
+
+
+def test_values_keep_their_depth(tmp_path):
+    deep = RNG.integers(0, 65536, (30, 50), np.uint16)
+    Image.fromarray(deep).save(tmp_path / "d.png")
+    np.testing.assert_array_equal(read_values(tmp_path / "d.png"), deep.astype(np.float32))
+    real = RNG.random((30, 50), np.float32)
+    Image.fromarray(real).save(tmp_path / "d.tif")
+    np.testing.assert_array_equal(read_values(tmp_path / "d.tif"), real)
+    np.savez(tmp_path / "d.npz", disparity=real)
+    np.testing.assert_array_equal(read_values(tmp_path / "d.npz"), real)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 4), (1, 3000, 3), (900, 1100, 3)])
+def test_png_is_lossless_and_the_same_for_any_core_count(shape, monkeypatch):
+    pixels = RNG.integers(0, 256, shape, np.uint8)
+    data = writers.encode_bytes(pixels, ".png")
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        np.testing.assert_array_equal(np.asarray(image).reshape(shape), pixels)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert writers.encode_bytes(pixels, ".png") == data
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), atomic_write(path) as file:
+        file.write(b"new")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+    with atomic_write(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+    with pytest.raises(MediaError, match="folder"), atomic_write(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "AVIF"])
+def test_damaged_files_end_in_a_media_error(kind):
+    whole = bytearray(encoded(Image.fromarray(PIXELS), kind))
+    rng = np.random.default_rng(7)
+    for _ in range(60):
+        data = whole.copy()
+        for _ in range(int(rng.integers(1, 12))):
+            data[int(rng.integers(len(data)))] = int(rng.integers(256))
+        cut = bytes(data[: int(rng.integers(1, len(data) + 1))])
+        try:
+            assert read_picture(cut).pixels.dtype == np.uint8
+        except (MediaError, ValueError, MemoryError) as error:
+            assert type(error).__module__ == "secondeye.runtime.errors"
