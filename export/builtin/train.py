@@ -235,7 +235,7 @@ def run(arguments: argparse.Namespace) -> None:
         losses.append(float(loss.detach()))
         if step % 50 == 0:
             print(
-                f"step {step}  {spent / 60:.1f} min  loss {np.mean(losses[-50:]):.4f}  {step * arguments.batch / max(spent, 1):.1f}/s",
+                f"step {step}  {spent / 60:.1f} min  loss {np.mean(losses[-50:]):.4f}",
                 flush=True,
             )
         if time.monotonic() - saved > 300:

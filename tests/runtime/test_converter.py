@@ -90,7 +90,7 @@ def test_every_problem_of_a_configuration_is_named():
     with pytest.raises(InvalidInputError) as caught:
         StereoConfig(strength=99, convergence=-1, view="up")
     assert all(word in str(caught.value) for word in ("strength", "convergence", "view"))
-    with pytest.raises(InvalidInputError, match="expected.*strength"):
+    with pytest.raises(InvalidInputError, match=r"expected.*strength"):
         secondeye.convert(np.zeros((50, 50, 3), np.uint8), strenght=1)
 
 
