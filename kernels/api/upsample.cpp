@@ -35,17 +35,32 @@ extern "C" int32_t se_upsample(const se_exec* exec, int32_t threshold_q8, const 
   const int64_t cells = int64_t{h} * w;
   if (cells > kMaxCells) return SE_ERROR_BAD_SHAPE;
   if (exec->device != SE_CPU) return SE_ERROR_NO_BACKEND;
-  // The tables live in the calling thread's scratch memory, which upsample_rows does not use.
-  int32_t* memory = static_cast<int32_t*>(thread_scratch(4 * (5 * cells + out->width)));
+  // The tables live in memory of the calling thread's own, apart from the row functions' scratch.
+  const int64_t width = out->width;
+  int32_t* memory = static_cast<int32_t*>(thread_scratch(4 * (5 * cells + 2 * width + w + 1), kTableSlot));
   if (memory == nullptr) return SE_ERROR_OUT_OF_MEMORY;
   int32_t *q = memory, *low = q + cells, *high = low + cells, *work = high + cells, *column = work + cells;
-  uint8_t* guide = reinterpret_cast<uint8_t*>(column + out->width);
+  int32_t *fraction = column + width, *begin = fraction + width;
+  uint8_t* guide = reinterpret_cast<uint8_t*>(begin + w + 1);
   const View<const float> values = view_of<const float>(*map);
-  for (int32_t y = 0; y < h; ++y)
-    for (int32_t x = 0; x < w; ++x) q[int64_t{y} * w + x] = disparity_q8(*values.at(y, x));
-  for (int32_t x = 0; x < out->width; ++x) column[x] = base::upsample_position(x, w, out->width);
+  int32_t greatest = 0;
+  for (int32_t y = 0; y < h; ++y) {
+    for (int32_t x = 0; x < w; ++x) {
+      const int32_t v = disparity_q8(*values.at(y, x));
+      q[int64_t{y} * w + x] = v;
+      greatest = max_i32(greatest, v < 0 ? -v : v);
+    }
+  }
+  int32_t cell = 0;
+  for (int32_t x = 0; x < out->width; ++x) {
+    const int32_t position = base::upsample_position(x, w, out->width);
+    column[x] = position >> 8;
+    fraction[x] = position & 255;
+    for (; cell <= (position + 128) >> 8; ++cell) begin[cell] = x;
+  }
+  for (; cell <= w; ++cell) begin[cell] = out->width;
   UpsampleArgs args{values, view_of<const uint8_t>(*picture), view_of<float>(*out), threshold_q8 >= 0 ? 1 : 0,
-                    threshold_q8, {q, low, high, column, guide}};
+                    threshold_q8, {q, low, high, column, fraction, begin, guide, greatest}};
   if (args.guided != 0) {
     window_least(q, work, h, w, w, 1, 1);
     window_least(work, low, w, h, 1, w, 1);
@@ -59,5 +74,6 @@ extern "C" int32_t se_upsample(const se_exec* exec, int32_t threshold_q8, const 
       }
     }
   }
-  return run_rows(*exec, out->height, grain_of(*out), args, op_table(exec->isa).upsample_rows);
+  return run_rows(*exec, out->height, grain_of(*out), args, op_table(exec->isa).upsample_rows,
+                  int64_t{8} * (w + 1));
 }

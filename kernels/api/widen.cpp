@@ -14,5 +14,5 @@ extern "C" int32_t se_widen(const se_exec* exec, int32_t radius, int32_t thresho
   const WidenArgs args{view_of<const float>(*disparity), view_of<float>(*out), radius, threshold_q8};
   // Chunks are tall, since each converts the rows round it again.
   return run_rows(*exec, out->height, 16 + 8 * radius, args, op_table(exec->isa).widen_rows,
-                  int64_t{4} * (2 * radius + 2) * out->width);
+                  int64_t{4} * (2 * radius + 3) * (out->width + 2 * radius));
 }

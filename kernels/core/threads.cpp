@@ -125,8 +125,9 @@ struct Scratch {
 
 }  // namespace
 
-void* thread_scratch(int64_t bytes) {
-  thread_local Scratch scratch;
+void* thread_scratch(int64_t bytes, int32_t slot) {
+  thread_local Scratch slots[2];
+  Scratch& scratch = slots[slot];
   if (scratch.size < bytes) {
     const int64_t rounded = (bytes + 4095) / 4096 * 4096;
     void* fresh = std::aligned_alloc(64, static_cast<std::size_t>(rounded));

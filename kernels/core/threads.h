@@ -15,7 +15,9 @@ void parallel_rows(int32_t threads, int32_t rows, int32_t grain, RowsFn fn, cons
 int32_t cpu_count();
 
 // This thread's scratch memory, at least `bytes` long and 64-byte aligned, kept from call to call; null when there is
-// none to be had. Its content is anything. Bounded by the widest picture, so a frame path allocates once.
-void* thread_scratch(int64_t bytes);
+// none to be had. Its content is anything. Bounded by the widest picture, so a frame path allocates once. The slots are
+// apart: rows work in the first while a call's tables stand in the second.
+constexpr int32_t kRowSlot = 0, kTableSlot = 1;
+void* thread_scratch(int64_t bytes, int32_t slot = kRowSlot);
 
 }  // namespace se

@@ -58,4 +58,22 @@ SE_HD int32_t clamp_i32(int32_t v, int32_t lo, int32_t hi) { return v < lo ? lo 
 SE_HD int32_t min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
 SE_HD int32_t max_i32(int32_t a, int32_t b) { return a > b ? a : b; }
 
+#if !defined(__CUDACC__)
+namespace SE_ISA_NAMESPACE {
+// A row of disparities in 1/256 pixel; vectorised where they lie side by side, in either direction.
+inline void disparity_row_q8(const View<const float>& d, int32_t y, int32_t* __restrict q) {
+  const float* __restrict row = d.row(y);
+  const int32_t width = d.width;
+  if (d.stride_x == 4) {
+    for (int32_t x = 0; x < width; ++x) q[x] = disparity_q8(row[x]);
+  } else if (d.stride_x == -4) {
+    const float* __restrict first = row - (width - 1);
+    for (int32_t x = 0; x < width; ++x) q[x] = disparity_q8(first[width - 1 - x]);
+  } else {
+    for (int32_t x = 0; x < width; ++x) q[x] = disparity_q8(*d.at(y, x));
+  }
+}
+}  // namespace SE_ISA_NAMESPACE
+#endif
+
 }  // namespace se

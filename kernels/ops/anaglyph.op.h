@@ -24,10 +24,31 @@ SE_HD uint8_t anaglyph_channel(const int32_t* m, const uint8_t* l, int64_t ls, c
 
 #if !defined(__CUDACC__)
 inline void anaglyph_rows(const AnaglyphArgs& p, int32_t y0, int32_t y1) {
-  for (int32_t y = y0; y < y1; ++y)
-    for (int32_t x = 0; x < p.out.width; ++x)
+  const int32_t width = p.out.width;
+  const bool packed = p.left.stride_c == 1 && p.left.stride_x == 3 && p.right.stride_c == 1 &&
+                      p.right.stride_x == 3 && p.out.stride_c == 1 && p.out.stride_x == 3;
+  const int32_t* __restrict m = &p.matrix[0][0];
+  for (int32_t y = y0; y < y1; ++y) {
+    if (packed) {
+      const uint8_t *__restrict l = p.left.row(y), *__restrict r = p.right.row(y);
+      uint8_t* __restrict o = p.out.row(y);
+      for (int32_t x = 0; x < width; ++x) {
+        const int32_t l0 = l[3 * x], l1 = l[3 * x + 1], l2 = l[3 * x + 2];
+        const int32_t r0 = r[3 * x], r1 = r[3 * x + 1], r2 = r[3 * x + 2];
+        const int32_t a = m[0] * l0 + m[1] * l1 + m[2] * l2 + m[3] * r0 + m[4] * r1 + m[5] * r2 + 2048;
+        const int32_t b = m[6] * l0 + m[7] * l1 + m[8] * l2 + m[9] * r0 + m[10] * r1 + m[11] * r2 + 2048;
+        const int32_t c = m[12] * l0 + m[13] * l1 + m[14] * l2 + m[15] * r0 + m[16] * r1 + m[17] * r2 + 2048;
+        o[3 * x] = (uint8_t)clamp_i32(a >> 12, 0, 255);
+        o[3 * x + 1] = (uint8_t)clamp_i32(b >> 12, 0, 255);
+        o[3 * x + 2] = (uint8_t)clamp_i32(c >> 12, 0, 255);
+      }
+      continue;
+    }
+    for (int32_t x = 0; x < width; ++x)
       for (int32_t c = 0; c < 3; ++c)
-        *p.out.at(y, x, c) = anaglyph_channel(p.matrix[c], p.left.at(y, x), p.left.stride_c, p.right.at(y, x), p.right.stride_c);
+        *p.out.at(y, x, c) =
+            anaglyph_channel(p.matrix[c], p.left.at(y, x), p.left.stride_c, p.right.at(y, x), p.right.stride_c);
+  }
 }
 #endif
 

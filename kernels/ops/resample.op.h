@@ -27,9 +27,10 @@ struct ResampleArgs {
 namespace SE_ISA_NAMESPACE {
 
 #if !defined(__CUDACC__)
-// scratch: width * channels int32.
-inline void resample_rows(const ResampleArgs& p, int32_t y0, int32_t y1, int32_t* __restrict v) {
-  const int32_t channels = p.source.channels, n = p.source.width * channels;
+template <int C>
+inline void resample_rows_of(const ResampleArgs& p, int32_t y0, int32_t y1, int32_t* __restrict v) {
+  constexpr int32_t channels = C;
+  const int32_t n = p.source.width * channels;
   const bool packed = p.source.stride_c == 1 && p.source.stride_x == channels;
   const bool to_bytes = p.bytes.data != nullptr;
   const int32_t out_width = to_bytes ? p.bytes.width : p.tensor.width;
@@ -51,18 +52,30 @@ inline void resample_rows(const ResampleArgs& p, int32_t y0, int32_t y1, int32_t
     for (int32_t x = 0; x < out_width; ++x) {
       const int32_t* wx = p.x.weights + (int64_t)x * p.x.stride;
       const int32_t* from = v + (int64_t)p.x.first[x] * channels;
-      int32_t h[4] = {8192, 8192, 8192, 8192};
-      for (int32_t k = 0; k < p.x.count[x]; ++k)
+      int32_t h[channels];
+      for (int32_t c = 0; c < channels; ++c) h[c] = 8192;
+      const int32_t taps = p.x.count[x];
+      for (int32_t k = 0; k < taps; ++k)
         for (int32_t c = 0; c < channels; ++c) h[c] += wx[k] * from[k * channels + c];
       if (to_bytes) {
         for (int32_t c = 0; c < channels; ++c) *p.bytes.at(y, x, c) = (uint8_t)(((h[c] >> 14) + 32) >> 6);
       } else {
         for (int32_t c = 0; c < p.tensor.channels; ++c) {
-          const float value = (float)(h[channels == 1 ? 0 : c] >> 14) * p.gain[c];
+          const float value = (float)(h[channels < 3 ? 0 : c] >> 14) * p.gain[c];
           *p.tensor.at(y, x, c) = value + p.bias[c];
         }
       }
     }
+  }
+}
+
+// scratch: width * channels int32.
+inline void resample_rows(const ResampleArgs& p, int32_t y0, int32_t y1, int32_t* scratch) {
+  switch (p.source.channels) {
+    case 1: return resample_rows_of<1>(p, y0, y1, scratch);
+    case 2: return resample_rows_of<2>(p, y0, y1, scratch);
+    case 3: return resample_rows_of<3>(p, y0, y1, scratch);
+    default: return resample_rows_of<4>(p, y0, y1, scratch);
   }
 }
 #endif

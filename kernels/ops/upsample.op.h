@@ -18,10 +18,12 @@
 namespace se {
 
 // Made once per call by the C interface. q: the map, [h, w]; low, high: least and greatest of each cell's window;
-// column: upsample_position of each output column; guide: [h, w, 4], the last byte unused.
+// column, fraction: whole and 1/256 part of upsample_position of each output column; begin: the first output column
+// whose nearest cell is s, s = 0..w; guide: [h, w, 4], the last byte unused. greatest: of |q|.
 struct UpsampleTables {
-  const int32_t *q, *low, *high, *column;
+  const int32_t *q, *low, *high, *column, *fraction, *begin;
   const uint8_t* guide;
+  int32_t greatest;
 };
 
 struct UpsampleArgs {
@@ -44,63 +46,94 @@ SE_HD int32_t upsample_centre(int32_t i, int32_t cells, int32_t pixels) {
   return (int32_t)(((2 * (int64_t)i + 1) * pixels) / (2 * (int64_t)cells));
 }
 
-SE_HD int32_t upsample_bilinear(int32_t a, int32_t b, int32_t c, int32_t d, int32_t fy, int32_t fx) {
-  const int32_t top = a * (256 - fx) + b * fx, low = c * (256 - fx) + d * fx;
-  return (int32_t)(((int64_t)top * (256 - fy) + (int64_t)low * fy + 32768) >> 16);
-}
-
-SE_HD int32_t upsample_colour(const uint8_t* a, const uint8_t* b) {
-  int32_t sum = 0;
-  for (int32_t c = 0; c < 3; ++c) {
-    const int32_t d = (int32_t)a[c] - (int32_t)b[c];
-    sum += d < 0 ? -d : d;
-  }
-  const int32_t weight = (sum >> 4) > 8 ? 0 : 256 >> (sum >> 4);
-  return weight < 1 ? 1 : weight;
-}
-
 #if !defined(__CUDACC__)
-inline int32_t upsample_vote(const UpsampleTables& t, int32_t h, int32_t w, int32_t r, int32_t s, const uint8_t* pixel) {
-  const int32_t space[9] = {16, 12, 9, 6, 4, 3, 2, 1, 1};
+// The voters of one cell's window, laid out for loops of fixed length; absent ones weigh nothing.
+struct UpsampleVoters {
+  int32_t red[32], green[32], blue[32];
+  int32_t near[32], far[32];  // weight by distance where the cell votes that way, else 0
+  int64_t rise[32];           // q - lo
+};
+
+inline void upsample_voters(const UpsampleTables& t, int32_t h, int32_t w, int32_t r, int32_t s, UpsampleVoters* v) {
+  const int32_t space[5] = {16, 12, 9, 6, 4};
   const int32_t lo = t.low[r * w + s], hi = t.high[r * w + s], third = (hi - lo) / 3;
-  int64_t sum[2] = {0, 0};
-  int32_t weight[2] = {0, 0};
-  for (int32_t dy = -2; dy <= 2; ++dy) {
-    if (r + dy < 0 || r + dy >= h) continue;
-    for (int32_t dx = -2; dx <= 2; ++dx) {
-      if (s + dx < 0 || s + dx >= w) continue;
-      const int32_t cell = (r + dy) * w + s + dx, q = t.q[cell];
-      const int32_t near = q >= hi - third ? 1 : 0;
-      if (near == 0 && q > lo + third) continue;
-      const int32_t vote = space[(dy < 0 ? -dy : dy) + (dx < 0 ? -dx : dx)] * upsample_colour(t.guide + 4 * cell, pixel);
-      weight[near] += vote;
-      sum[near] += (int64_t)vote * (q - lo);
-    }
+  for (int32_t k = 0; k < 32; ++k) {
+    const int32_t dy = k / 5 - 2, dx = k % 5 - 2, y = r + dy, x = s + dx;
+    const bool exists = k < 25 && y >= 0 && y < h && x >= 0 && x < w;
+    const int32_t cell = exists ? y * w + x : r * w + s, q = t.q[cell];
+    const int32_t weight = exists ? space[(dy < 0 ? -dy : dy) + (dx < 0 ? -dx : dx)] : 0;
+    const bool near = q >= hi - third;
+    v->near[k] = near ? weight : 0;
+    v->far[k] = !near && q <= lo + third ? weight : 0;
+    v->rise[k] = q - lo;
+    v->red[k] = t.guide[4 * cell];
+    v->green[k] = t.guide[4 * cell + 1];
+    v->blue[k] = t.guide[4 * cell + 2];
   }
-  const int32_t side = weight[1] >= weight[0] ? 1 : 0;
-  return lo + (int32_t)((sum[side] + weight[side] / 2) / weight[side]);
 }
 
-inline void upsample_rows(const UpsampleArgs& p, int32_t y0, int32_t y1) {
+SE_HD int32_t upsample_abs(int32_t v) { return v < 0 ? -v : v; }
+
+SE_HD int32_t upsample_likeness(int32_t apart) { return max_i32(1, 256 >> min_i32(apart >> 4, 9)); }
+
+inline int32_t upsample_vote(const UpsampleVoters& v, int32_t lo, int32_t red, int32_t green, int32_t blue) {
+  int32_t near = 0, far = 0;
+  int32_t votes[32];
+  for (int32_t k = 0; k < 32; ++k) {
+    const int32_t apart =
+        upsample_abs(v.red[k] - red) + upsample_abs(v.green[k] - green) + upsample_abs(v.blue[k] - blue);
+    votes[k] = upsample_likeness(apart);
+    near += votes[k] * v.near[k];
+    far += votes[k] * v.far[k];
+  }
+  const bool side = near >= far;
+  const int32_t* weights = side ? v.near : v.far;
+  const int32_t weight = side ? near : far;
+  int64_t sum = 0;
+  for (int32_t k = 0; k < 32; ++k) sum += (int64_t)(votes[k] * weights[k]) * v.rise[k];
+  return lo + (int32_t)((sum + weight / 2) / weight);
+}
+
+// scratch: w + 1 int64.
+inline void upsample_rows(const UpsampleArgs& p, int32_t y0, int32_t y1, int64_t* scratch) {
   const UpsampleTables& t = p.tables;
-  const int32_t h = p.map.height, w = p.map.width;
+  const int32_t h = p.map.height, w = p.map.width, width = p.out.width;
+  const bool packed = p.out.stride_x == 4;
+  const int32_t *__restrict column = t.column, *__restrict fraction = t.fraction;
+  UpsampleVoters voters;
   for (int32_t y = y0; y < y1; ++y) {
-    const int32_t py = upsample_position(y, h, p.out.height), fy = py & 255, iy = py >> 8;
-    const int32_t* top = t.q + (int64_t)iy * w;
-    const int32_t* low = t.q + (int64_t)min_i32(iy + 1, h - 1) * w;
-    const int32_t r = (py + 128) >> 8;
-    for (int32_t x = 0; x < p.out.width; ++x) {
-      const int32_t px = t.column[x], fx = px & 255, ix = px >> 8, jx = min_i32(ix + 1, w - 1);
-      const int32_t s = (px + 128) >> 8, cell = r * w + s;
-      int32_t q;
-      if (p.guided != 0 && t.high[cell] - t.low[cell] > p.threshold_q8) {
-        uint8_t pixel[3];
-        for (int32_t c = 0; c < 3; ++c) pixel[c] = *p.picture.at(y, x, c);
-        q = upsample_vote(t, h, w, r, s, pixel);
-      } else {
-        q = upsample_bilinear(top[ix], top[jx], low[ix], low[jx], fy, fx);
+    const int32_t py = upsample_position(y, h, p.out.height), fy = py & 255, iy = py >> 8, r = (py + 128) >> 8;
+    const int32_t* __restrict top = t.q + (int64_t)iy * w;
+    const int32_t* __restrict low = t.q + (int64_t)min_i32(iy + 1, h - 1) * w;
+    // Down first, then across: the same sum of four products. 32 bits do while |q| < 2^15 (128 pixels).
+    if (packed && t.greatest < 32768) {
+      int32_t* __restrict v = (int32_t*)scratch;
+      for (int32_t x = 0; x < w; ++x) v[x] = top[x] * (256 - fy) + low[x] * fy;
+      v[w] = v[w - 1];
+      float* __restrict out = p.out.row(y);
+      for (int32_t x = 0; x < width; ++x) {
+        const int32_t i = column[x], f = fraction[x];
+        const int32_t a = v[i], b = v[i + 1];
+        out[x] = (float)((a * (256 - f) + b * f + 32768) >> 16) * 0.00390625f;
       }
-      *p.out.at(y, x) = (float)q * 0.00390625f;
+    } else {
+      int64_t* __restrict v = scratch;
+      for (int32_t x = 0; x < w; ++x) v[x] = (int64_t)top[x] * (256 - fy) + (int64_t)low[x] * fy;
+      v[w] = v[w - 1];
+      for (int32_t x = 0; x < width; ++x) {
+        const int64_t sum = v[column[x]] * (256 - fraction[x]) + v[column[x] + 1] * fraction[x] + 32768;
+        *p.out.at(y, x) = (float)(int32_t)(sum >> 16) * 0.00390625f;
+      }
+    }
+    if (p.guided == 0) continue;
+    for (int32_t s = 0; s < w; ++s) {
+      const int32_t cell = r * w + s;
+      if (t.high[cell] - t.low[cell] <= p.threshold_q8 || t.begin[s] == t.begin[s + 1]) continue;
+      upsample_voters(t, h, w, r, s, &voters);
+      for (int32_t x = t.begin[s]; x < t.begin[s + 1]; ++x) {
+        const int32_t red = *p.picture.at(y, x, 0), green = *p.picture.at(y, x, 1), blue = *p.picture.at(y, x, 2);
+        *p.out.at(y, x) = (float)upsample_vote(voters, t.low[cell], red, green, blue) * 0.00390625f;
+      }
     }
   }
 }

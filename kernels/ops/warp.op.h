@@ -17,6 +17,9 @@
 // mirror image of the right view of the mirrored picture.
 #pragma once
 #include "core/types.h"
+#if defined(__AVX512VBMI__) && !defined(__CUDACC__)
+#include <immintrin.h>
+#endif
 
 namespace se {
 
@@ -40,24 +43,60 @@ SE_HD void warp_paint(int32_t* map, int32_t width, int32_t lo, int32_t hi, int32
 
 #if !defined(__CUDACC__)
 
+// One piece between the landings a and b of source pixels i and i + 1.
+inline void warp_piece(int32_t* __restrict map, int32_t width, int32_t tear, int32_t i, int32_t a, int32_t b) {
+  const int32_t g = b - a;
+  if (g > 0 && g <= tear) {
+    const int32_t t0 = max_i32(ceil_div_256(a), 0), t1 = min_i32(ceil_div_256(b), width);
+    for (int32_t t = t0; t < t1; ++t) map[t] = (i << 8) + (((t << 8) - a) << 8) / g;
+  } else {
+    warp_paint(map, width, a, a + 128, i << 8);
+    warp_paint(map, width, b - 128, b, (i + 1) << 8);
+  }
+}
+
+#if defined(__AVX512VBMI__)
+// Sixteen pieces at once where all are surface and none covers more than one target: those targets lie side by side.
+// The quotient of two integers under 2^22 and 2^14 is never rounded up to a whole number by a float division, so its
+// floor is exact. Gives whether it did the work.
+inline bool warp_pieces16(int32_t* __restrict map, int32_t width, int32_t tear, int32_t i, const int32_t* landing) {
+  const __m512i a = _mm512_loadu_si512(landing + i), b = _mm512_loadu_si512(landing + i + 1);
+  const __m512i g = _mm512_sub_epi32(b, a), k255 = _mm512_set1_epi32(255);
+  const __mmask16 surface = _mm512_cmpgt_epi32_mask(g, _mm512_setzero_si512()) &
+                            _mm512_cmple_epi32_mask(g, _mm512_set1_epi32(tear));
+  if (surface != 0xffff) return false;
+  const __m512i t0 = _mm512_srai_epi32(_mm512_add_epi32(a, k255), 8);
+  const __m512i t1 = _mm512_srai_epi32(_mm512_add_epi32(b, k255), 8);
+  const __m512i n = _mm512_sub_epi32(t1, t0);
+  if (_mm512_cmpgt_epi32_mask(n, _mm512_set1_epi32(1)) != 0) return false;
+  const int32_t first = (landing[i] + 255) >> 8, last = (landing[i + 16] + 255) >> 8;
+  if (first < 0 || last > width) return false;
+  const __m512i into = _mm512_slli_epi32(_mm512_sub_epi32(_mm512_slli_epi32(t0, 8), a), 8);
+  const __m512 quotient = _mm512_div_ps(_mm512_cvtepi32_ps(into), _mm512_cvtepi32_ps(g));
+  const __m512i index = _mm512_add_epi32(_mm512_set1_epi32(i),
+                                         _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  const __m512i s = _mm512_add_epi32(_mm512_slli_epi32(index, 8), _mm512_cvttps_epi32(quotient));
+  const __mmask16 drawn = _mm512_cmpeq_epi32_mask(n, _mm512_set1_epi32(1));
+  const __m512i together = _mm512_maskz_compress_epi32(drawn, s);
+  _mm512_mask_storeu_epi32(map + first, (__mmask16)((1u << (last - first)) - 1u), together);
+  return true;
+}
+#endif
+
 inline void warp_map_surface(const WarpArgs& p, int32_t y, int32_t* __restrict landing, int32_t* __restrict map) {
   const int32_t width = p.source.width, tear = p.tear_q8;
-  for (int32_t x = 0; x < width; ++x) landing[x] = (x << 8) - disparity_q8(*p.disparity.at(y, x));
+  disparity_row_q8(p.disparity, y, landing);
+  for (int32_t x = 0; x < width; ++x) landing[x] = (x << 8) - landing[x];
   for (int32_t t = 0; t < width; ++t) map[t] = -1;
   warp_paint(map, width, landing[0] - 128, landing[0], 0);
-  for (int32_t i = 0; i + 1 < width; ++i) {
-    const int32_t a = landing[i], b = landing[i + 1], g = b - a;
-    if (g > 0 && g <= tear) {
-      const int32_t t0 = max_i32(ceil_div_256(a), 0), t1 = min_i32(ceil_div_256(b), width);
-      for (int32_t t = t0; t < t1; ++t) {
-        const int32_t into = (t << 8) - a;
-        map[t] = (i << 8) + (g == 256 ? into : (into << 8) / g);
-      }
-    } else {
-      warp_paint(map, width, a, a + 128, i << 8);
-      warp_paint(map, width, b - 128, b, (i + 1) << 8);
-    }
+  int32_t i = 0;
+#if defined(__AVX512VBMI__)
+  for (; i + 16 < width; i += 16) {
+    if (warp_pieces16(map, width, tear, i, landing)) continue;
+    for (int32_t k = i; k < i + 16; ++k) warp_piece(map, width, tear, k, landing[k], landing[k + 1]);
   }
+#endif
+  for (; i + 1 < width; ++i) warp_piece(map, width, tear, i, landing[i], landing[i + 1]);
   const int32_t last = landing[width - 1];
   warp_paint(map, width, last, last + 128, (width - 1) << 8);
 }
@@ -75,20 +114,19 @@ inline void warp_map_nearest(const WarpArgs& p, int32_t y, int32_t* __restrict m
   }
 }
 
-// One row through a map; C is the channel count, or 0 when it is only known at run time.
+// Targets [t, end) of one row through a map; C is the channel count, or 0 when it is only known at run time.
 template <int C>
-inline void warp_sample_row(const WarpArgs& p, int32_t y, const int32_t* __restrict map) {
+inline void warp_sample(const WarpArgs& p, int32_t y, const int32_t* __restrict map, int32_t t, int32_t end) {
   const int32_t channels = C == 0 ? p.source.channels : C;
   const bool packed = C != 0;
   const uint8_t* __restrict src = p.source.row(y);
   const int64_t step = packed ? (p.source.stride_x < 0 ? -C : C) : p.source.stride_x;
   const int64_t step_c = packed ? 1 : p.source.stride_c;
   const int64_t last = p.source.width - 1;
-  for (int32_t t = 0; t < p.out.width; ++t) {
+  for (; t < end; ++t) {
     uint8_t* o = p.out.at(y, t);
     const int64_t oc = packed ? 1 : p.out.stride_c;
     const int32_t m = map[t];
-    *p.holes.at(y, t) = m < 0 ? 255 : 0;
     if (m < 0) {
       for (int32_t c = 0; c < channels; ++c) o[c * oc] = 0;
       continue;
@@ -101,6 +139,56 @@ inline void warp_sample_row(const WarpArgs& p, int32_t y, const int32_t* __restr
   }
 }
 
+#if defined(__AVX512VBMI__)
+// Sixteen targets of a packed row of three channels that runs forward: each pixel and its neighbour in one 8-byte
+// gather. Needs every position at least three pixels from the row's end. Gives whether it did the work.
+inline bool warp_sample16(const uint8_t* __restrict src, int32_t width, const int32_t* map, uint8_t* __restrict out) {
+  const __m512i m = _mm512_loadu_si512(map);
+  const __m512i i = _mm512_srai_epi32(m, 8);
+  if (_mm512_cmpgt_epi32_mask(i, _mm512_set1_epi32(width - 3)) != 0) return false;
+  const __mmask16 seen = _mm512_cmpge_epi32_mask(m, _mm512_setzero_si512());
+  const __m512i offset = _mm512_maskz_add_epi32(seen, i, _mm512_slli_epi32(i, 1));
+  const __m512i lo = _mm512_i32gather_epi64(_mm512_castsi512_si256(offset), src, 1);
+  const __m512i hi = _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(offset, 1), src, 1);
+  // Each target's three bytes of the pixel, and of its neighbour, in the low bytes of a 32-bit lane.
+  alignas(64) static const uint8_t pick[64] = {
+      0,  1,  2,  0x80, 8,  9,  10, 0x80, 16, 17, 18, 0x80, 24, 25, 26, 0x80, 32, 33, 34, 0x80, 40,  41,
+      42, 0x80, 48, 49, 50, 0x80, 56, 57, 58, 0x80, 64, 65, 66, 0x80, 72, 73, 74, 0x80, 80, 81, 82, 0x80,
+      88, 89, 90, 0x80, 96, 97, 98, 0x80, 104, 105, 106, 0x80, 112, 113, 114, 0x80, 120, 121, 122, 0x80};
+  const __m512i first = _mm512_load_si512(pick), bytes = _mm512_set1_epi32(0x00ff00ff);
+  const __m512i a = _mm512_permutex2var_epi8(lo, first, hi);
+  const __m512i b = _mm512_permutex2var_epi8(lo, _mm512_add_epi8(first, _mm512_set1_epi8(3)), hi);
+  const __m512i f = _mm512_and_si512(m, _mm512_set1_epi32(255));
+  const __m512i wb = _mm512_or_si512(f, _mm512_slli_epi32(f, 16));
+  const __m512i wa = _mm512_sub_epi16(_mm512_set1_epi16(256), wb), half = _mm512_set1_epi16(128);
+  const __m512i even = _mm512_srli_epi16(
+      _mm512_add_epi16(_mm512_add_epi16(_mm512_mullo_epi16(_mm512_and_si512(a, bytes), wa),
+                                        _mm512_mullo_epi16(_mm512_and_si512(b, bytes), wb)), half), 8);
+  const __m512i odd = _mm512_srli_epi16(
+      _mm512_add_epi16(_mm512_add_epi16(_mm512_mullo_epi16(_mm512_srli_epi16(a, 8), wa),
+                                        _mm512_mullo_epi16(_mm512_srli_epi16(b, 8), wb)), half), 8);
+  const __m512i blend = _mm512_maskz_mov_epi32(seen, _mm512_or_si512(even, _mm512_slli_epi16(odd, 8)));
+  alignas(64) static const uint8_t drop[64] = {
+      0,  1,  2,  4,  5,  6,  8,  9,  10, 12, 13, 14, 16, 17, 18, 20, 21, 22, 24, 25, 26, 28, 29, 30,
+      32, 33, 34, 36, 37, 38, 40, 41, 42, 44, 45, 46, 48, 49, 50, 52, 53, 54, 56, 57, 58, 60, 61, 62};
+  _mm512_mask_storeu_epi8(out, 0xffffffffffffull, _mm512_permutexvar_epi8(_mm512_load_si512(drop), blend));
+  return true;
+}
+#endif
+
+inline void warp_sample_row3(const WarpArgs& p, int32_t y, const int32_t* __restrict map) {
+  const int32_t width = p.out.width;
+  int32_t t = 0;
+#if defined(__AVX512VBMI__)
+  if (p.source.stride_x == 3 && p.out.stride_x == 3) {
+    for (; t + 16 <= width; t += 16)
+      if (!warp_sample16(p.source.row(y), width, map + t, p.out.row(y) + 3 * (int64_t)t))
+        warp_sample<3>(p, y, map, t, t + 16);
+  }
+#endif
+  warp_sample<3>(p, y, map, t, width);
+}
+
 // scratch: 2 * width int32.
 inline void warp_rows(const WarpArgs& p, int32_t y0, int32_t y1, int32_t* scratch) {
   const int32_t width = p.source.width, channels = p.source.channels;
@@ -108,18 +196,25 @@ inline void warp_rows(const WarpArgs& p, int32_t y0, int32_t y1, int32_t* scratc
   const int64_t ox = p.out.stride_x < 0 ? -p.out.stride_x : p.out.stride_x;
   const bool packed = p.source.stride_c == 1 && p.out.stride_c == 1 && ax == channels && ox == channels;
   for (int32_t y = y0; y < y1; ++y) {
-    int32_t* map = scratch + width;
+    // Straight into the caller's plane where its pixels lie side by side.
+    int32_t* map = p.map.data != nullptr && p.map.stride_x == 4 ? p.map.row(y) : scratch + width;
     if (p.law == SE_WARP_SURFACE)
       warp_map_surface(p, y, scratch, map);
     else
       warp_map_nearest(p, y, map);
     if (packed && channels == 3)
-      warp_sample_row<3>(p, y, map);
+      warp_sample_row3(p, y, map);
     else if (packed && channels == 4)
-      warp_sample_row<4>(p, y, map);
+      warp_sample<4>(p, y, map, 0, width);
     else
-      warp_sample_row<0>(p, y, map);
-    if (p.map.data != nullptr)
+      warp_sample<0>(p, y, map, 0, width);
+    if (p.holes.stride_x == 1) {
+      uint8_t* __restrict holes = p.holes.row(y);
+      for (int32_t t = 0; t < width; ++t) holes[t] = map[t] < 0 ? 255 : 0;
+    } else {
+      for (int32_t t = 0; t < width; ++t) *p.holes.at(y, t) = map[t] < 0 ? 255 : 0;
+    }
+    if (p.map.data != nullptr && map != p.map.row(y))
       for (int32_t t = 0; t < width; ++t) *p.map.at(y, t) = map[t];
   }
 }

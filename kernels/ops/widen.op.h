@@ -17,32 +17,34 @@ struct WidenArgs {
 namespace SE_ISA_NAMESPACE {
 
 #if !defined(__CUDACC__)
-// scratch: (2 * radius + 2) * width int32: a ring of rows as q, and the columns' greatest.
+// scratch: (2 * radius + 1) rows of width + 2 * radius int32 (a ring of rows as q), and two more.
 inline void widen_rows(const WidenArgs& p, int32_t y0, int32_t y1, int32_t* scratch) {
   const int32_t width = p.disparity.width, height = p.disparity.height, r = p.radius, ring = 2 * r + 1;
-  int32_t* __restrict columns = scratch + (int64_t)ring * width;
+  const int64_t pitch = width + 2 * (int64_t)r;
+  int32_t* __restrict columns = scratch + ring * pitch;  // the greatest of each column, r cells of padding each side
+  int32_t* __restrict greatest = columns + pitch;
+  for (int32_t k = 0; k < r; ++k) columns[k] = columns[r + width + k] = -(1 << 30);
   int32_t loaded = max_i32(0, y0 - r);
   for (int32_t y = y0; y < y1; ++y) {
     const int32_t first = max_i32(0, y - r), last = min_i32(height - 1, y + r);
-    for (; loaded <= last; ++loaded) {
-      int32_t* __restrict row = scratch + (int64_t)(loaded % ring) * width;
-      for (int32_t x = 0; x < width; ++x) row[x] = disparity_q8(*p.disparity.at(loaded, x));
-    }
-    const int32_t* __restrict now = scratch + (int64_t)(y % ring) * width;
-    for (int32_t x = 0; x < width; ++x) columns[x] = now[x];
+    for (; loaded <= last; ++loaded) disparity_row_q8(p.disparity, loaded, scratch + (loaded % ring) * pitch);
+    const int32_t* __restrict now = scratch + (y % ring) * pitch;
+    for (int32_t x = 0; x < width; ++x) columns[r + x] = now[x];
     for (int32_t i = first; i <= last; ++i) {
-      const int32_t* __restrict row = scratch + (int64_t)(i % ring) * width;
-      for (int32_t x = 0; x < width; ++x) columns[x] = max_i32(columns[x], row[x]);
+      const int32_t* __restrict row = scratch + (i % ring) * pitch;
+      for (int32_t x = 0; x < width; ++x) columns[r + x] = max_i32(columns[r + x], row[x]);
     }
-    for (int32_t x = 0; x < width; ++x) {
-      int32_t m = columns[x];
-      if (x >= r && x + r < width) {
-        for (int32_t k = -r; k <= r; ++k) m = max_i32(m, columns[x + k]);
-      } else {
-        for (int32_t k = max_i32(0, x - r); k <= min_i32(width - 1, x + r); ++k) m = max_i32(m, columns[k]);
-      }
-      const int32_t q = now[x];
-      *p.out.at(y, x) = (float)(m - q > p.threshold_q8 ? m : q) * 0.00390625f;
+    for (int32_t x = 0; x < width; ++x) greatest[x] = columns[x];
+    for (int32_t k = 1; k < ring; ++k)
+      for (int32_t x = 0; x < width; ++x) greatest[x] = max_i32(greatest[x], columns[x + k]);
+    const int32_t threshold = p.threshold_q8;
+    if (p.out.stride_x == 4) {
+      float* __restrict out = p.out.row(y);
+      for (int32_t x = 0; x < width; ++x)
+        out[x] = (float)(greatest[x] - now[x] > threshold ? greatest[x] : now[x]) * 0.00390625f;
+    } else {
+      for (int32_t x = 0; x < width; ++x)
+        *p.out.at(y, x) = (float)(greatest[x] - now[x] > threshold ? greatest[x] : now[x]) * 0.00390625f;
     }
   }
 }
