@@ -144,6 +144,14 @@ class StereoConverter:
         self.config = config or StereoConfig()
         self._limits = limits
         self._depth: DepthModel | None = None
+        self._kept: dict[str, NDArray[Any]] = {}
+
+    def _buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """Memory that only this converter sees, kept from picture to picture: fresh pages cost more than the work."""
+        kept = self._kept.get(name)
+        if kept is None or kept.shape != shape or kept.dtype != dtype:
+            kept = self._kept[name] = np.empty(shape, dtype)
+        return kept
 
     def load(self) -> DepthModel:
         """Load the depth model now, and return it.
@@ -270,29 +278,25 @@ class StereoConverter:
             gamma=config.gamma,
             range=limits,
         )
+        radius = min(16, max(round(config.widen * height / 1080), min(config.widen, 1)))
         if guided:
-            disparity = ops.upsample(disparity, pixels[:, :, :3], threads=config.threads)
-        radius = round(config.widen * height / 1080) if config.widen else 0
-        radius = max(radius, min(config.widen, 1))
+            plane = self._buffer("disparity", (height, width), np.float32) if radius else None
+            disparity = ops.upsample(disparity, pixels[:, :, :3], threads=config.threads, out=plane)
         return ops.widen_foreground(disparity, radius, threads=config.threads) if radius else disparity
 
     def _render(self, pixels: Pixels, disparity: Map, clock: _Clock, notes: list[str]) -> StereoFrame:
         config = self.config
         left, left_holes = pixels, None
+        moves = disparity
         with clock.stage("warp"):
             if config.view == "both":
-                half = disparity * np.float32(0.5)
-                right_warp = ops.warp(pixels, half, threads=config.threads)
-                left_warp = ops.warp(pixels, half, eye="left", threads=config.threads)
-                left, left_holes = left_warp.view, left_warp.holes
-            else:
-                right_warp = ops.warp(pixels, disparity, threads=config.threads)
-        right = right_warp.view
-        if config.fill:
-            with clock.stage("fill"):
-                right = ops.fill(right_warp, threads=config.threads)
-                if config.view == "both":
-                    left = ops.fill(left_warp, eye="left", threads=config.threads)
+                moves = np.multiply(disparity, np.float32(0.5), out=self._buffer("half", disparity.shape, np.float32))
+            right_warp = self._warp(pixels, moves, "right")
+        right = self._fill(right_warp, "right", clock)
+        if config.view == "both":
+            with clock.stage("warp"):
+                left_warp = self._warp(pixels, moves, "left")
+            left, left_holes = self._fill(left_warp, "left", clock), left_warp.holes
         if config.swap:
             left, right = right, left
         return StereoFrame(
@@ -305,6 +309,19 @@ class StereoConverter:
             timings=clock.timings,
             notes=tuple(notes),
         )
+
+    def _warp(self, pixels: Pixels, disparity: Map, eye: ops.Eye) -> ops.Warped:
+        """The view with holes; its pixels are ours alone when they will be filled into others."""
+        shape = pixels.shape[:2]
+        view = self._buffer("view", pixels.shape, np.uint8) if self.config.fill else np.empty(pixels.shape, np.uint8)
+        out = ops.Warped(view, np.empty(shape, np.uint8), self._buffer("map", shape, np.int32))
+        return ops.warp(pixels, disparity, eye=eye, out=out, threads=self.config.threads)
+
+    def _fill(self, warped: ops.Warped, eye: ops.Eye, clock: _Clock) -> Pixels:
+        if not self.config.fill:
+            return warped.view
+        with clock.stage("fill"):
+            return ops.fill(warped, eye=eye, threads=self.config.threads)
 
 
 def convert(picture: str | os.PathLike[str] | bytes | Pixels, **options: Any) -> StereoFrame:

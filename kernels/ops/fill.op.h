@@ -58,52 +58,60 @@ SE_HD void fill_hole(const FillArgs& p, int32_t y, int32_t l, int32_t r, int32_t
 }
 
 #if !defined(__CUDACC__)
-// The row's origins: itself where there is no hole. Gives whether there was one.
-inline bool fill_origins(const FillArgs& p, int32_t y, int32_t* __restrict origin) {
+// The first hole at or after x in a row, or its width.
+inline int32_t fill_next_hole(const FillArgs& p, int32_t y, int32_t x) {
   const int32_t width = p.view.width;
-  bool any = false;
-  for (int32_t x = 0; x < width;) {
-    if (!fill_is_hole(p, y, x)) {
-      origin[x] = x;
-      ++x;
-      continue;
+  if (p.holes.stride_x == 1) {
+    const uint8_t* row = p.holes.row(y);
+    for (; x + 8 <= width; x += 8) {
+      uint64_t eight;
+      __builtin_memcpy(&eight, row + x, 8);
+      if (eight != 0) break;
     }
-    int32_t r = x + 1;
-    while (r < width && fill_is_hole(p, y, r)) ++r;
-    fill_hole(p, y, x, r, origin);
-    any = true;
-    x = r;
   }
-  return any;
+  while (x < width && !fill_is_hole(p, y, x)) ++x;
+  return x;
+}
+
+// The origins of a row's holes; what is no hole is left as it was.
+inline void fill_origins(const FillArgs& p, int32_t y, int32_t* __restrict origin) {
+  const int32_t width = p.view.width;
+  for (int32_t x = fill_next_hole(p, y, 0); x < width; x = fill_next_hole(p, y, x)) {
+    const int32_t l = x;
+    while (x < width && fill_is_hole(p, y, x)) ++x;
+    fill_hole(p, y, l, x, origin);
+  }
+}
+
+inline void fill_copy_row(const FillArgs& p, int32_t y) {
+  const int32_t width = p.view.width, channels = p.view.channels;
+  const int64_t vx = p.view.stride_x, ox = p.out.stride_x;
+  if (p.view.stride_c == 1 && p.out.stride_c == 1 && vx == ox && (vx == channels || vx == -channels)) {
+    // Backward rows are the same bytes, begun at the other end.
+    const int64_t shift = vx < 0 ? (int64_t)(width - 1) * channels : 0;
+    __builtin_memcpy(p.out.row(y) - shift, p.view.row(y) - shift, (size_t)width * (size_t)channels);
+    return;
+  }
+  for (int32_t x = 0; x < width; ++x)
+    for (int32_t c = 0; c < channels; ++c) *p.out.at(y, x, c) = *p.view.at(y, x, c);
 }
 
 // scratch: 3 * width int32. Rows above and below are worked out again at the edges of a chunk.
 inline void fill_rows(const FillArgs& p, int32_t y0, int32_t y1, int32_t* scratch) {
   const int32_t width = p.view.width, height = p.view.height, channels = p.view.channels;
-  int32_t* rows[3] = {scratch, scratch + width, scratch + 2 * width};
-  bool some[3] = {false, false, false};
   for (int32_t y = y0 - 1; y <= y1; ++y) {
-    if (y >= 0 && y < height) some[(y + 3) % 3] = fill_origins(p, y, rows[(y + 3) % 3]);
+    if (y >= 0 && y < height) fill_origins(p, y, scratch + (y + 3) % 3 * (int64_t)width);
     const int32_t now = y - 1;
     if (now < y0 || now >= y1) continue;
-    const bool packed = p.view.stride_c == 1 && p.out.stride_c == 1 && p.view.stride_x == channels &&
-                        p.out.stride_x == channels;
-    if (packed) {
-      const uint8_t* from = p.view.row(now);
-      uint8_t* to = p.out.row(now);
-      if (from != to) __builtin_memcpy(to, from, (size_t)width * (size_t)channels);
-    } else {
-      for (int32_t x = 0; x < width; ++x)
-        for (int32_t c = 0; c < channels; ++c) *p.out.at(now, x, c) = *p.view.at(now, x, c);
-    }
-    if (!some[(now + 3) % 3]) continue;
-    const int32_t* mid = rows[(now + 3) % 3];
-    for (int32_t x = 0; x < width; ++x) {
-      if (!fill_is_hole(p, now, x)) continue;
+    fill_copy_row(p, now);
+    const int32_t* over = scratch + (now + 2) % 3 * (int64_t)width;
+    const int32_t* mid = scratch + (now + 3) % 3 * (int64_t)width;
+    const int32_t* under = scratch + (now + 4) % 3 * (int64_t)width;
+    for (int32_t x = fill_next_hole(p, now, 0); x < width; x = fill_next_hole(p, now, x + 1)) {
       const bool above = now > 0 && fill_is_hole(p, now - 1, x);
       const bool below = now + 1 < height && fill_is_hole(p, now + 1, x);
       const int32_t om = mid[x];
-      const int32_t ou = above ? rows[(now + 2) % 3][x] : om, od = below ? rows[(now + 4) % 3][x] : om;
+      const int32_t ou = above ? over[x] : om, od = below ? under[x] : om;
       for (int32_t c = 0; c < channels; ++c) {
         const int32_t m = om < 0 ? 0 : *p.view.at(now, om, c);
         const int32_t u = !above ? m : (ou < 0 ? 0 : *p.view.at(now - 1, ou, c));

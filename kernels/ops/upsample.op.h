@@ -51,7 +51,7 @@ SE_HD int32_t upsample_centre(int32_t i, int32_t cells, int32_t pixels) {
 struct UpsampleVoters {
   int32_t red[32], green[32], blue[32];
   int32_t near[32], far[32];  // weight by distance where the cell votes that way, else 0
-  int64_t rise[32];           // q - lo
+  int32_t rise[32];           // q - lo
 };
 
 inline void upsample_voters(const UpsampleTables& t, int32_t h, int32_t w, int32_t r, int32_t s, UpsampleVoters* v) {
@@ -76,21 +76,25 @@ SE_HD int32_t upsample_abs(int32_t v) { return v < 0 ? -v : v; }
 
 SE_HD int32_t upsample_likeness(int32_t apart) { return max_i32(1, 256 >> min_i32(apart >> 4, 9)); }
 
-inline int32_t upsample_vote(const UpsampleVoters& v, int32_t lo, int32_t red, int32_t green, int32_t blue) {
-  int32_t near = 0, far = 0;
+// small: q - lo is under 2^13 (32 pixels) throughout, so that 25 votes of at most 4096 stay inside 32 bits.
+inline int32_t upsample_vote(const UpsampleVoters& v, int32_t lo, bool small, int32_t red, int32_t green, int32_t blue) {
+  int32_t near = 0, far = 0, near_sum = 0, far_sum = 0;
   int32_t votes[32];
   for (int32_t k = 0; k < 32; ++k) {
     const int32_t apart =
         upsample_abs(v.red[k] - red) + upsample_abs(v.green[k] - green) + upsample_abs(v.blue[k] - blue);
-    votes[k] = upsample_likeness(apart);
-    near += votes[k] * v.near[k];
-    far += votes[k] * v.far[k];
+    const int32_t vote = upsample_likeness(apart), n = vote * v.near[k], f = vote * v.far[k];
+    votes[k] = vote;
+    near += n;
+    far += f;
+    near_sum += n * (v.rise[k] & 0x1fff);
+    far_sum += f * (v.rise[k] & 0x1fff);
   }
   const bool side = near >= far;
-  const int32_t* weights = side ? v.near : v.far;
   const int32_t weight = side ? near : far;
+  if (small) return lo + ((side ? near_sum : far_sum) + weight / 2) / weight;
   int64_t sum = 0;
-  for (int32_t k = 0; k < 32; ++k) sum += (int64_t)(votes[k] * weights[k]) * v.rise[k];
+  for (int32_t k = 0; k < 32; ++k) sum += (int64_t)(votes[k] * (side ? v.near[k] : v.far[k])) * v.rise[k];
   return lo + (int32_t)((sum + weight / 2) / weight);
 }
 
@@ -130,9 +134,10 @@ inline void upsample_rows(const UpsampleArgs& p, int32_t y0, int32_t y1, int64_t
       const int32_t cell = r * w + s;
       if (t.high[cell] - t.low[cell] <= p.threshold_q8 || t.begin[s] == t.begin[s + 1]) continue;
       upsample_voters(t, h, w, r, s, &voters);
+      const bool small = t.high[cell] - t.low[cell] < 8192;
       for (int32_t x = t.begin[s]; x < t.begin[s + 1]; ++x) {
         const int32_t red = *p.picture.at(y, x, 0), green = *p.picture.at(y, x, 1), blue = *p.picture.at(y, x, 2);
-        *p.out.at(y, x) = (float)upsample_vote(voters, t.low[cell], red, green, blue) * 0.00390625f;
+        *p.out.at(y, x) = (float)upsample_vote(voters, t.low[cell], small, red, green, blue) * 0.00390625f;
       }
     }
   }

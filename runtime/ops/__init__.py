@@ -13,10 +13,11 @@ from secondeye.runtime.ops.disparity import (
 from secondeye.runtime.ops.fill import fill
 from secondeye.runtime.ops.pack import pack
 from secondeye.runtime.ops.resample import prepare, resize
-from secondeye.runtime.ops.warp import Warped, warp
+from secondeye.runtime.ops.warp import Eye, Warped, warp
 
 __all__ = [
     "ANAGLYPHS",
+    "Eye",
     "Warped",
     "anaglyph",
     "depth_range",

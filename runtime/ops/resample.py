@@ -41,8 +41,13 @@ def axis_weights(inputs: int, outputs: int, kind: str) -> Axis:
     else:
         weights = 1.0 - np.abs((x + 0.5 - centre[:, None]) / max(1.0, scale))
     weights = np.where(x < last[:, None], np.maximum(weights, 0.0), 0.0)
-    whole = np.rint(weights / weights.sum(1, keepdims=True) * UNIT).astype(np.int64)
-    whole[np.arange(outputs), whole.argmax(1)] += UNIT - whole.sum(1)
+    exact = weights / weights.sum(1, keepdims=True) * UNIT
+    whole = np.floor(exact).astype(np.int64)
+    # What rounding down left over goes to the greatest fractions, one each.
+    order = np.argsort(whole - exact, axis=1, kind="stable")
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.broadcast_to(taps, order.shape), axis=1)
+    whole += rank < (UNIT - whole.sum(1, keepdims=True))
     count = last - first
     arrays = (first.astype(np.int32), count.astype(np.int32), np.ascontiguousarray(whole, np.int32))
     for array in arrays:

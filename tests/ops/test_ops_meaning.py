@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from secondeye import InvalidInputError, ops
+from secondeye.runtime.ops.resample import axis_weights
 
 RNG = np.random.default_rng(11)
 NOISE = RNG.integers(0, 256, (20, 64, 3), np.uint8)
@@ -106,6 +107,16 @@ def test_resize_is_within_one_of_pillow_and_opencv(size):
     if size[0] < 301 and size[1] < 517:
         area = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA).astype(int)
         assert np.abs(ops.resize(picture, *size, filter="area") - area).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["bilinear", "area"])
+@pytest.mark.parametrize("sizes", [(16384, 1), (16384, 3), (1, 16384), (7, 5), (5, 7), (1000, 999)])
+def test_weights_sum_to_one_and_none_is_negative(sizes, kind):
+    first, count, weights = axis_weights(*sizes, kind)
+    assert (weights >= 0).all()
+    assert (weights.sum(1) == 16384).all()
+    assert (first >= 0).all()
+    assert (first + count <= sizes[0]).all()
 
 
 def test_prepare_normalises_like_numpy():
