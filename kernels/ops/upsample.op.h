@@ -14,6 +14,9 @@
 // The guide of a cell is the picture's pixel at the cell's centre, row floor((2 r + 1) H / (2 h)).
 #pragma once
 #include "core/types.h"
+#if defined(__AVX512BW__) && !defined(__CUDACC__)
+#include <immintrin.h>
+#endif
 
 namespace se {
 
@@ -48,9 +51,10 @@ SE_HD int32_t upsample_centre(int32_t i, int32_t cells, int32_t pixels) {
 
 #if !defined(__CUDACC__)
 // The voters of one cell's window, laid out for loops of fixed length; absent ones weigh nothing.
-struct UpsampleVoters {
-  int32_t red[32], green[32], blue[32];
-  int32_t near[32], far[32];  // weight by distance where the cell votes that way, else 0
+struct alignas(64) UpsampleVoters {
+  int16_t red[32], green[32], blue[32];
+  int16_t near[32], far[32];  // weight by distance where the cell votes that way, else 0
+  int16_t low[32];            // the low 13 bits of q - lo
   int32_t rise[32];           // q - lo
 };
 
@@ -63,9 +67,10 @@ inline void upsample_voters(const UpsampleTables& t, int32_t h, int32_t w, int32
     const int32_t cell = exists ? y * w + x : r * w + s, q = t.q[cell];
     const int32_t weight = exists ? space[(dy < 0 ? -dy : dy) + (dx < 0 ? -dx : dx)] : 0;
     const bool near = q >= hi - third;
-    v->near[k] = near ? weight : 0;
-    v->far[k] = !near && q <= lo + third ? weight : 0;
+    v->near[k] = (int16_t)(near ? weight : 0);
+    v->far[k] = (int16_t)(!near && q <= lo + third ? weight : 0);
     v->rise[k] = q - lo;
+    v->low[k] = (int16_t)((q - lo) & 0x1fff);
     v->red[k] = t.guide[4 * cell];
     v->green[k] = t.guide[4 * cell + 1];
     v->blue[k] = t.guide[4 * cell + 2];
@@ -79,6 +84,27 @@ SE_HD int32_t upsample_likeness(int32_t apart) { return max_i32(1, 256 >> min_i3
 // small: q - lo is under 2^13 (32 pixels) throughout, so that 25 votes of at most 4096 stay inside 32 bits.
 inline int32_t upsample_vote(const UpsampleVoters& v, int32_t lo, bool small, int32_t red, int32_t green, int32_t blue) {
   int32_t near = 0, far = 0, near_sum = 0, far_sum = 0;
+#if defined(__AVX512BW__)
+  const __m512i apart = _mm512_add_epi16(
+      _mm512_add_epi16(_mm512_abs_epi16(_mm512_sub_epi16(_mm512_load_si512(v.red), _mm512_set1_epi16((int16_t)red))),
+                       _mm512_abs_epi16(_mm512_sub_epi16(_mm512_load_si512(v.green), _mm512_set1_epi16((int16_t)green)))),
+      _mm512_abs_epi16(_mm512_sub_epi16(_mm512_load_si512(v.blue), _mm512_set1_epi16((int16_t)blue))));
+  const __m512i vote = _mm512_max_epi16(
+      _mm512_srlv_epi16(_mm512_set1_epi16(256), _mm512_min_epi16(_mm512_srli_epi16(apart, 4), _mm512_set1_epi16(9))),
+      _mm512_set1_epi16(1));
+  const __m512i n = _mm512_mullo_epi16(vote, _mm512_load_si512(v.near));
+  const __m512i f = _mm512_mullo_epi16(vote, _mm512_load_si512(v.far));
+  const __m512i one = _mm512_set1_epi16(1), low = _mm512_load_si512(v.low);
+  near = _mm512_reduce_add_epi32(_mm512_madd_epi16(n, one));
+  far = _mm512_reduce_add_epi32(_mm512_madd_epi16(f, one));
+  if (small) {
+    const int32_t sum = _mm512_reduce_add_epi32(_mm512_madd_epi16(near >= far ? n : f, low));
+    const int32_t weight = near >= far ? near : far;
+    return lo + (sum + weight / 2) / weight;
+  }
+  alignas(64) int16_t votes[32];
+  _mm512_store_si512(votes, vote);
+#else
   int32_t votes[32];
   for (int32_t k = 0; k < 32; ++k) {
     const int32_t apart =
@@ -87,9 +113,10 @@ inline int32_t upsample_vote(const UpsampleVoters& v, int32_t lo, bool small, in
     votes[k] = vote;
     near += n;
     far += f;
-    near_sum += n * (v.rise[k] & 0x1fff);
-    far_sum += f * (v.rise[k] & 0x1fff);
+    near_sum += n * v.low[k];
+    far_sum += f * v.low[k];
   }
+#endif
   const bool side = near >= far;
   const int32_t weight = side ? near : far;
   if (small) return lo + ((side ? near_sum : far_sum) + weight / 2) / weight;

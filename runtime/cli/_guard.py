@@ -23,9 +23,6 @@ def guarded(command: Callable[[], object]) -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("secondeye: stopped; every file that was written is whole.", file=sys.stderr)
-        sys.exit(130)
     except MemoryError:
         if debug:
             raise

@@ -208,10 +208,15 @@ def convert(
     targets = _targets(sources, output, layout, "." + format.lower().lstrip("."), many)
     wanted = _Output(layout=layout, anaglyph=anaglyph, quality=quality, save_depth=save_depth, preview=preview)
     job = _Job(StereoConverter(config), wanted, size, depth_map, depth_map_kind, quiet, verbose)
-    if many:
-        _convert_many(job, sources, targets, skip_existing)
-    elif not (skip_existing and targets[0] != "-" and job.done(targets[0])):
-        job.run(sources[0], targets[0])
+    try:
+        if many:
+            _convert_many(job, sources, targets, skip_existing)
+        elif not (skip_existing and not targets[0].startswith("-") and job.done(targets[0])):
+            job.run(sources[0], targets[0])
+    except KeyboardInterrupt:
+        more = "; go on with --skip-existing" if many else ""
+        typer.echo(f"secondeye: stopped; every file that was written is whole{more}.", err=True)
+        raise typer.Exit(130) from None
 
 
 class _Job:
@@ -245,7 +250,7 @@ class _Job:
         picture = read_picture(source)
         picture = _scaled(picture, self.size)
         high, wide = picture.pixels.shape[:2]
-        if target != "-":
+        if not target.startswith("-"):
             self._check_target(target, wide, high)
         depth = None if self.depth_map is None else read_values(self.depth_map)
         read = time.perf_counter()
@@ -259,7 +264,7 @@ class _Job:
             typer.echo(f"note: {note}", err=True)
         if self.converter.config.strength > 3.0 and self.depth_map_kind != "pixels":
             typer.echo(f"note: strength {self.converter.config.strength:g} is over the comfort limit of 3.", err=True)
-        if target != "-":
+        if not target.startswith("-"):
             typer.echo(f"{target}: {wide} x {high} a view, {wrote - start:.2f} s", err=True)
         if self.verbose:
             stages = {"decode": (read - start) * 1e3, **frame.timings, "layout and encode": (wrote - made) * 1e3}

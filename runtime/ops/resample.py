@@ -24,8 +24,8 @@ def axis_weights(inputs: int, outputs: int, kind: str) -> Axis:
     """The weights of one axis: first input, count, and weights in 1/16384, per output.
 
     ``bilinear`` is a triangle that widens when it shrinks the picture (Pillow's BILINEAR, antialiased); ``area`` is
-    the exact share of each input pixel (OpenCV's INTER_AREA), and bilinear where it enlarges. Rounded weights are
-    made to sum to 16384 at their greatest.
+    the exact share of each input pixel (OpenCV's INTER_AREA), and bilinear where it enlarges. The rounded
+    weights of an output sum to 16384.
     """
     scale = inputs / outputs
     centre = (np.arange(outputs) + 0.5) * scale

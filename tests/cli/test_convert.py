@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main job through the command: every layout and format, folders, pipes."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -143,3 +146,47 @@ def test_models_that_need_a_licence_or_the_internet_say_so(cli, tmp_path, monkey
     assert code in (1, 2)
     assert "Apache-2.0" in err
     assert "Traceback" not in err
+
+
+def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for i in range(60):
+        (source / f"{i:02d}.jpg").write_bytes(photo.read_bytes())
+    run = subprocess.Popen(
+        [sys.executable, "-m", "secondeye", "convert", source, "-o", out], stderr=subprocess.PIPE, text=True
+    )
+    begun = time.monotonic()
+    while len(list(out.glob("*.png"))) < 3:
+        assert run.poll() is None, run.stderr.read()
+        assert time.monotonic() - begun < 60
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert "stopped; every file that was written is whole" in err
+    assert "Traceback" not in err
+    made = sorted(out.iterdir())
+    assert 3 <= len(made) < 60
+    for path in made:
+        assert path.suffix == ".png"
+        with Image.open(path) as image:
+            image.load()
+    done = subprocess.run(
+        [sys.executable, "-m", "secondeye", "convert", source, "-o", out, "--skip-existing"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert f"{len(made)} were there already" in done.stderr
+    assert len(list(out.iterdir())) == 60
+
+
+def test_completion_works():
+    environment = {
+        **os.environ,
+        "_SECONDEYE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "secondeye con",
+        "COMP_CWORD": "1",
+    }
+    command = "import sys; sys.argv = ['secondeye']; from secondeye.runtime.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=False, env=environment)
+    assert "convert" in done.stdout
