@@ -4,7 +4,8 @@
     python -m secondeye.benchmarks.quality PAIRS_DIR
 
 Converts each left view and compares with the true right view: SIoU, PSNR, SSIM, RMSE. Rows: identity (right = left,
-which beats converters on everything but SIoU and so stands in every table), SecondEye as it is, and SecondEye with
+which beats converters on everything but SIoU and so stands in every table), and moved as a
+whole by the best number of pixels, SecondEye as it is, and SecondEye with
 strength and convergence fitted per picture (two numbers, since no picture tells its camera's baseline). Where the pair
 has measured disparity, a row shows what the warp and fill reach with it.
 """
@@ -84,11 +85,23 @@ def _filled_in(disparity: Map) -> Map:
     return np.where(known, disparity, least).astype(np.float32)
 
 
+def shifted(pair: Pair) -> NDArray[np.uint8]:
+    """The left view moved as a whole by the number of pixels that gives the best SIoU: what one number can do."""
+    width = pair.left.shape[1]
+
+    def moved(by: int) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(np.pad(pair.left, ((0, 0), (0, by), (0, 0)), mode="edge")[:, by:])
+
+    steps = range(0, width // 5, max(1, width // 400))
+    return max((moved(by) for by in steps), key=lambda view: siou(view, pair.right, pair.left))
+
+
 def views(pair: Pair, converter: StereoConverter) -> dict[str, NDArray[np.uint8]]:
     """The right views to compare, by name."""
     config = converter.config
     depth = converter.load()(pair.left)
-    result = {"identity": pair.left, "secondeye, as it is": converter.convert(pair.left).right}
+    result = {"identity": pair.left, "identity, best shift": shifted(pair)}
+    result.update({"secondeye, as it is": converter.convert(pair.left).right})
     full = ops.upsample(fitted_disparity(pair, depth), pair.left)
     radius = max(min(config.widen, 1), round(config.widen * pair.left.shape[0] / 1080))
     result["secondeye, fitted"] = converter.render(pair.left, ops.widen_foreground(full, radius)).right

@@ -17,7 +17,7 @@
 // mirror image of the right view of the mirrored picture.
 #pragma once
 #include "core/types.h"
-#if defined(__AVX512VBMI__) && !defined(__CUDACC__)
+#if defined(__AVX2__) && !defined(__CUDACC__)
 #include <immintrin.h>
 #endif
 
@@ -59,7 +59,7 @@ inline void warp_piece(int32_t* __restrict map, int32_t width, int32_t tear, int
 // Sixteen pieces at once where all are surface and none covers more than one target: those targets lie side by side.
 // The quotient of two integers under 2^22 and 2^14 is never rounded up to a whole number by a float division, so its
 // floor is exact. Gives whether it did the work.
-inline bool warp_pieces16(int32_t* __restrict map, int32_t width, int32_t tear, int32_t i, const int32_t* landing) {
+inline bool warp_pieces(int32_t* __restrict map, int32_t width, int32_t tear, int32_t i, const int32_t* landing) {
   const __m512i a = _mm512_loadu_si512(landing + i), b = _mm512_loadu_si512(landing + i + 1);
   const __m512i g = _mm512_sub_epi32(b, a), k255 = _mm512_set1_epi32(255);
   const __mmask16 surface = _mm512_cmpgt_epi32_mask(g, _mm512_setzero_si512()) &
@@ -81,6 +81,39 @@ inline bool warp_pieces16(int32_t* __restrict map, int32_t width, int32_t tear, 
   _mm512_mask_storeu_epi32(map + first, (__mmask16)((1u << (last - first)) - 1u), together);
   return true;
 }
+constexpr int32_t kWarpLanes = 16;
+#elif defined(__AVX2__)
+// The same for eight pieces.
+inline bool warp_pieces(int32_t* __restrict map, int32_t width, int32_t tear, int32_t i, const int32_t* landing) {
+  const __m256i a = _mm256_loadu_si256((const __m256i*)(landing + i));
+  const __m256i b = _mm256_loadu_si256((const __m256i*)(landing + i + 1));
+  const __m256i g = _mm256_sub_epi32(b, a), k255 = _mm256_set1_epi32(255), zero = _mm256_setzero_si256();
+  const __m256i torn = _mm256_or_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(1), g),
+                                       _mm256_cmpgt_epi32(g, _mm256_set1_epi32(tear)));
+  const __m256i t0 = _mm256_srai_epi32(_mm256_add_epi32(a, k255), 8);
+  const __m256i t1 = _mm256_srai_epi32(_mm256_add_epi32(b, k255), 8);
+  const __m256i n = _mm256_sub_epi32(t1, t0), one = _mm256_set1_epi32(1);
+  if (_mm256_movemask_epi8(_mm256_or_si256(torn, _mm256_cmpgt_epi32(n, one))) != 0) return false;
+  const int32_t first = (landing[i] + 255) >> 8, last = (landing[i + 8] + 255) >> 8;
+  if (first < 0 || last > width) return false;
+  const __m256i into = _mm256_slli_epi32(_mm256_sub_epi32(_mm256_slli_epi32(t0, 8), a), 8);
+  const __m256 quotient = _mm256_div_ps(_mm256_cvtepi32_ps(into), _mm256_cvtepi32_ps(g));
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i s = _mm256_add_epi32(_mm256_slli_epi32(_mm256_add_epi32(_mm256_set1_epi32(i), lane), 8),
+                                     _mm256_cvttps_epi32(quotient));
+  if (last - first == 8) {
+    _mm256_storeu_si256((__m256i*)(map + first), s);
+    return true;
+  }
+  // Bring the drawn lanes together: their numbers, eight bits each, picked out of 76543210.
+  const uint32_t drawn = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(n, zero)));
+  const uint64_t lanes = _pext_u64(0x0706050403020100ull, _pdep_u64(drawn, 0x0101010101010101ull) * 0xff);
+  const __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)lanes));
+  const __m256i kept = _mm256_cmpgt_epi32(_mm256_set1_epi32(last - first), lane);
+  _mm256_maskstore_epi32(map + first, kept, _mm256_permutevar8x32_epi32(s, order));
+  return true;
+}
+constexpr int32_t kWarpLanes = 8;
 #endif
 
 inline void warp_map_surface(const WarpArgs& p, int32_t y, int32_t* __restrict landing, int32_t* __restrict map) {
@@ -90,10 +123,10 @@ inline void warp_map_surface(const WarpArgs& p, int32_t y, int32_t* __restrict l
   for (int32_t t = 0; t < width; ++t) map[t] = -1;
   warp_paint(map, width, landing[0] - 128, landing[0], 0);
   int32_t i = 0;
-#if defined(__AVX512VBMI__)
-  for (; i + 16 < width; i += 16) {
-    if (warp_pieces16(map, width, tear, i, landing)) continue;
-    for (int32_t k = i; k < i + 16; ++k) warp_piece(map, width, tear, k, landing[k], landing[k + 1]);
+#if defined(__AVX2__)
+  for (; i + kWarpLanes < width; i += kWarpLanes) {
+    if (warp_pieces(map, width, tear, i, landing)) continue;
+    for (int32_t k = i; k < i + kWarpLanes; ++k) warp_piece(map, width, tear, k, landing[k], landing[k + 1]);
   }
 #endif
   for (; i + 1 < width; ++i) warp_piece(map, width, tear, i, landing[i], landing[i + 1]);
@@ -142,7 +175,7 @@ inline void warp_sample(const WarpArgs& p, int32_t y, const int32_t* __restrict 
 #if defined(__AVX512VBMI__)
 // Sixteen targets of a packed row of three channels that runs forward: each pixel and its neighbour in one 8-byte
 // gather. Needs every position at least three pixels from the row's end. Gives whether it did the work.
-inline bool warp_sample16(const uint8_t* __restrict src, int32_t width, const int32_t* map, uint8_t* __restrict out) {
+inline bool warp_sample_lanes(const uint8_t* __restrict src, int32_t width, const int32_t* map, uint8_t* __restrict out) {
   const __m512i m = _mm512_loadu_si512(map);
   const __m512i i = _mm512_srai_epi32(m, 8);
   if (_mm512_cmpgt_epi32_mask(i, _mm512_set1_epi32(width - 3)) != 0) return false;
@@ -174,16 +207,54 @@ inline bool warp_sample16(const uint8_t* __restrict src, int32_t width, const in
   _mm512_mask_storeu_epi8(out, 0xffffffffffffull, _mm512_permutexvar_epi8(_mm512_load_si512(drop), blend));
   return true;
 }
+#elif defined(__AVX2__)
+// The same for eight targets.
+inline bool warp_sample_lanes(const uint8_t* __restrict src, int32_t width, const int32_t* map, uint8_t* __restrict out) {
+  const __m256i m = _mm256_loadu_si256((const __m256i*)map);
+  const __m256i i = _mm256_srai_epi32(m, 8);
+  if (_mm256_movemask_epi8(_mm256_cmpgt_epi32(i, _mm256_set1_epi32(width - 3))) != 0) return false;
+  const __m256i hole = _mm256_cmpgt_epi32(_mm256_setzero_si256(), m);
+  const __m256i offset = _mm256_andnot_si256(hole, _mm256_add_epi32(i, _mm256_slli_epi32(i, 1)));
+  const long long* base = (const long long*)src;
+  const __m256i lo = _mm256_i32gather_epi64(base, _mm256_castsi256_si128(offset), 1);
+  const __m256i hi = _mm256_i32gather_epi64(base, _mm256_extracti128_si256(offset, 1), 1);
+  // In each half: the two pixels' bytes, then their neighbours', a 32-bit lane each.
+  const __m256i split = _mm256_setr_epi8(0, 1, 2, -1, 8, 9, 10, -1, 3, 4, 5, -1, 11, 12, 13, -1, 0, 1, 2, -1, 8, 9, 10,
+                                         -1, 3, 4, 5, -1, 11, 12, 13, -1);
+  const __m256i l = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(lo, split), 0xd8);
+  const __m256i h = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(hi, split), 0xd8);
+  const __m256i a = _mm256_permute2x128_si256(l, h, 0x20), b = _mm256_permute2x128_si256(l, h, 0x31);
+  const __m256i bytes = _mm256_set1_epi32(0x00ff00ff), half = _mm256_set1_epi16(128);
+  const __m256i f = _mm256_and_si256(m, _mm256_set1_epi32(255));
+  const __m256i wb = _mm256_or_si256(f, _mm256_slli_epi32(f, 16));
+  const __m256i wa = _mm256_sub_epi16(_mm256_set1_epi16(256), wb);
+  const __m256i even = _mm256_srli_epi16(
+      _mm256_add_epi16(_mm256_add_epi16(_mm256_mullo_epi16(_mm256_and_si256(a, bytes), wa),
+                                        _mm256_mullo_epi16(_mm256_and_si256(b, bytes), wb)), half), 8);
+  const __m256i odd = _mm256_srli_epi16(
+      _mm256_add_epi16(_mm256_add_epi16(_mm256_mullo_epi16(_mm256_srli_epi16(a, 8), wa),
+                                        _mm256_mullo_epi16(_mm256_srli_epi16(b, 8), wb)), half), 8);
+  const __m256i blend = _mm256_andnot_si256(hole, _mm256_or_si256(even, _mm256_slli_epi16(odd, 8)));
+  const __m256i drop = _mm256_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1, 0, 1, 2, 4, 5, 6, 8, 9,
+                                        10, 12, 13, 14, -1, -1, -1, -1);
+  const __m256i packed = _mm256_shuffle_epi8(blend, drop);
+  const __m128i second = _mm256_extracti128_si256(packed, 1);
+  _mm_storeu_si128((__m128i*)out, _mm256_castsi256_si128(packed));  // its last four bytes are written over at once
+  _mm_storel_epi64((__m128i*)(out + 12), second);
+  const int32_t rest = _mm_extract_epi32(second, 2);
+  __builtin_memcpy(out + 20, &rest, 4);
+  return true;
+}
 #endif
 
 inline void warp_sample_row3(const WarpArgs& p, int32_t y, const int32_t* __restrict map) {
   const int32_t width = p.out.width;
   int32_t t = 0;
-#if defined(__AVX512VBMI__)
+#if defined(__AVX2__)
   if (p.source.stride_x == 3 && p.out.stride_x == 3) {
-    for (; t + 16 <= width; t += 16)
-      if (!warp_sample16(p.source.row(y), width, map + t, p.out.row(y) + 3 * (int64_t)t))
-        warp_sample<3>(p, y, map, t, t + 16);
+    for (; t + kWarpLanes <= width; t += kWarpLanes)
+      if (!warp_sample_lanes(p.source.row(y), width, map + t, p.out.row(y) + 3 * (int64_t)t))
+        warp_sample<3>(p, y, map, t, t + kWarpLanes);
   }
 #endif
   warp_sample<3>(p, y, map, t, width);

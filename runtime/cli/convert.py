@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from secondeye.runtime.pictures import Picture
 
 _LOOK, _DEPTH, _FILES, _MORE = "How it looks", "Depth", "Files", "More"
+_STDOUT = "\0"
+"""Begins a target that is standard output; its format's suffix follows. No file name holds this character."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +213,7 @@ def convert(
     try:
         if many:
             _convert_many(job, sources, targets, skip_existing)
-        elif not (skip_existing and not targets[0].startswith("-") and job.done(targets[0])):
+        elif not (skip_existing and not targets[0].startswith(_STDOUT) and job.done(targets[0])):
             job.run(sources[0], targets[0])
     except KeyboardInterrupt:
         more = "; go on with --skip-existing" if many else ""
@@ -250,7 +252,7 @@ class _Job:
         picture = read_picture(source)
         picture = _scaled(picture, self.size)
         high, wide = picture.pixels.shape[:2]
-        if not target.startswith("-"):
+        if not target.startswith(_STDOUT):
             self._check_target(target, wide, high)
         depth = None if self.depth_map is None else read_values(self.depth_map)
         read = time.perf_counter()
@@ -264,7 +266,7 @@ class _Job:
             typer.echo(f"note: {note}", err=True)
         if self.converter.config.strength > 3.0 and self.depth_map_kind != "pixels":
             typer.echo(f"note: strength {self.converter.config.strength:g} is over the comfort limit of 3.", err=True)
-        if not target.startswith("-"):
+        if not target.startswith(_STDOUT):
             typer.echo(f"{target}: {wide} x {high} a view, {wrote - start:.2f} s", err=True)
         if self.verbose:
             stages = {"decode": (read - start) * 1e3, **frame.timings, "layout and encode": (wrote - made) * 1e3}
@@ -292,7 +294,7 @@ class _Job:
         from secondeye.runtime.writers import MPO_SUFFIX, encode_bytes, save_mpo, save_picture, save_values
 
         wanted = self.wanted
-        if target.startswith("-"):
+        if target.startswith(_STDOUT):
             data = encode_bytes(
                 compose(frame, wanted.layout, anaglyph=wanted.anaglyph), target[1:], quality=wanted.quality
             )
@@ -397,7 +399,7 @@ def _expand(inputs: list[str], recursive: bool) -> Iterator[str]:
 
 
 def _targets(sources: list[str], output: str | None, layout: str, suffix: str, many: bool) -> list[str]:
-    """Where each picture's result goes; "-.png" stands for standard output in a format."""
+    """Where each picture's result goes."""
     from secondeye.runtime.layouts import LAYOUTS
     from secondeye.runtime.writers import MPO_SUFFIX, format_of
 
@@ -406,7 +408,7 @@ def _targets(sources: list[str], output: str | None, layout: str, suffix: str, m
     if output == "-":
         if many or layout == "separate" or suffix == MPO_SUFFIX:
             raise InvalidInputError("-o -: standard output takes one picture in one file; name a file or folder.")
-        return ["-" + suffix]
+        return [_STDOUT + suffix]
     ending = "" if suffix == MPO_SUFFIX or suffix == ".jps" or layout == "separate" else LAYOUTS[layout].suffix
     folder = Path(output) if output is not None else None
     single = not many and folder is not None and not folder.is_dir() and folder.suffix != ""
