@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/run.h"
+#include "cuda/launch.h"
 
 using namespace se;
 
@@ -19,6 +20,6 @@ extern "C" int32_t se_anaglyph(const se_exec* exec, const int32_t matrix[18], co
     if (matrix[i] < -65536 || matrix[i] > 65536) return SE_ERROR_BAD_PARAMETER;
     args.matrix[i / 6][i % 6] = matrix[i];
   }
-  if (exec->device != SE_CPU) return SE_ERROR_NO_BACKEND;
+  if (runs_blocks(*exec)) return run_blocks(*exec, args);
   return run_rows(*exec, out->height, grain_of(*out), args, op_table(exec->isa).anaglyph_rows);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/run.h"
+#include "cuda/launch.h"
 
 using namespace se;
 
@@ -13,7 +14,6 @@ extern "C" int32_t se_fill(const se_exec* exec, int32_t eye, const se_array* vie
   SE_TRY(check_plane(holes, SE_UINT8, *view));
   SE_TRY(check_plane(map, SE_INT32, *view));
   SE_TRY(check_disjoint(*out, *view));
-  if (exec->device != SE_CPU) return SE_ERROR_NO_BACKEND;
   FillArgs args{view_of<const uint8_t>(*view), view_of<const uint8_t>(*holes), view_of<const int32_t>(*map),
                 view_of<uint8_t>(*out)};
   if (eye == SE_EYE_LEFT) {
@@ -22,6 +22,7 @@ extern "C" int32_t se_fill(const se_exec* exec, int32_t eye, const se_array* vie
     args.map = mirrored(args.map);
     args.out = mirrored(args.out);
   }
+  if (runs_blocks(*exec)) return run_blocks(*exec, args);
   return run_rows(*exec, out->height, 4 + grain_of(*out), args, op_table(exec->isa).fill_rows,
                   int64_t{12} * view->width);
 }

@@ -20,6 +20,6 @@ extern "C" int32_t se_pack(const se_exec* exec, int32_t layout, const se_array* 
   SE_TRY(check_disjoint(*out, *left));
   SE_TRY(check_disjoint(*out, *right));
   const PackArgs args{view_of<const uint8_t>(*left), view_of<const uint8_t>(*right), view_of<uint8_t>(*out), layout};
-  if (exec->device == SE_CUDA) return cuda_pack(args, exec->stream);
+  if (runs_blocks(*exec)) return run_blocks(*exec, args);
   return run_rows(*exec, out->height, grain_of(*out), args, op_table(exec->isa).pack_rows);
 }

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/run.h"
+#include "cuda/launch.h"
 
 using namespace se;
 
 namespace {
 
-int32_t check_axis(const se_resample_axis* axis, int32_t inputs, int32_t outputs) {
+int32_t check_axis(const se_resample_axis* axis, int32_t inputs, int32_t outputs, bool on_host) {
   if (axis == nullptr || axis->first == nullptr || axis->count == nullptr || axis->weights == nullptr)
     return SE_ERROR_NULL_POINTER;
   if (axis->outputs != outputs || axis->stride < 1) return SE_ERROR_BAD_SHAPE;
-  for (int32_t i = 0; i < outputs; ++i) {
+  for (int32_t i = 0; on_host && i < outputs; ++i) {
     const int32_t first = axis->first[i], count = axis->count[i];
     if (first < 0 || count < 1 || count > axis->stride || first > inputs - count) return SE_ERROR_BAD_PARAMETER;
     int32_t sum = 0;
@@ -29,13 +30,13 @@ ResampleTable table_of(const se_resample_axis& axis) {
 
 int32_t resample(const se_exec& exec, const se_array& source, const se_resample_axis* x, const se_resample_axis* y,
                  const se_array& out, ResampleArgs& args) {
-  SE_TRY(check_axis(x, source.width, out.width));
-  SE_TRY(check_axis(y, source.height, out.height));
+  SE_TRY(check_axis(x, source.width, out.width, exec.device == SE_CPU));
+  SE_TRY(check_axis(y, source.height, out.height, exec.device == SE_CPU));
   SE_TRY(check_disjoint(out, source));
-  if (exec.device != SE_CPU) return SE_ERROR_NO_BACKEND;
   args.source = view_of<const uint8_t>(source);
   args.x = table_of(*x);
   args.y = table_of(*y);
+  if (runs_blocks(exec)) return run_blocks(exec, args);
   return run_rows(exec, out.height, 4, args, op_table(exec.isa).resample_rows,
                   int64_t{4} * source.width * source.channels);
 }

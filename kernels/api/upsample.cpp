@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/run.h"
+#include "cuda/launch.h"
 
 using namespace se;
 
@@ -34,7 +35,9 @@ extern "C" int32_t se_upsample(const se_exec* exec, int32_t threshold_q8, const 
   const int32_t h = map->height, w = map->width;
   const int64_t cells = int64_t{h} * w;
   if (cells > kMaxCells) return SE_ERROR_BAD_SHAPE;
-  if (exec->device != SE_CPU) return SE_ERROR_NO_BACKEND;
+  UpsampleArgs args{view_of<const float>(*map), view_of<const uint8_t>(*picture), view_of<float>(*out),
+                    threshold_q8 >= 0 ? 1 : 0, threshold_q8, {}};
+  if (runs_blocks(*exec)) return run_blocks(*exec, args);
   // The tables live in memory of the calling thread's own, apart from the row functions' scratch.
   const int64_t width = out->width;
   int32_t* memory = static_cast<int32_t*>(thread_scratch(4 * (5 * cells + 2 * width + w + 1), kTableSlot));
@@ -42,11 +45,10 @@ extern "C" int32_t se_upsample(const se_exec* exec, int32_t threshold_q8, const 
   int32_t *q = memory, *low = q + cells, *high = low + cells, *work = high + cells, *column = work + cells;
   int32_t *fraction = column + width, *begin = fraction + width;
   uint8_t* guide = reinterpret_cast<uint8_t*>(begin + w + 1);
-  const View<const float> values = view_of<const float>(*map);
   int32_t greatest = 0;
   for (int32_t y = 0; y < h; ++y) {
     for (int32_t x = 0; x < w; ++x) {
-      const int32_t v = disparity_q8(*values.at(y, x));
+      const int32_t v = disparity_q8(*args.map.at(y, x));
       q[int64_t{y} * w + x] = v;
       greatest = max_i32(greatest, v < 0 ? -v : v);
     }
@@ -59,8 +61,7 @@ extern "C" int32_t se_upsample(const se_exec* exec, int32_t threshold_q8, const 
     for (; cell <= (position + 128) >> 8; ++cell) begin[cell] = x;
   }
   for (; cell <= w; ++cell) begin[cell] = out->width;
-  UpsampleArgs args{values, view_of<const uint8_t>(*picture), view_of<float>(*out), threshold_q8 >= 0 ? 1 : 0,
-                    threshold_q8, {q, low, high, column, fraction, begin, guide, greatest}};
+  args.tables = {q, low, high, column, fraction, begin, guide, greatest};
   if (args.guided != 0) {
     window_least(q, work, h, w, w, 1, 1);
     window_least(work, low, w, h, 1, w, 1);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/run.h"
+#include "cuda/launch.h"
 
 using namespace se;
 
@@ -24,7 +25,6 @@ extern "C" int32_t se_warp(const se_exec* exec, const se_warp_params* params, co
     SE_TRY(check_plane(map, SE_INT32, *source));
     args.map = view_of<int32_t>(*map);
   }
-  if (exec->device != SE_CPU) return SE_ERROR_NO_BACKEND;
   if (params->eye == SE_EYE_LEFT) {
     args.source = mirrored(args.source);
     args.disparity = mirrored(args.disparity);
@@ -32,6 +32,7 @@ extern "C" int32_t se_warp(const se_exec* exec, const se_warp_params* params, co
     args.holes = mirrored(args.holes);
     if (map != nullptr) args.map = mirrored(args.map);
   }
+  if (runs_blocks(*exec)) return run_blocks(*exec, args);
   return run_rows(*exec, out->height, grain_of(*out), args, op_table(exec->isa).warp_rows,
                   int64_t{8} * source->width);
 }

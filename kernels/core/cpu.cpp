@@ -7,7 +7,8 @@ namespace {
 bool runs(int32_t isa) {
   switch (isa) {
     case SE_ISA_AUTO:
-    case SE_ISA_BASE: return true;
+    case SE_ISA_BASE:
+    case SE_ISA_BLOCKS: return true;
 #if defined(SE_HAVE_X86_TABLES)
     case SE_ISA_AVX2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&

@@ -1,10 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-// Launchers of the CUDA kernels: one launch on the caller's stream, no allocation, no synchronisation.
+// Where block programs run: as CUDA kernels on the caller's stream (one launch, no allocation, no synchronisation), or
+// one block after another on the host.
 #pragma once
+#include "ops/anaglyph.op.h"
+#include "ops/fill.op.h"
 #include "ops/pack.op.h"
+#include "ops/resample.op.h"
+#include "ops/upsample.op.h"
+#include "ops/warp.op.h"
+#include "ops/widen.op.h"
+
+// Every program there is.
+#define SE_PROGRAMS(X) \
+  X(AnaglyphBlocks)    \
+  X(FillBlocks)        \
+  X(PackBlocks)        \
+  X(ResampleBlocks)    \
+  X(UpsampleBlocks)    \
+  X(WarpBlocks)        \
+  X(WidenBlocks)
 
 namespace se {
 
-int32_t cuda_pack(const PackArgs& args, void* stream);
+// Whether a call runs as a block program rather than as the CPU's row functions.
+inline bool runs_blocks(const se_exec& exec) { return exec.device == SE_CUDA || exec.isa == SE_ISA_BLOCKS; }
+
+#define SE_DECLARE(Program)                                                \
+  int32_t launch_on_device(const base::Program::Args& args, void* stream); \
+  int32_t run_on_host(const base::Program::Args& args);
+SE_PROGRAMS(SE_DECLARE)
+#undef SE_DECLARE
+
+template <typename Args>
+int32_t run_blocks(const se_exec& exec, const Args& args) {
+  return exec.device == SE_CUDA ? launch_on_device(args, exec.stream) : run_on_host(args);
+}
 
 }  // namespace se

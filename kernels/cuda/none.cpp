@@ -3,7 +3,10 @@
 #include "cuda/launch.h"
 
 namespace se {
-int32_t cuda_pack(const PackArgs&, void*) { return SE_ERROR_NO_BACKEND; }
+#define SE_DEFINE(Program) \
+  int32_t launch_on_device(const base::Program::Args&, void*) { return SE_ERROR_NO_BACKEND; }
+SE_PROGRAMS(SE_DEFINE)
+#undef SE_DEFINE
 }  // namespace se
 
 extern "C" {

@@ -5,6 +5,7 @@
 // >> 12, 0, 255), m the matrix in 1/4096, applied to sRGB values as they are (as Dubois's published matrices are used
 // by every common viewer).
 #pragma once
+#include "core/block.h"
 #include "core/types.h"
 
 namespace se {
@@ -51,6 +52,27 @@ inline void anaglyph_rows(const AnaglyphArgs& p, int32_t y0, int32_t y1) {
   }
 }
 #endif
+
+// A block is a piece of a row, whose pixels are gathered in shared memory and written as words.
+struct AnaglyphBlocks {
+  using Args = AnaglyphArgs;
+  static constexpr int32_t kPhases = 2, kThreads = 256, kPiece = 1024;
+
+  static Grid grid(const Args& p) { return {(p.out.width + kPiece - 1) / kPiece, p.out.height, 4 * kPiece}; }
+
+  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
+    int32_t* pixels = (int32_t*)b.shared;
+    const int32_t x0 = b.x * kPiece, x1 = min_i32(x0 + kPiece, p.out.width);
+    if (k == 1) return block_store_row(columns_of(p.out, x0, kPiece), b.y, pixels, b.thread, kThreads);
+    for (int32_t x = x0 + b.thread; x < x1; x += kThreads) {
+      const uint8_t *l = p.left.at(b.y, x), *r = p.right.at(b.y, x);
+      uint32_t value = 0;
+      for (int32_t c = 0; c < 3; ++c)
+        value |= (uint32_t)anaglyph_channel(p.matrix[c], l, p.left.stride_c, r, p.right.stride_c) << (8 * c);
+      pixels[x - x0] = (int32_t)value;
+    }
+  }
+};
 
 }  // namespace SE_ISA_NAMESPACE
 }  // namespace se

@@ -13,6 +13,7 @@
 // Then, in holes only: out[y] = (up + 2 F[y] + down + 2) >> 2, F the rows above, up and down F's neighbours in y
 // where they are hole too, else F[y] itself. This breaks streaks that come from a border which differs row by row.
 #pragma once
+#include "core/block.h"
 #include "core/types.h"
 
 namespace se {
@@ -35,10 +36,11 @@ SE_HD bool fill_is_hole(const FillArgs& p, int32_t y, int32_t x) { return *p.hol
 SE_HD int32_t fill_q(const FillArgs& p, int32_t y, int32_t x) { return *p.map.at(y, x) - (x << 8); }
 
 // Writes into origin[l..r) where each pixel of the hole comes from; -1 when there is nothing to take.
-SE_HD void fill_hole(const FillArgs& p, int32_t y, int32_t l, int32_t r, int32_t* origin) {
+template <typename Origin>
+SE_HD void fill_hole(const FillArgs& p, int32_t y, int32_t l, int32_t r, Origin* origin) {
   const int32_t width = p.view.width;
   if (l == 0 && r == width) {
-    for (int32_t x = l; x < r; ++x) origin[x] = -1;
+    for (int32_t x = l; x < r; ++x) origin[x] = (Origin)-1;
     return;
   }
   const bool right = r < width && (l == 0 || fill_q(p, y, r) <= fill_q(p, y, l - 1));
@@ -53,7 +55,7 @@ SE_HD void fill_hole(const FillArgs& p, int32_t y, int32_t l, int32_t r, int32_t
   const int32_t skip = n > 2 ? 1 : 0;
   for (int32_t k = 0; k < r - l; ++k) {
     const int32_t x = right ? r - 1 - k : l + k;
-    origin[x] = border + direction * (skip + fill_fold(k, n - skip));
+    origin[x] = (Origin)(border + direction * (skip + fill_fold(k, n - skip)));
   }
 }
 
@@ -122,6 +124,53 @@ inline void fill_rows(const FillArgs& p, int32_t y0, int32_t y1, int32_t* scratc
   }
 }
 #endif
+
+// A block is a row; the origins of its holes and of the holes over and under it stand in shared memory. The thread
+// that meets the beginning of a hole works out all of it.
+struct FillBlocks {
+  using Args = FillArgs;
+  static constexpr int32_t kPhases = 2, kThreads = 256;
+
+  static Grid grid(const Args& p) { return {1, p.view.height, 6 * (int64_t)p.view.width}; }
+
+  SE_HD static int32_t value(const Args& p, int32_t y, int32_t origin, int32_t c) {
+    return origin == 0xffff ? 0 : *p.view.at(y, origin, c);
+  }
+
+  SE_HD static void origins(const Args& p, int32_t y, uint16_t* origin, int32_t thread) {
+    const int32_t width = p.view.width;
+    for (int32_t l = thread; l < width; l += kThreads) {
+      if (!fill_is_hole(p, y, l) || (l > 0 && fill_is_hole(p, y, l - 1))) continue;
+      int32_t r = l + 1;
+      while (r < width && fill_is_hole(p, y, r)) ++r;
+      fill_hole(p, y, l, r, origin);
+    }
+  }
+
+  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
+    const int32_t width = p.view.width, height = p.view.height, channels = p.view.channels, y = b.y;
+    uint16_t *over = (uint16_t*)b.shared, *mid = over + width, *under = mid + width;
+    if (k == 0) {
+      if (y > 0) origins(p, y - 1, over, b.thread);
+      origins(p, y, mid, b.thread);
+      if (y + 1 < height) origins(p, y + 1, under, b.thread);
+      if (row_is_packed(p.view) && p.view.stride_x == p.out.stride_x && p.out.stride_c == 1)
+        return block_copy(row_begin(p.out, y), row_begin(p.view, y), (int64_t)width * channels, b.thread, kThreads);
+      for (int32_t x = b.thread; x < width; x += kThreads)
+        for (int32_t c = 0; c < channels; ++c) *p.out.at(y, x, c) = *p.view.at(y, x, c);
+      return;
+    }
+    for (int32_t x = b.thread; x < width; x += kThreads) {
+      if (!fill_is_hole(p, y, x)) continue;
+      const bool above = y > 0 && fill_is_hole(p, y - 1, x), below = y + 1 < height && fill_is_hole(p, y + 1, x);
+      for (int32_t c = 0; c < channels; ++c) {
+        const int32_t m = value(p, y, mid[x], c);
+        const int32_t u = above ? value(p, y - 1, over[x], c) : m, d = below ? value(p, y + 1, under[x], c) : m;
+        *p.out.at(y, x, c) = (uint8_t)((u + 2 * m + d + 2) >> 2);
+      }
+    }
+  }
+};
 
 }  // namespace SE_ISA_NAMESPACE
 }  // namespace se

@@ -6,6 +6,7 @@
 //   full top-bottom     out[y, x] = left[y, x], out[H + y, x] = right[y, x]
 //   rows, columns, checkerboard: of left's size; the right view's pixel where y, x or x + y is odd, else the left's.
 #pragma once
+#include "core/block.h"
 #include "core/types.h"
 
 namespace se {
@@ -83,6 +84,52 @@ inline void pack_rows(const PackArgs& p, int32_t y0, int32_t y1) {
   }
 }
 #endif
+
+// A block is a piece of an output row, gathered in shared memory and written as words; or, where rows go over as they
+// are, a whole row that is copied.
+struct PackBlocks {
+  using Args = PackArgs;
+  static constexpr int32_t kPhases = 2, kThreads = 256, kPiece = 1024;
+
+  SE_HD static bool copies(const Args& p) {
+    return p.layout <= SE_PACK_ROWS && p.out.stride_c == 1 && p.out.stride_x == p.out.channels &&
+           p.left.stride_c == 1 && p.left.stride_x == p.out.channels && p.right.stride_c == 1 &&
+           p.right.stride_x == p.out.channels;
+  }
+
+  static Grid grid(const Args& p) {
+    if (copies(p)) return {1, p.out.height, 0};
+    return {(p.out.width + kPiece - 1) / kPiece, p.out.height, 4 * kPiece};
+  }
+
+  SE_HD static void copy_row(const Args& p, const Block& b) {
+    const int32_t y = b.y, h = p.left.height;
+    const int64_t bytes = (int64_t)p.left.width * p.out.channels;
+    if (p.layout == SE_PACK_SBS) {
+      block_copy(p.out.row(y), p.left.row(y), bytes, b.thread, kThreads);
+      block_copy(p.out.row(y) + bytes, p.right.row(y), bytes, b.thread, kThreads);
+    } else if (p.layout == SE_PACK_TB) {
+      block_copy(p.out.row(y), y < h ? p.left.row(y) : p.right.row(y - h), bytes, b.thread, kThreads);
+    } else {
+      block_copy(p.out.row(y), (y & 1) == 0 ? p.left.row(y) : p.right.row(y), bytes, b.thread, kThreads);
+    }
+  }
+
+  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
+    if (copies(p)) {
+      if (k == 0) copy_row(p, b);
+      return;
+    }
+    int32_t* pixels = (int32_t*)b.shared;
+    const int32_t x0 = b.x * kPiece, x1 = min_i32(x0 + kPiece, p.out.width);
+    if (k == 1) return block_store_row(columns_of(p.out, x0, kPiece), b.y, pixels, b.thread, kThreads);
+    for (int32_t x = x0 + b.thread; x < x1; x += kThreads) {
+      uint32_t value = 0;
+      for (int32_t c = 0; c < p.out.channels; ++c) value |= (uint32_t)pack_pixel(p, b.y, x, c) << (8 * c);
+      pixels[x - x0] = (int32_t)value;
+    }
+  }
+};
 
 }  // namespace SE_ISA_NAMESPACE
 }  // namespace se

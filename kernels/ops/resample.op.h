@@ -7,6 +7,7 @@
 //   H[c]    = (sum_k wx[k] V[first + k, c] + 8192) >> 14           (1/64 of a grey level)
 // Bytes: (H + 32) >> 6. Tensor: fl32(fl32(H * gain[c]) + bias[c]), channel planes apart; one channel is repeated.
 #pragma once
+#include "core/block.h"
 #include "core/types.h"
 
 namespace se {
@@ -79,6 +80,47 @@ inline void resample_rows(const ResampleArgs& p, int32_t y0, int32_t y1, int32_t
   }
 }
 #endif
+
+// A thread is an output pixel. The tables lie on the device, where nobody has checked them: they are clamped.
+struct ResampleBlocks {
+  using Args = ResampleArgs;
+  static constexpr int32_t kPhases = 1, kThreads = 128;
+
+  SE_HD static int32_t width(const Args& p) { return p.bytes.data != nullptr ? p.bytes.width : p.tensor.width; }
+
+  static Grid grid(const Args& p) {
+    return {(width(p) + kThreads - 1) / kThreads, p.bytes.data != nullptr ? p.bytes.height : p.tensor.height, 0};
+  }
+
+  SE_HD static int32_t sum(const Args& p, int32_t x, int32_t y, int32_t c) {
+    const int32_t fx = max_i32(p.x.first[x], 0), fy = max_i32(p.y.first[y], 0);
+    const int32_t nx = min_i32(min_i32(p.x.count[x], p.x.stride), p.source.width - fx);
+    const int32_t ny = min_i32(min_i32(p.y.count[y], p.y.stride), p.source.height - fy);
+    const int32_t *wx = p.x.weights + (int64_t)x * p.x.stride, *wy = p.y.weights + (int64_t)y * p.y.stride;
+    int32_t h = 8192;
+    for (int32_t i = 0; i < nx; ++i) {
+      int32_t v = 128;
+      for (int32_t k = 0; k < ny; ++k) v += wy[k] * *p.source.at(fy + k, fx + i, c);
+      h += wx[i] * (v >> 8);
+    }
+    return h >> 14;
+  }
+
+  SE_HD static void phase(int32_t, const Args& p, const Block& b) {
+    const int32_t x = b.x * kThreads + b.thread, y = b.y, channels = p.source.channels;
+    if (x >= width(p)) return;
+    if (p.bytes.data != nullptr) {
+      for (int32_t c = 0; c < channels; ++c) *p.bytes.at(y, x, c) = (uint8_t)((sum(p, x, y, c) + 32) >> 6);
+      return;
+    }
+    int32_t h = 0;
+    for (int32_t c = 0; c < 3; ++c) {
+      if (c == 0 || channels >= 3) h = sum(p, x, y, c);
+      const float value = (float)h * p.gain[c];
+      *p.tensor.at(y, x, c) = value + p.bias[c];
+    }
+  }
+};
 
 }  // namespace SE_ISA_NAMESPACE
 }  // namespace se

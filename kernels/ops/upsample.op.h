@@ -13,6 +13,7 @@
 //   channels. The heavier side wins, near on a tie, and the result is its weighted mean, (sum + weight / 2) / weight.
 // The guide of a cell is the picture's pixel at the cell's centre, row floor((2 r + 1) H / (2 h)).
 #pragma once
+#include "core/block.h"
 #include "core/types.h"
 #if defined(__AVX512BW__) && !defined(__CUDACC__)
 #include <immintrin.h>
@@ -49,6 +50,13 @@ SE_HD int32_t upsample_centre(int32_t i, int32_t cells, int32_t pixels) {
   return (int32_t)(((2 * (int64_t)i + 1) * pixels) / (2 * (int64_t)cells));
 }
 
+// kSpace: 16, 12, 9, 6, 4 for 0 to 4 cells, four bits each and one less.
+SE_HD int32_t upsample_space(int32_t distance) { return (int32_t)((0x358bfu >> (4 * distance)) & 15u) + 1; }
+
+SE_HD int32_t upsample_abs(int32_t v) { return v < 0 ? -v : v; }
+
+SE_HD int32_t upsample_likeness(int32_t apart) { return max_i32(1, 256 >> min_i32(apart >> 4, 9)); }
+
 #if !defined(__CUDACC__)
 // The voters of one cell's window, laid out for loops of fixed length; absent ones weigh nothing.
 struct alignas(64) UpsampleVoters {
@@ -59,13 +67,12 @@ struct alignas(64) UpsampleVoters {
 };
 
 inline void upsample_voters(const UpsampleTables& t, int32_t h, int32_t w, int32_t r, int32_t s, UpsampleVoters* v) {
-  const int32_t space[5] = {16, 12, 9, 6, 4};
   const int32_t lo = t.low[r * w + s], hi = t.high[r * w + s], third = (hi - lo) / 3;
   for (int32_t k = 0; k < 32; ++k) {
     const int32_t dy = k / 5 - 2, dx = k % 5 - 2, y = r + dy, x = s + dx;
     const bool exists = k < 25 && y >= 0 && y < h && x >= 0 && x < w;
     const int32_t cell = exists ? y * w + x : r * w + s, q = t.q[cell];
-    const int32_t weight = exists ? space[(dy < 0 ? -dy : dy) + (dx < 0 ? -dx : dx)] : 0;
+    const int32_t weight = exists ? upsample_space(upsample_abs(dy) + upsample_abs(dx)) : 0;
     const bool near = q >= hi - third;
     v->near[k] = (int16_t)(near ? weight : 0);
     v->far[k] = (int16_t)(!near && q <= lo + third ? weight : 0);
@@ -76,10 +83,6 @@ inline void upsample_voters(const UpsampleTables& t, int32_t h, int32_t w, int32
     v->blue[k] = t.guide[4 * cell + 2];
   }
 }
-
-SE_HD int32_t upsample_abs(int32_t v) { return v < 0 ? -v : v; }
-
-SE_HD int32_t upsample_likeness(int32_t apart) { return max_i32(1, 256 >> min_i32(apart >> 4, 9)); }
 
 // small: q - lo is under 2^13 (32 pixels) throughout, so that 25 votes of at most 4096 stay inside 32 bits.
 inline int32_t upsample_vote(const UpsampleVoters& v, int32_t lo, bool small, int32_t red, int32_t green, int32_t blue) {
@@ -170,6 +173,71 @@ inline void upsample_rows(const UpsampleArgs& p, int32_t y0, int32_t y1, int64_t
   }
 }
 #endif
+
+// A thread is an output pixel; it needs no tables.
+struct UpsampleBlocks {
+  using Args = UpsampleArgs;
+  static constexpr int32_t kPhases = 1, kThreads = 256;
+
+  static Grid grid(const Args& p) { return {(p.out.width + kThreads - 1) / kThreads, p.out.height, 0}; }
+
+  SE_HD static int32_t cell(const Args& p, int32_t y, int32_t x) { return disparity_q8(*p.map.at(y, x)); }
+
+  SE_HD static int32_t vote(const Args& p, int32_t y, int32_t x, int32_t r, int32_t s, int32_t lo, int32_t hi) {
+    const int32_t h = p.map.height, w = p.map.width, third = (hi - lo) / 3;
+    const int32_t red = *p.picture.at(y, x, 0), green = *p.picture.at(y, x, 1), blue = *p.picture.at(y, x, 2);
+    int32_t near = 0, far = 0;
+    int64_t near_sum = 0, far_sum = 0;
+    for (int32_t cy = max_i32(r - 2, 0); cy <= min_i32(r + 2, h - 1); ++cy) {
+      const int32_t gy = upsample_centre(cy, h, p.picture.height);
+      for (int32_t cx = max_i32(s - 2, 0); cx <= min_i32(s + 2, w - 1); ++cx) {
+        const int32_t q = cell(p, cy, cx);
+        const bool is_near = q >= hi - third;
+        if (!is_near && q > lo + third) continue;
+        const uint8_t* guide = p.picture.at(gy, upsample_centre(cx, w, p.picture.width));
+        const int64_t step = p.picture.stride_c;
+        const int32_t apart =
+            upsample_abs(guide[0] - red) + upsample_abs(guide[step] - green) + upsample_abs(guide[2 * step] - blue);
+        const int32_t distance = upsample_abs(cy - r) + upsample_abs(cx - s);
+        const int32_t weight = upsample_space(distance) * upsample_likeness(apart);
+        (is_near ? near : far) += weight;
+        (is_near ? near_sum : far_sum) += (int64_t)weight * (q - lo);
+      }
+    }
+    const bool side = near >= far;
+    const int32_t weight = side ? near : far;
+    return lo + (int32_t)(((side ? near_sum : far_sum) + weight / 2) / weight);
+  }
+
+  SE_HD static void phase(int32_t, const Args& p, const Block& b) {
+    const int32_t x = b.x * kThreads + b.thread, y = b.y, h = p.map.height, w = p.map.width;
+    if (x >= p.out.width) return;
+    const int32_t py = upsample_position(y, h, p.out.height), px = upsample_position(x, w, p.out.width);
+    const int32_t r = (py + 128) >> 8, s = (px + 128) >> 8;
+    int32_t result = 0;
+    bool voted = false;
+    if (p.guided != 0) {
+      int32_t lo = cell(p, r, s), hi = lo;
+      for (int32_t cy = max_i32(r - 2, 0); cy <= min_i32(r + 2, h - 1); ++cy) {
+        for (int32_t cx = max_i32(s - 2, 0); cx <= min_i32(s + 2, w - 1); ++cx) {
+          const int32_t q = cell(p, cy, cx);
+          lo = min_i32(lo, q);
+          hi = max_i32(hi, q);
+        }
+      }
+      voted = hi - lo > p.threshold_q8;
+      if (voted) result = vote(p, y, x, r, s, lo, hi);
+    }
+    if (!voted) {
+      const int32_t iy = py >> 8, ix = px >> 8, jy = min_i32(iy + 1, h - 1), jx = min_i32(ix + 1, w - 1);
+      const int64_t fy = py & 255, fx = px & 255;
+      const int64_t top = cell(p, iy, ix) * (256 - fx) + cell(p, iy, jx) * fx;
+      const int64_t low = cell(p, jy, ix) * (256 - fx) + cell(p, jy, jx) * fx;
+      result = (int32_t)((top * (256 - fy) + low * fy + 32768) >> 16);
+    }
+    *p.out.at(y, x) = (float)result * 0.00390625f;
+  }
+};
 
 }  // namespace SE_ISA_NAMESPACE
 }  // namespace se

@@ -16,6 +16,7 @@
 // out[t] = (p[i] (256 - f) + p[i+1] f + 128) >> 8 with i = M >> 8, f = M & 255; holes are 0. The left view is the
 // mirror image of the right view of the mirrored picture.
 #pragma once
+#include "core/block.h"
 #include "core/types.h"
 #if defined(__AVX2__) && !defined(__CUDACC__)
 #include <immintrin.h>
@@ -39,6 +40,15 @@ SE_HD int32_t ceil_div_256(int32_t v) { return (v + 255) >> 8; }
 SE_HD void warp_paint(int32_t* map, int32_t width, int32_t lo, int32_t hi, int32_t s) {
   const int32_t t0 = max_i32(ceil_div_256(lo), 0), t1 = min_i32(ceil_div_256(hi), width);
   for (int32_t t = t0; t < t1; ++t) map[t] = s;
+}
+
+// Where the nearest law puts pixel x; anything outside [0, width) is nowhere.
+SE_HD int32_t nearest_target(const WarpArgs& p, int32_t y, int32_t x) {
+  float d = *p.disparity.at(y, x);
+  if (!(d - d == 0.0f)) d = 0.0f;
+  d = d < -16384.0f ? -16384.0f : (d > 16384.0f ? 16384.0f : d);
+  const int32_t t = (int32_t)((float)x - d);
+  return p.wrap != 0 && t < 0 && t >= -p.source.width ? t + p.source.width : t;
 }
 
 #if !defined(__CUDACC__)
@@ -138,11 +148,7 @@ inline void warp_map_nearest(const WarpArgs& p, int32_t y, int32_t* __restrict m
   const int32_t width = p.source.width;
   for (int32_t t = 0; t < width; ++t) map[t] = -1;
   for (int32_t x = 0; x < width; ++x) {
-    float d = *p.disparity.at(y, x);
-    if (!(d - d == 0.0f)) d = 0.0f;
-    d = d < -16384.0f ? -16384.0f : (d > 16384.0f ? 16384.0f : d);
-    int32_t t = (int32_t)((float)x - d);
-    if (p.wrap != 0 && t < 0 && t >= -width) t += width;
+    const int32_t t = nearest_target(p, y, x);
     if (t >= 0 && t < width) map[t] = x << 8;
   }
 }
@@ -290,6 +296,66 @@ inline void warp_rows(const WarpArgs& p, int32_t y0, int32_t y1, int32_t* scratc
   }
 }
 #endif
+
+// A block is a row; its map, then its pixels, stand in shared memory. One read of the picture and one write.
+struct WarpBlocks {
+  using Args = WarpArgs;
+  static constexpr int32_t kPhases = 4, kThreads = 256;
+
+  static Grid grid(const Args& p) { return {1, p.source.height, 4 * (int64_t)p.source.width}; }
+
+  SE_HD static void claim(int32_t* map, int32_t width, int32_t lo, int32_t hi, int32_t s) {
+    const int32_t t0 = max_i32(ceil_div_256(lo), 0), t1 = min_i32(ceil_div_256(hi), width);
+    for (int32_t t = t0; t < t1; ++t) block_max(map + t, s);
+  }
+
+  SE_HD static void surface(const Args& p, int32_t y, int32_t i, int32_t* map) {
+    const int32_t width = p.source.width, a = (i << 8) - disparity_q8(*p.disparity.at(y, i));
+    if (i == 0) claim(map, width, a - 128, a, 0);
+    if (i == width - 1) return claim(map, width, a, a + 128, i << 8);
+    const int32_t b = ((i + 1) << 8) - disparity_q8(*p.disparity.at(y, i + 1)), g = b - a;
+    if (g > 0 && g <= p.tear_q8) {
+      const int32_t t0 = max_i32(ceil_div_256(a), 0), t1 = min_i32(ceil_div_256(b), width);
+      for (int32_t t = t0; t < t1; ++t) block_max(map + t, (i << 8) + (((t << 8) - a) << 8) / g);
+    } else {
+      claim(map, width, a, a + 128, i << 8);
+      claim(map, width, b - 128, b, (i + 1) << 8);
+    }
+  }
+
+  SE_HD static int32_t pixel(const Args& p, int32_t y, int32_t m) {
+    if (m < 0) return 0;
+    const int32_t i = m >> 8, f = m & 255;
+    const uint8_t *a = p.source.at(y, i), *b = p.source.at(y, min_i32(i + 1, p.source.width - 1));
+    uint32_t value = 0;
+    for (int32_t c = 0; c < p.source.channels; ++c) {
+      const int64_t at = c * p.source.stride_c;
+      value |= (uint32_t)((a[at] * (256 - f) + b[at] * f + 128) >> 8) << (8 * c);
+    }
+    return (int32_t)value;
+  }
+
+  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
+    int32_t* map = (int32_t*)b.shared;
+    const int32_t width = p.source.width, y = b.y;
+    if (k == 3) return block_store_row(p.out, y, map, b.thread, kThreads);
+    for (int32_t x = b.thread; x < width; x += kThreads) {
+      if (k == 0) {
+        map[x] = -1;
+      } else if (k == 1 && p.law == SE_WARP_SURFACE) {
+        surface(p, y, x, map);
+      } else if (k == 1) {
+        const int32_t t = nearest_target(p, y, x);
+        if (t >= 0 && t < width) block_max(map + t, x << 8);
+      } else {
+        const int32_t m = map[x];
+        *p.holes.at(y, x) = m < 0 ? 255 : 0;
+        if (p.map.data != nullptr) *p.map.at(y, x) = m;
+        map[x] = pixel(p, y, m);
+      }
+    }
+  }
+};
 
 }  // namespace SE_ISA_NAMESPACE
 }  // namespace se

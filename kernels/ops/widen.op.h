@@ -4,6 +4,7 @@
 // Law (class EXACT). q = disparity_q8(d). m = the greatest q in the (2 r + 1) x (2 r + 1) window, cut at the borders.
 // out = (m - q > threshold ? m : q) / 256.
 #pragma once
+#include "core/block.h"
 #include "core/types.h"
 
 namespace se {
@@ -49,6 +50,46 @@ inline void widen_rows(const WidenArgs& p, int32_t y0, int32_t y1, int32_t* scra
   }
 }
 #endif
+
+// A block is a tile of 64 x 8 outputs: the cells round it in shared memory, then the greatest across, then down.
+struct WidenBlocks {
+  using Args = WidenArgs;
+  static constexpr int32_t kPhases = 3, kThreads = 256, kWide = 64, kTall = 8;
+
+  static Grid grid(const Args& p) {
+    const int64_t tall = kTall + 2 * p.radius, wide = kWide + 2 * p.radius;
+    return {(p.out.width + kWide - 1) / kWide, (p.out.height + kTall - 1) / kTall, 4 * tall * (wide + kWide)};
+  }
+
+  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
+    const int32_t r = p.radius, wide = kWide + 2 * r, tall = kTall + 2 * r;
+    const int32_t x0 = b.x * kWide, y0 = b.y * kTall, width = p.out.width, height = p.out.height;
+    int32_t *cells = (int32_t*)b.shared, *across = cells + tall * wide;
+    if (k == 0) {
+      for (int32_t i = b.thread; i < tall * wide; i += kThreads) {
+        const int32_t y = y0 + i / wide - r, x = x0 + i % wide - r;
+        const bool inside = y >= 0 && y < height && x >= 0 && x < width;
+        cells[i] = inside ? disparity_q8(*p.disparity.at(y, x)) : -(1 << 30);
+      }
+    } else if (k == 1) {
+      for (int32_t i = b.thread; i < tall * kWide; i += kThreads) {
+        const int32_t* from = cells + (i / kWide) * wide + i % kWide;
+        int32_t m = from[0];
+        for (int32_t j = 1; j <= 2 * r; ++j) m = max_i32(m, from[j]);
+        across[i] = m;
+      }
+    } else {
+      for (int32_t i = b.thread; i < kTall * kWide; i += kThreads) {
+        const int32_t dy = i / kWide, dx = i % kWide;
+        if (y0 + dy >= height || x0 + dx >= width) continue;
+        int32_t m = across[i];
+        for (int32_t j = 1; j <= 2 * r; ++j) m = max_i32(m, across[i + j * kWide]);
+        const int32_t q = cells[(dy + r) * wide + dx + r];
+        *p.out.at(y0 + dy, x0 + dx) = (float)(m - q > p.threshold_q8 ? m : q) * 0.00390625f;
+      }
+    }
+  }
+};
 
 }  // namespace SE_ISA_NAMESPACE
 }  // namespace se

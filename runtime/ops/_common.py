@@ -13,15 +13,19 @@ from secondeye.runtime.errors import InvalidInputError
 
 Array = NDArray[Any]
 Backend = Literal["cpu", "reference"]
-Isa = Literal["auto", "base", "avx2", "avx512", "neon"]
+Isa = Literal["auto", "base", "avx2", "avx512", "neon", "blocks"]
 
-ISA_CODES: dict[str, int] = {"auto": 0, "base": 1, "avx2": 2, "avx512": 3, "neon": 4}
+ISA_CODES: dict[str, int] = {"auto": 0, "base": 1, "avx2": 2, "avx512": 3, "neon": 4, "blocks": 5}
 MAX_SIDE = 16384
 
 
 def isas() -> list[Isa]:
-    """The instruction sets that this build has and this CPU runs, ``base`` first."""
-    return [name for name, code in ISA_CODES.items() if code and _native.isa_supported(code)]  # type: ignore[misc]
+    """The instruction sets that this build has and this CPU runs, ``base`` first.
+
+    Beside these, ``blocks`` runs the bodies of the CUDA kernels on the CPU, thread after thread, for tests.
+    """
+    found = [name for name, code in ISA_CODES.items() if name not in ("auto", "blocks") and _native.isa_supported(code)]
+    return found  # type: ignore[return-value]
 
 
 def isa_code(isa: str) -> int:

@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from secondeye import ops
 
-ISAS = ops.isas()
+ISAS = [*ops.isas(), "blocks"]
 SHAPES = st.one_of(
     st.tuples(st.integers(1, 9), st.integers(1, 40)),
     st.tuples(st.integers(1, 4), st.integers(200, 700)),

@@ -5,7 +5,7 @@ import pytest
 from secondeye import InvalidInputError, ops
 
 
-@pytest.mark.parametrize("isa", ops.isas())
+@pytest.mark.parametrize("isa", [*ops.isas(), "blocks"])
 @pytest.mark.parametrize("layout", ["sbs", "tb"])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 3), (17, 64, 4)])
 def test_every_isa_equals_the_reference(isa, layout, shape):

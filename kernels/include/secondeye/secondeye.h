@@ -51,8 +51,16 @@ typedef enum se_dtype { SE_UINT8 = 0, SE_UINT16 = 1, SE_FLOAT16 = 2, SE_FLOAT32 
 
 typedef enum se_device { SE_CPU = 0, SE_CUDA = 1 } se_device;
 
-/* Instruction sets of the CPU path. Every one returns the same bytes. */
-typedef enum se_isa { SE_ISA_AUTO = 0, SE_ISA_BASE = 1, SE_ISA_AVX2 = 2, SE_ISA_AVX512 = 3, SE_ISA_NEON = 4 } se_isa;
+/* Instruction sets of the CPU path. Every one returns the same bytes. SE_ISA_BLOCKS runs the bodies of the CUDA kernels
+ * on the host, thread after thread: for tests on machines without a GPU. */
+typedef enum se_isa {
+  SE_ISA_AUTO = 0,
+  SE_ISA_BASE = 1,
+  SE_ISA_AVX2 = 2,
+  SE_ISA_AVX512 = 3,
+  SE_ISA_NEON = 4,
+  SE_ISA_BLOCKS = 5
+} se_isa;
 
 /* A view of a picture or plane: element (y, x, c) lies at data + y*stride_y + x*stride_x + c*stride_c, in bytes.
  * HWC and CHW pictures are the same structure with other strides. A plane has channels == 1. */
@@ -110,7 +118,8 @@ SE_API int32_t se_fill(const se_exec *exec, int32_t eye, const se_array *view, c
 /* ---- resample: a picture at another size, to bytes or to a network's tensor ------------------------------- */
 
 /* Weights of one axis: output i takes inputs first[i] .. first[i] + count[i] - 1 with weights[i * stride + k], each
- * 0..16384, summing to 16384. */
+ * 0..16384, summing to 16384. The arrays lie where the pictures lie; on CUDA their values cannot be checked, and are
+ * clamped so that nothing outside the source is read. */
 typedef struct se_resample_axis {
   const int32_t *first, *count, *weights;
   int32_t outputs, stride;
