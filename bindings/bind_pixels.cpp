@@ -35,6 +35,21 @@ void fill(int32_t eye, const py::array& source, const py::array& holes, const py
   run("fill", [&] { return se_fill(&exec, eye, &v, &h, &m, &o); });
 }
 
+void inpaint_mask(int32_t eye, const std::array<int32_t, 5>& sizes, const py::array& holes, const py::array& map,
+                  py::array& out, int32_t threads, int32_t isa) {
+  const se_array h = view(holes, Axes::HW, false, "inpaint_mask"), m = view(map, Axes::HW, false, "inpaint_mask");
+  const se_array o = view(out, Axes::HW, true, "inpaint_mask");
+  const se_mask_params params{eye, sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]};
+  const se_exec exec = cpu_exec(threads, isa);
+  run("inpaint_mask", [&] { return se_inpaint_mask(&exec, &params, &h, &m, &o); });
+}
+
+void mask_cells(int32_t side, bool area, const py::array& mask, py::array& out, int32_t threads, int32_t isa) {
+  const se_array m = view(mask, Axes::HW, false, "mask_cells"), o = view(out, Axes::HW, true, "mask_cells");
+  const se_exec exec = cpu_exec(threads, isa);
+  run("mask_cells", [&] { return se_mask_cells(&exec, side, area ? 1 : 0, &m, &o); });
+}
+
 using Table = py::array_t<int32_t, py::array::c_style>;
 
 se_resample_axis axis_of(const Table& first, const Table& count, const Table& weights) {
@@ -98,6 +113,8 @@ void pack(int32_t layout, const py::array& left, const py::array& right, py::arr
 void bind_pixels(py::module_& m) {
   m.def("anaglyph", &anaglyph);
   m.def("fill", &fill);
+  m.def("inpaint_mask", &inpaint_mask);
+  m.def("mask_cells", &mask_cells);
   m.def("pack", &pack);
   m.def("resample", &resample);
   m.def("resample_tensor", &resample_tensor);

@@ -3,6 +3,7 @@
 #pragma once
 #include "ops/anaglyph.op.h"
 #include "ops/fill.op.h"
+#include "ops/mask.op.h"
 #include "ops/pack.op.h"
 #include "ops/resample.op.h"
 #include "ops/upsample.op.h"
@@ -13,7 +14,9 @@ namespace se {
 
 struct OpTable {
   void (*anaglyph_rows)(const AnaglyphArgs& args, int32_t y0, int32_t y1);
+  void (*cells_rows)(const CellsArgs& args, int32_t y0, int32_t y1);
   void (*fill_rows)(const FillArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
+  void (*mask_rows)(const MaskArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
   void (*pack_rows)(const PackArgs& args, int32_t y0, int32_t y1);
   void (*resample_rows)(const ResampleArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
   void (*upsample_rows)(const UpsampleArgs& args, int32_t y0, int32_t y1, int64_t* scratch);

@@ -4,6 +4,7 @@
 #pragma once
 #include "ops/anaglyph.op.h"
 #include "ops/fill.op.h"
+#include "ops/mask.op.h"
 #include "ops/pack.op.h"
 #include "ops/resample.op.h"
 #include "ops/upsample.op.h"
@@ -13,7 +14,9 @@
 // Every program there is.
 #define SE_PROGRAMS(X) \
   X(AnaglyphBlocks)    \
+  X(CellsBlocks)       \
   X(FillBlocks)        \
+  X(MaskBlocks)        \
   X(PackBlocks)        \
   X(ResampleBlocks)    \
   X(UpsampleBlocks)    \

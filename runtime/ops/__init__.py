@@ -11,6 +11,7 @@ from secondeye.runtime.ops.disparity import (
     widen_foreground,
 )
 from secondeye.runtime.ops.fill import fill
+from secondeye.runtime.ops.mask import Tile, inpaint_mask, mask_cells, mask_tiles
 from secondeye.runtime.ops.pack import pack
 from secondeye.runtime.ops.resample import prepare, resize
 from secondeye.runtime.ops.warp import Eye, Warped, warp
@@ -18,12 +19,16 @@ from secondeye.runtime.ops.warp import Eye, Warped, warp
 __all__ = [
     "ANAGLYPHS",
     "Eye",
+    "Tile",
     "Warped",
     "anaglyph",
     "depth_range",
     "disparity",
     "fill",
+    "inpaint_mask",
     "isas",
+    "mask_cells",
+    "mask_tiles",
     "pack",
     "prepare",
     "resize",

@@ -75,6 +75,27 @@ def test_warp_and_fill(data, source, kind, seed):
 
 
 @SETTINGS
+@given(data=st.data(), source=picture(channels=(3,)), kind=DISPARITIES, seed=st.integers(0, 10**6))
+def test_inpaint_mask_and_cells(data, source, kind, seed):
+    eye = data.draw(st.sampled_from(["right", "left"]))
+    warped = ops.warp(source, disparity_for(source.shape[:2], seed, kind), eye=eye)
+    if data.draw(st.booleans()):  # holes of any shape, apart from the map
+        speckled = np.random.default_rng(seed).random(source.shape[:2]) < data.draw(st.sampled_from([0.03, 0.5, 0.97]))
+        warped = warped._replace(holes=(speckled * 3).astype(np.uint8))
+    small, grown = st.integers(0, 4), st.sampled_from([0, 1, 3, 33, 64])
+    sizes = {name: data.draw(small) for name in ("close", "speck")}
+    sizes |= {name: data.draw(grown) for name in ("far", "near", "tall")}
+    want = ops.inpaint_mask(warped, eye=eye, backend="reference", **sizes)
+    side, share = data.draw(st.integers(1, 20)), data.draw(st.sampled_from(["any", "area"]))
+    cells = ops.mask_cells(want, side, kind=share, backend="reference")
+    for isa in ISAS:
+        threads = data.draw(st.integers(1, 8))
+        got = ops.inpaint_mask(warped, eye=eye, isa=isa, threads=threads, **sizes)
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(ops.mask_cells(want, side, kind=share, isa=isa, threads=threads), cells)
+
+
+@SETTINGS
 @given(data=st.data(), source=picture(), kind=st.sampled_from(["bilinear", "area"]))
 def test_resize_and_prepare(data, source, kind):
     height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 90))

@@ -206,3 +206,62 @@ def test_an_output_over_its_input_is_refused():
     frame = NOISE.copy()
     with pytest.raises(InvalidInputError, match="overlaps"):
         ops.pack(frame, NOISE, "rows", out=frame)
+
+
+def _step(width=200, height=40, at=100, near=12.0):
+    """A near half on the left, a far one on the right, and their warp to the right eye."""
+    disparity = np.zeros((height, width), np.float32)
+    disparity[:, :at] = near
+    return ops.warp(np.full((height, width, 3), 90, np.uint8), disparity)
+
+
+def test_the_mask_grows_over_the_background_and_spares_the_object():
+    warped = _step()
+    left, right = np.flatnonzero(warped.holes[20])[[0, -1]]
+    mask = ops.inpaint_mask(warped, far=10, near=2, tall=0)
+    inner = np.flatnonzero(mask[20] == 255)
+    assert (inner[0], inner[-1]) == (left - 2, right + 10)
+
+
+def test_the_mask_tells_frame_edges_from_disocclusions():
+    disparity = np.full((20, 100), -6.0, np.float32)  # everything moves right: the left edge has nothing to show
+    mask = ops.inpaint_mask(ops.warp(np.zeros((20, 100, 3), np.uint8), disparity), far=0, near=0)
+    assert set(np.unique(mask)) == {0, 128}
+
+
+def test_specks_go_and_pinholes_close():
+    warped = _step()
+    holes = warped.holes.copy()
+    holes[5, 20:22] = 255
+    first = np.flatnonzero(holes[20])[0]
+    holes[20, first + 5] = 0
+    mask = ops.inpaint_mask(warped._replace(holes=holes), far=0, near=0, tall=0)
+    assert mask[5, 20] == 0
+    assert mask[20, first + 5] == 255
+
+
+@given(
+    shape=st.tuples(st.integers(8, 90), st.integers(8, 130)),
+    tile=st.sampled_from([16, 24, 64]),
+    overlap=st.integers(0, 12),
+    seed=st.integers(0, 999),
+)
+def test_tiles_cover_the_mask(shape, tile, overlap, seed):
+    mask = (np.random.default_rng(seed).random(shape) < 0.004).astype(np.uint8) * 255
+    tiles = ops.mask_tiles(mask, tile=tile, overlap=overlap, align=4)
+    covered = np.zeros(shape, bool)
+    for y, x, height, width in tiles:
+        assert y % 4 == x % 4 == height % 4 == width % 4 == 0
+        assert y + height <= shape[0]
+        assert x + width <= shape[1]
+        covered[y : y + height, x : x + width] = True
+    whole = mask[: shape[0] // 4 * 4, : shape[1] // 4 * 4]
+    assert covered[: whole.shape[0], : whole.shape[1]][whole != 0].all()
+    assert (tiles == []) == (not mask.any())
+
+
+def test_neighbouring_tiles_overlap():
+    tiles = ops.mask_tiles(np.ones((100, 1000), np.uint8), tile=128, overlap=30, align=8)
+    begins = sorted({tile.x for tile in tiles})
+    assert all(b - a <= 98 for a, b in zip(begins, begins[1:], strict=False))
+    assert begins[-1] + 128 == 1000

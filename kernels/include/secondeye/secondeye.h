@@ -115,6 +115,26 @@ SE_API int32_t se_warp(const se_exec *exec, const se_warp_params *params, const 
 SE_API int32_t se_fill(const se_exec *exec, int32_t eye, const se_array *view, const se_array *holes,
                        const se_array *map, const se_array *out);
 
+/* ---- mask: where a model should paint ---------------------------------------------------------------------- */
+
+typedef struct se_mask_params {
+  int32_t eye;       /* se_eye: the view that the holes are of */
+  int32_t close;     /* 0..4: pinholes inside holes up to twice this wide are closed */
+  int32_t speck;     /* 0..4: holes thinner than 2 * speck + 1 pixels go */
+  int32_t grow_far;  /* 0..64 pixels: how far a hole grows over the background beside it */
+  int32_t grow_near; /* 0..64 pixels: the same, over the foreground */
+  int32_t tall;      /* 0..64 pixels: the same, up and down */
+} se_mask_params;
+
+/* holes, map: se_warp's. out: uint8 [H, W]: 255 disocclusion, 128 hole at the frame's edge, 0 none. Class EXACT. */
+SE_API int32_t se_inpaint_mask(const se_exec *exec, const se_mask_params *params, const se_array *holes,
+                               const se_array *map, const se_array *out);
+
+/* mask: uint8 [H, W]. out: uint8 [ceil(H / side), ceil(W / side)], side 1..256: 255 where a cell of side x side pixels
+ * has any that is not 0, or (area != 0) the share of these, 0..255. Class EXACT. */
+SE_API int32_t se_mask_cells(const se_exec *exec, int32_t side, int32_t area, const se_array *mask,
+                             const se_array *out);
+
 /* ---- resample: a picture at another size, to bytes or to a network's tensor ------------------------------- */
 
 /* Weights of one axis: output i takes inputs first[i] .. first[i] + count[i] - 1 with weights[i * stride + k], each
