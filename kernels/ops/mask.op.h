@@ -49,6 +49,21 @@ SE_HD int32_t mask_lowest(uint32_t bits) {
 #endif
 }
 
+// This thread's share of a plane of words, without a division at each.
+struct MaskWalk {
+  int32_t words, threads, row, i;
+  SE_HD MaskWalk(int32_t per_row, int32_t thread, int32_t all)
+      : words(per_row), threads(all), row(thread / per_row), i(thread % per_row) {}
+  SE_HD int64_t at() const { return (int64_t)row * words + i; }
+  SE_HD void next() {
+    i += threads;
+    while (i >= words) {
+      i -= words;
+      ++row;
+    }
+  }
+};
+
 // A band of rows as bits, 32 pixels a word, three planes of them; with the rows over and under it that its own depend on.
 // The same code works for one thread (a CPU's band) and for a block's.
 struct MaskBand {
@@ -73,8 +88,8 @@ struct MaskBand {
   }
 
   SE_HD void gather() const {
-    for (int32_t k = thread; k < rows * words; k += threads) {
-      const int32_t row = k / words, i = k % words;
+    for (MaskWalk w(words, thread, threads); w.row < rows; w.next()) {
+      const int32_t row = w.row, i = w.i;
       uint32_t bits = 0;
       if (inside(row)) {
         const int32_t x0 = 32 * i, n = min_i32(32, p.out.width - x0);
@@ -92,7 +107,7 @@ struct MaskBand {
           for (int32_t j = 0; j < n; ++j) bits |= (h[j * step] != 0 ? 1u : 0u) << j;
         }
       }
-      one[k] = bits;
+      one[w.at()] = bits;
     }
   }
 
@@ -109,28 +124,27 @@ struct MaskBand {
   // Union (or, all: intersection) over 2 n + 1 columns, from one plane to another.
   SE_HD void across(const uint32_t* from, uint32_t* to, int32_t n, bool all) const {
     const uint32_t outside = all ? 0xffffffffu : 0u;
-    for (int32_t k = thread; k < rows * words; k += threads) {
-      const uint32_t* row = from + (int64_t)(k / words) * words;
+    for (MaskWalk w(words, thread, threads); w.row < rows; w.next()) {
+      const uint32_t* row = from + (int64_t)w.row * words;
       uint32_t bits = outside;
       for (int32_t s = -n; s <= n; ++s) {
-        const uint32_t v = shifted(row, k % words, s, outside);
+        const uint32_t v = shifted(row, w.i, s, outside);
         bits = all ? bits & v : bits | v;
       }
-      to[k] = bits & valid(k % words);
+      to[w.at()] = bits & valid(w.i);
     }
   }
 
   // The same over 2 n + 1 rows.
   SE_HD void down(const uint32_t* from, uint32_t* to, int32_t n, bool all) const {
-    for (int32_t k = thread; k < rows * words; k += threads) {
-      const int32_t row = k / words;
+    for (MaskWalk w(words, thread, threads); w.row < rows; w.next()) {
       uint32_t bits = all ? 0xffffffffu : 0u;
       for (int32_t s = -n; s <= n; ++s) {
-        if (!inside(row + s)) continue;
-        const uint32_t v = from[k + s * words];
+        if (!inside(w.row + s)) continue;
+        const uint32_t v = from[w.at() + s * words];
         bits = all ? bits & v : bits | v;
       }
-      to[k] = bits & valid(k % words);
+      to[w.at()] = bits & valid(w.i);
     }
   }
 
@@ -173,8 +187,9 @@ struct MaskBand {
 
   // The grown runs of plane one: disocclusions into two, frame edges into three. The word that a run begins in does it.
   SE_HD void runs() const {
-    for (int32_t k = thread; k < rows * words; k += threads) {
-      const int32_t at = k / words, i = k % words;
+    for (MaskWalk w(words, thread, threads); w.row < rows; w.next()) {
+      const int32_t at = w.row, i = w.i;
+      const int64_t k = w.at();
       if (!inside(at) || one[k] == 0) continue;
       const uint32_t* row = one + (int64_t)at * words;
       uint32_t begins = one[k] & ~((one[k] << 1) | (i > 0 ? one[k - 1] >> 31 : 0u));
@@ -187,8 +202,8 @@ struct MaskBand {
 
   // Rows [first, first + count) of the picture.
   SE_HD void write(int32_t first, int32_t count) const {
-    for (int32_t k = thread; k < count * words; k += threads) {
-      const int32_t y = first + k / words, i = k % words, row = y - y0;
+    for (MaskWalk w(words, thread, threads); w.row < count; w.next()) {
+      const int32_t y = first + w.row, i = w.i, row = y - y0;
       if (y >= p.out.height) continue;
       uint32_t gap = 0, edge = 0;
       for (int32_t s = -p.tall; s <= p.tall; ++s) {
@@ -199,6 +214,10 @@ struct MaskBand {
       const int32_t n = min_i32(32, p.out.width - 32 * i);
       uint8_t* o = p.out.at(y, 32 * i);
       const int64_t step = p.out.stride_x;
+      if (step == 1 && (gap | edge) == 0) {
+        for (int32_t j = 0; j < n; ++j) o[j] = 0;
+        continue;
+      }
       for (int32_t j = 0; j < n; ++j)
         o[j * step] = (uint8_t)(((gap >> j) & 1u) != 0 ? 255 : (((edge >> j) & 1u) != 0 ? 128 : 0));
     }

@@ -32,7 +32,7 @@ def _window(bits: Array, radius: int, join: bool) -> Array:
     """Union (join) or intersection over squares of side 2 * radius + 1, cut at the borders."""
     padded = np.pad(bits, radius, constant_values=not join)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * radius + 1, 2 * radius + 1))
-    return windows.any((2, 3)) if join else windows.all((2, 3))
+    return np.asarray(windows.any((2, 3)) if join else windows.all((2, 3)))
 
 
 def _grown(run: Array, back: Array, far: int, near: int) -> NDArray[np.uint8]:

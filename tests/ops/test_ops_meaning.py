@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the ops mean, beyond agreeing with each other: geometry, occlusion, and named libraries' results."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -263,5 +265,5 @@ def test_tiles_cover_the_mask(shape, tile, overlap, seed):
 def test_neighbouring_tiles_overlap():
     tiles = ops.mask_tiles(np.ones((100, 1000), np.uint8), tile=128, overlap=30, align=8)
     begins = sorted({tile.x for tile in tiles})
-    assert all(b - a <= 98 for a, b in zip(begins, begins[1:], strict=False))
+    assert all(b - a <= 98 for a, b in itertools.pairwise(begins))
     assert begins[-1] + 128 == 1000
