@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Python arrays as se_array views, and status codes as exceptions. No copies.
+// Arrays as se_array views, and status codes as exceptions. No copies.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -7,6 +7,7 @@
 
 #include <array>
 #include <string>
+#include <vector>
 
 #include "secondeye/secondeye.h"
 
@@ -23,10 +24,10 @@ inline void raise_status(int32_t status, const char* op) {
   throw py::error_already_set();
 }
 
-inline int32_t dtype_of(const py::array& a) {
-  const char kind = a.dtype().kind();
-  const py::ssize_t size = a.dtype().itemsize();
-  if (!py::dtype(a.dtype()).attr("isnative").cast<bool>()) return -1;
+inline int32_t dtype_of(const py::dtype& type) {
+  const char kind = type.kind();
+  const py::ssize_t size = type.itemsize();
+  if (!type.attr("isnative").cast<bool>()) return -1;
   if (kind == 'u' && size == 1) return SE_UINT8;
   if (kind == 'b' && size == 1) return SE_UINT8;
   if (kind == 'u' && size == 2) return SE_UINT16;
@@ -36,43 +37,90 @@ inline int32_t dtype_of(const py::array& a) {
   return -1;
 }
 
-enum class Axes { HW, HWC, CHW };
+enum class Axes { W, HW, HWC, CHW };
 
 // Sizes over int32 become 0, which the C interface refuses.
 inline int32_t size32(py::ssize_t n) { return n > 0x7fffffff ? 0 : static_cast<int32_t>(n); }
 
-// A view of `a`; `writable` arrays must be. Raises InvalidInputError by status on anything that does not fit.
-inline se_array view(const py::array& a, Axes axes, bool writable, const char* op) {
-  const py::ssize_t want = axes == Axes::HW ? 2 : 3;
-  if (a.ndim() != want) raise_status(SE_ERROR_BAD_SHAPE, op);
-  const int32_t dtype = dtype_of(a);
-  if (dtype < 0) raise_status(SE_ERROR_BAD_DTYPE, op);
-  if (writable && !a.writeable()) raise_status(SE_ERROR_BAD_ALIAS, op);
-  se_array v{};
-  v.data = const_cast<void*>(a.data());
-  v.dtype = dtype;
-  const int y = axes == Axes::CHW ? 1 : 0;
-  v.height = size32(a.shape(y));
-  v.width = size32(a.shape(y + 1));
-  v.stride_y = a.strides(y);
-  v.stride_x = a.strides(y + 1);
-  v.channels = 1;
-  v.stride_c = py::ssize_t{a.itemsize()};
-  if (axes != Axes::HW) {
-    const int c = axes == Axes::CHW ? 0 : 2;
-    v.channels = size32(a.shape(c));
-    v.stride_c = a.strides(c);
+// One call of an op: views of its arrays, all on the host or all on a device, and how to run it.
+class Call {
+ public:
+  Call(const char* op, int32_t threads, int32_t isa) : op_(op) {
+    exec_.threads = threads;
+    exec_.isa = isa;
   }
-  return v;
-}
 
-inline se_exec cpu_exec(int32_t threads, int32_t isa) {
-  se_exec exec{};
-  exec.device = SE_CPU;
-  exec.threads = threads;
-  exec.isa = isa;
-  return exec;
-}
+  // A view of a numpy array or of a runtime.ops._arrays.DeviceArray; `writable` ones must be. Raises InvalidInputError
+  // on anything that does not fit.
+  se_array view(const py::object& a, Axes axes, bool writable) {
+    if (py::isinstance<py::array>(a)) {
+      const py::array host = py::reinterpret_borrow<py::array>(a);
+      where(SE_CPU, nullptr);
+      if (writable && !host.writeable()) raise_status(SE_ERROR_BAD_ALIAS, op_);
+      std::vector<py::ssize_t> shape(host.shape(), host.shape() + host.ndim());
+      std::vector<py::ssize_t> strides(host.strides(), host.strides() + host.ndim());
+      return view_of(const_cast<void*>(host.data()), host.dtype(), shape, strides, axes);
+    }
+    if (!py::hasattr(a, "ptr")) raise_status(SE_ERROR_BAD_DTYPE, op_);
+    where(SE_CUDA, reinterpret_cast<void*>(a.attr("stream").cast<uintptr_t>()));
+    if (writable && a.attr("readonly").cast<bool>()) raise_status(SE_ERROR_BAD_ALIAS, op_);
+    return view_of(reinterpret_cast<void*>(a.attr("ptr").cast<uintptr_t>()), py::dtype(a.attr("dtype")),
+                   a.attr("shape").cast<std::vector<py::ssize_t>>(),
+                   a.attr("strides").cast<std::vector<py::ssize_t>>(), axes);
+  }
+
+  void fail(int32_t status) const { raise_status(status, op_); }
+
+  template <typename Run>
+  void run(Run run) const {
+    int32_t status;
+    {
+      py::gil_scoped_release release;
+      status = run(&exec_);
+    }
+    raise_status(status, op_);
+  }
+
+ private:
+  void where(int32_t device, void* stream) {
+    if (placed_ && exec_.device != device) {
+      const py::object errors = py::module_::import("secondeye.runtime.errors");
+      const std::string text = std::string(op_) + ": some arrays lie on the host and some on a GPU; bring them together";
+      PyErr_SetString(errors.attr("InvalidInputError").ptr(), text.c_str());
+      throw py::error_already_set();
+    }
+    placed_ = true;
+    exec_.device = device;
+    if (exec_.stream == nullptr) exec_.stream = stream;
+  }
+
+  se_array view_of(void* data, const py::dtype& type, const std::vector<py::ssize_t>& shape,
+                   const std::vector<py::ssize_t>& strides, Axes axes) const {
+    const size_t want = axes == Axes::W ? 1 : (axes == Axes::HW ? 2 : 3);
+    if (shape.size() != want || strides.size() != want) raise_status(SE_ERROR_BAD_SHAPE, op_);
+    se_array v{};
+    v.data = data;
+    v.dtype = dtype_of(type);
+    if (v.dtype < 0) raise_status(SE_ERROR_BAD_DTYPE, op_);
+    const size_t x = axes == Axes::W ? 0 : (axes == Axes::CHW ? 2 : 1);
+    v.height = axes == Axes::W ? 1 : size32(shape[x - 1]);
+    v.width = size32(shape[x]);
+    v.stride_y = axes == Axes::W ? 0 : strides[x - 1];
+    v.stride_x = strides[x];
+    v.channels = 1;
+    v.stride_c = type.itemsize();
+    if (axes == Axes::HWC || axes == Axes::CHW) {
+      const size_t c = axes == Axes::CHW ? 0 : 2;
+      v.channels = size32(shape[c]);
+      v.stride_c = strides[c];
+    }
+    return v;
+  }
+
+  const char* op_;
+  se_exec exec_{};
+  bool placed_ = false;
+};
 
 // Defined in bind_pixels.cpp; called by module.cpp.
 void bind_pixels(py::module_& m);

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.ops._arrays import DeviceArray, empty_like
 
 Array = NDArray[Any]
-Backend = Literal["cpu", "reference"]
+Backend = Literal["auto", "reference"]
 Isa = Literal["auto", "base", "avx2", "avx512", "neon", "blocks"]
 
 ISA_CODES: dict[str, int] = {"auto": 0, "base": 1, "avx2": 2, "avx512": 3, "neon": 4, "blocks": 5}
 MAX_SIDE = 16384
+ARRAYS = (np.ndarray, DeviceArray)
 
 
 def isas() -> list[Isa]:
@@ -37,8 +39,8 @@ def isa_code(isa: str) -> int:
 
 def check_picture(name: str, a: Array, *, channels: tuple[int, ...] = (1, 2, 3, 4)) -> None:
     """Refuse what is not a uint8 [H, W, C] picture within the size limits, with a sentence."""
-    if not isinstance(a, np.ndarray):
-        raise InvalidInputError(f"{name}: expected a numpy array, got {type(a).__name__}.")
+    if not isinstance(a, ARRAYS):
+        raise InvalidInputError(f"{name}: expected an array, got {type(a).__name__}.")
     if a.dtype != np.uint8:
         raise InvalidInputError(f"{name}: expected uint8, got {a.dtype}.")
     if a.ndim != 3 or a.shape[2] not in channels:
@@ -58,8 +60,8 @@ def check_pair(left: Array, right: Array, *, channels: tuple[int, ...] = (1, 2, 
 
 def check_plane(name: str, a: Array, dtype: Any, shape: tuple[int, ...] | None = None) -> None:
     """Refuse what is not a [H, W] plane of a dtype (and of a shape, where one is given)."""
-    if not isinstance(a, np.ndarray) or a.dtype != dtype or a.ndim != 2:
-        got = f"{a.dtype} {list(a.shape)}" if isinstance(a, np.ndarray) else type(a).__name__
+    if not isinstance(a, ARRAYS) or a.dtype != dtype or a.ndim != 2:
+        got = f"{a.dtype} {list(a.shape)}" if isinstance(a, ARRAYS) else type(a).__name__
         raise InvalidInputError(f"{name}: expected {np.dtype(dtype)} [height, width], got {got}.")
     if shape is not None and a.shape != tuple(shape):
         raise InvalidInputError(f"{name}: expected the picture's size {list(shape)}, got {list(a.shape)}.")
@@ -79,11 +81,20 @@ def check_size(name: str, height: int, width: int) -> None:
         raise InvalidInputError(f"{name}: expected sides of 1 to {MAX_SIDE} pixels, got {width} x {height}.")
 
 
-def output(out: Array | None, shape: tuple[int, ...], dtype: Any) -> Array:
-    """A new array, or the caller's `out` after checking that it fits."""
+def output(out: Any, shape: tuple[int, ...], dtype: Any, like: Any = None) -> Any:
+    """A new array where `like` lies, or the caller's `out` after checking that it fits."""
     if out is None:
-        return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
-        got = f"{out.dtype} {list(out.shape)}" if isinstance(out, np.ndarray) else type(out).__name__
+        return empty_like(like, shape, dtype)
+    if not isinstance(out, ARRAYS) or tuple(out.shape) != shape or out.dtype != dtype:
+        got = f"{out.dtype} {list(out.shape)}" if isinstance(out, ARRAYS) else type(out).__name__
         raise InvalidInputError(f"out: expected {np.dtype(dtype)} {list(shape)}, got {got}.")
     return out
+
+
+def uses_reference(backend: str, *arrays: Any) -> bool:
+    """Whether a call is for the NumPy law, which works on the host alone."""
+    if backend not in ("auto", "reference"):
+        raise InvalidInputError(f"backend: expected auto or reference, got {backend!r}.")
+    if backend == "reference" and any(isinstance(a, DeviceArray) for a in arrays):
+        raise InvalidInputError("backend: the reference takes arrays on the host only.")
+    return backend == "reference"

@@ -9,7 +9,8 @@ import numpy as np
 
 from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.ops._common import Array, Backend, Isa, check_pair, isa_code, output
+from secondeye.runtime.ops._arrays import any_array
+from secondeye.runtime.ops._common import Array, Backend, Isa, check_pair, isa_code, output, uses_reference
 
 AnaglyphKind = Literal[
     "dubois-red-cyan", "dubois-green-magenta", "dubois-amber-blue",
@@ -59,13 +60,14 @@ def reference(left: Array, right: Array, kind: str) -> Array:
     return np.clip((both @ matrix.T + 2048) >> 12, 0, 255).astype(np.uint8)
 
 
+@any_array
 def anaglyph(
     left: Array,
     right: Array,
     kind: AnaglyphKind = "dubois-red-cyan",
     *,
     out: Array | None = None,
-    backend: Backend = "cpu",
+    backend: Backend = "auto",
     threads: int = 0,
     isa: Isa = "auto",
 ) -> Array:
@@ -89,8 +91,8 @@ def anaglyph(
     check_pair(left, right, channels=(3,))
     if kind not in MATRICES:
         raise InvalidInputError(f"anaglyph: expected one of {', '.join(MATRICES)}, got {kind!r}.")
-    target = output(out, left.shape, np.uint8)
-    if backend == "reference":
+    target = output(out, left.shape, np.uint8, left)
+    if uses_reference(backend, left, right):
         target[...] = reference(left, right, kind)
     else:
         _native.anaglyph(matrix_q12(kind), left, right, target, threads, isa_code(isa))

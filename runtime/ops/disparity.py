@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.ops._arrays import any_array
 from secondeye.runtime.ops._common import (
     Array,
     Backend,
@@ -19,6 +20,7 @@ from secondeye.runtime.ops._common import (
     disparity_q8,
     isa_code,
     output,
+    uses_reference,
 )
 
 BINS = 2048
@@ -185,6 +187,7 @@ def _vote(q: Array, picture: Array, threshold: int, r: Array, s: Array, plain: A
     return np.where(high - low > threshold, voted, plain)
 
 
+@any_array
 def upsample(
     values: Array,
     picture: Array,
@@ -192,7 +195,7 @@ def upsample(
     threshold: float | None = None,
     guided: bool = True,
     out: Array | None = None,
-    backend: Backend = "cpu",
+    backend: Backend = "auto",
     threads: int = 0,
     isa: Isa = "auto",
 ) -> NDArray[np.float32]:
@@ -224,6 +227,8 @@ def upsample(
     if not guided:
         threshold_q8 = -1
     elif threshold is None:
+        if not isinstance(values, np.ndarray):
+            raise InvalidInputError("threshold: on a GPU give it in pixels; finding it would wait for the device.")
         finite = values[np.isfinite(values)]
         threshold_q8 = max(256, int(16.0 * float(np.ptp(finite)))) if finite.size else 256
     elif not 0 <= threshold <= 16384:
@@ -231,8 +236,8 @@ def upsample(
     else:
         threshold_q8 = round(threshold * 256)
     threshold_q8 = min(threshold_q8, 1 << 23)
-    target = output(out, picture.shape[:2], np.float32)
-    if backend == "reference":
+    target = output(out, picture.shape[:2], np.float32, picture)
+    if uses_reference(backend, values, picture):
         target[...] = upsample_reference(values, picture, threshold_q8)
     else:
         _native.upsample(threshold_q8, values, picture, target, threads, isa_code(isa))
@@ -251,13 +256,14 @@ def widen_reference(values: Array, radius: int, threshold_q8: int) -> NDArray[np
     return (np.where(greatest - q > threshold_q8, greatest, q) * np.float32(1 / 256)).astype(np.float32)
 
 
+@any_array
 def widen_foreground(
     values: Array,
     radius: int = 2,
     *,
     threshold: float = 1.0,
     out: Array | None = None,
-    backend: Backend = "cpu",
+    backend: Backend = "auto",
     threads: int = 0,
     isa: Isa = "auto",
 ) -> NDArray[np.float32]:
@@ -280,8 +286,8 @@ def widen_foreground(
     check_plane("values", values, np.float32)
     if not 0 <= radius <= 16 or not 0 <= threshold <= 16384:
         raise InvalidInputError(f"expected radius 0 to 16 and threshold 0 to 16384 pixels, got {radius}, {threshold}.")
-    target = output(out, values.shape, np.float32)
-    if backend == "reference":
+    target = output(out, values.shape, np.float32, values)
+    if uses_reference(backend, values):
         target[...] = widen_reference(values, radius, round(threshold * 256))
     else:
         _native.widen(radius, round(threshold * 256), values, target, threads, isa_code(isa))

@@ -8,7 +8,17 @@ from numpy.typing import NDArray
 
 from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.ops._common import Array, Backend, Isa, check_picture, check_plane, isa_code, output
+from secondeye.runtime.ops._arrays import any_array
+from secondeye.runtime.ops._common import (
+    Array,
+    Backend,
+    Isa,
+    check_picture,
+    check_plane,
+    isa_code,
+    output,
+    uses_reference,
+)
 from secondeye.runtime.ops.warp import EYE_CODES, Eye, Warped
 
 
@@ -57,12 +67,13 @@ def reference(view: Array, holes: Array, back: Array, eye: Eye) -> Array:
     return np.where(hole[:, :, None], smooth, view).astype(np.uint8)
 
 
+@any_array
 def fill(
     warped: Warped,
     *,
     eye: Eye = "right",
     out: Array | None = None,
-    backend: Backend = "cpu",
+    backend: Backend = "auto",
     threads: int = 0,
     isa: Isa = "auto",
 ) -> NDArray[np.uint8]:
@@ -91,8 +102,8 @@ def fill(
     check_plane("map", back, np.int32, view.shape[:2])
     if eye not in EYE_CODES:
         raise InvalidInputError(f"eye: expected right or left, got {eye!r}.")
-    target = output(out, view.shape, np.uint8)
-    if backend == "reference":
+    target = output(out, view.shape, np.uint8, view)
+    if uses_reference(backend, view, holes, back):
         target[...] = reference(view, holes, back, eye)
     else:
         _native.fill(EYE_CODES[eye], view, holes, back, target, threads, isa_code(isa))

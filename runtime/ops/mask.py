@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.ops._common import Array, Backend, Isa, check_plane, isa_code, output
+from secondeye.runtime.ops._arrays import any_array
+from secondeye.runtime.ops._common import Array, Backend, Isa, check_plane, isa_code, output, uses_reference
 from secondeye.runtime.ops.warp import EYE_CODES, Eye, Warped
 
 DISOCCLUSION, FRAME_EDGE = 255, 128
@@ -64,6 +65,7 @@ def reference(holes: Array, back: Array, eye: Eye, sizes: tuple[int, int, int, i
     return np.lib.stride_tricks.sliding_window_view(padded, 2 * tall + 1, axis=0).max(2)
 
 
+@any_array
 def inpaint_mask(
     warped: Warped,
     *,
@@ -74,7 +76,7 @@ def inpaint_mask(
     near: int = 1,
     tall: int = 1,
     out: Array | None = None,
-    backend: Backend = "cpu",
+    backend: Backend = "auto",
     threads: int = 0,
     isa: Isa = "auto",
 ) -> NDArray[np.uint8]:
@@ -109,9 +111,9 @@ def inpaint_mask(
             "inpaint_mask: expected close and speck 0 to 4 and far, near and tall 0 to 64 pixels, "
             f"got {close}, {speck}, {far}, {near} and {tall}."
         )
-    target = output(out, holes.shape, np.uint8)
+    target = output(out, holes.shape, np.uint8, holes)
     sizes = (close, speck, far, near, tall)
-    if backend == "reference":
+    if uses_reference(backend, holes, back):
         target[...] = reference(holes, back, eye, sizes)
     else:
         _native.inpaint_mask(EYE_CODES[eye], sizes, holes, back, target, threads, isa_code(isa))
@@ -133,13 +135,14 @@ def cells_reference(mask: Array, side: int, area: bool) -> NDArray[np.uint8]:
     return ((255 * counted + pixels // 2) // pixels).astype(np.uint8)
 
 
+@any_array
 def mask_cells(
     mask: Array,
     side: int = 8,
     *,
     kind: Literal["any", "area"] = "any",
     out: Array | None = None,
-    backend: Backend = "cpu",
+    backend: Backend = "auto",
     threads: int = 0,
     isa: Isa = "auto",
 ) -> NDArray[np.uint8]:
@@ -162,8 +165,8 @@ def mask_cells(
     check_plane("mask", mask, np.uint8)
     if not 1 <= side <= 256 or kind not in ("any", "area"):
         raise InvalidInputError(f"mask_cells: expected side 1 to 256 and kind any or area, got {side}, {kind!r}.")
-    target = output(out, (-(-mask.shape[0] // side), -(-mask.shape[1] // side)), np.uint8)
-    if backend == "reference":
+    target = output(out, (-(-mask.shape[0] // side), -(-mask.shape[1] // side)), np.uint8, mask)
+    if uses_reference(backend, mask):
         target[...] = cells_reference(mask, side, kind == "area")
     else:
         _native.mask_cells(side, kind == "area", mask, target, threads, isa_code(isa))

@@ -9,7 +9,8 @@ import numpy as np
 
 from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.ops._common import Array, Backend, Isa, check_pair, isa_code, output
+from secondeye.runtime.ops._arrays import any_array
+from secondeye.runtime.ops._common import Array, Backend, Isa, check_pair, isa_code, output, uses_reference
 
 PackLayout = Literal["sbs", "tb", "rows", "columns", "checkerboard"]
 LAYOUT_CODES: dict[str, int] = {"sbs": 0, "tb": 1, "rows": 2, "columns": 3, "checkerboard": 4}
@@ -24,30 +25,32 @@ def reference(left: Array, right: Array, layout: PackLayout) -> Array:
     return np.where(odd[:, :, None], right, left)
 
 
+@any_array
 def pack(
     left: Array,
     right: Array,
     layout: PackLayout = "sbs",
     *,
     out: Array | None = None,
-    backend: Backend = "cpu",
+    backend: Backend = "auto",
     threads: int = 0,
     isa: Isa = "auto",
 ) -> Array:
     """Put two views into one picture.
 
     Args:
-        left: uint8 [H, W, C], C 1 to 4, any strides.
+        left: uint8 [H, W, C], C 1 to 4, any strides; numpy, or any library's array (see :mod:`._arrays`), here as
+            everywhere in the ops. Arrays on a GPU are worked on there.
         right: the same shape.
         layout: ``sbs`` gives [H, 2W, C], left view on the left; ``tb`` gives [2H, W, C], left view on top; ``rows``,
             ``columns`` and ``checkerboard`` give [H, W, C] with the right view's pixels at odd places.
         out: where to write; allocated when None.
-        backend: ``cpu``, or ``reference`` for the NumPy law.
+        backend: ``auto`` runs where the arrays lie; ``reference`` is the NumPy law.
         threads: 0 for one per core. Any count gives the same bytes.
         isa: instruction set, for tests and measurements.
 
     Returns:
-        The packed picture.
+        The packed picture, of left's kind.
 
     Raises:
         InvalidInputError: shapes, dtypes or layout do not fit.
@@ -59,8 +62,8 @@ def pack(
         raise InvalidInputError(f"layout: expected one of {', '.join(LAYOUT_CODES)}, got {layout!r}.")
     height, width, channels = left.shape
     shape = {"sbs": (height, 2 * width, channels), "tb": (2 * height, width, channels)}.get(layout, left.shape)
-    target = output(out, shape, np.uint8)
-    if backend == "reference":
+    target = output(out, shape, np.uint8, left)
+    if uses_reference(backend, left, right):
         target[...] = reference(left, right, layout)
     else:
         _native.pack(LAYOUT_CODES[layout], left, right, target, threads, isa_code(isa))

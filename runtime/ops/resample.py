@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.ops._common import Array, Backend, Isa, check_picture, check_size, isa_code, output
+from secondeye.runtime.ops._arrays import any_array, on_device
+from secondeye.runtime.ops._common import (
+    Array,
+    Backend,
+    Isa,
+    check_picture,
+    check_size,
+    isa_code,
+    output,
+    uses_reference,
+)
 
 Filter = Literal["bilinear", "area"]
 Axis = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
@@ -73,9 +83,13 @@ def _axes(picture: Array, height: int, width: int, kind: str) -> tuple[Axis, Axi
     check_size("size", height, width)
     if kind not in ("bilinear", "area"):
         raise InvalidInputError(f"filter: expected bilinear or area, got {kind!r}.")
-    return axis_weights(picture.shape[1], width, kind), axis_weights(picture.shape[0], height, kind)
+    x, y = axis_weights(picture.shape[1], width, kind), axis_weights(picture.shape[0], height, kind)
+    if isinstance(picture, np.ndarray):
+        return x, y
+    return tuple(on_device(picture, t) for t in x), tuple(on_device(picture, t) for t in y)
 
 
+@any_array
 def resize(
     picture: Array,
     height: int,
@@ -83,7 +97,7 @@ def resize(
     *,
     filter: Filter = "area",
     out: Array | None = None,
-    backend: Backend = "cpu",
+    backend: Backend = "auto",
     threads: int = 0,
     isa: Isa = "auto",
 ) -> Array:
@@ -105,14 +119,15 @@ def resize(
     """
     check_picture("picture", picture)
     x, y = _axes(picture, height, width, filter)
-    target = output(out, (height, width, picture.shape[2]), np.uint8)
-    if backend == "reference":
+    target = output(out, (height, width, picture.shape[2]), np.uint8, picture)
+    if uses_reference(backend, picture):
         target[...] = (_reference_q6(picture, x, y) + 32) >> 6
     else:
         _native.resample(picture, *x, *y, target, threads, isa_code(isa))
     return target
 
 
+@any_array
 def prepare(
     picture: Array,
     height: int,
@@ -123,7 +138,7 @@ def prepare(
     filter: Filter = "bilinear",
     dtype: Any = np.float32,
     out: Array | None = None,
-    backend: Backend = "cpu",
+    backend: Backend = "auto",
     threads: int = 0,
     isa: Isa = "auto",
 ) -> Array:
@@ -152,8 +167,10 @@ def prepare(
         raise InvalidInputError(f"mean, std: expected three numbers each, std over 0, got {mean} and {std}.")
     gain = (1.0 / (64.0 * 255.0 * np.asarray(std, np.float64))).astype(np.float32)
     bias = (-np.asarray(mean, np.float64) / np.asarray(std, np.float64)).astype(np.float32)
-    target = output(out, (1, 3, height, width), np.float32)
-    if backend == "reference":
+    if np.dtype(dtype) != np.float32 and not isinstance(picture, np.ndarray):
+        raise InvalidInputError("dtype: on a GPU the result is float32; convert it there.")
+    target = output(out, (1, 3, height, width), np.float32, picture)
+    if uses_reference(backend, picture):
         q6 = _reference_q6(picture, x, y)
         planes = np.broadcast_to(q6, (*q6.shape[:2], 3)) if q6.shape[2] == 1 else q6[:, :, :3]
         target[0] = (planes.astype(np.float32) * gain + bias).transpose(2, 0, 1)

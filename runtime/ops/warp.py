@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.ops._arrays import any_array
 from secondeye.runtime.ops._common import (
     Array,
     Backend,
@@ -19,6 +20,7 @@ from secondeye.runtime.ops._common import (
     disparity_q8,
     isa_code,
     output,
+    uses_reference,
 )
 
 Eye = Literal["right", "left"]
@@ -99,6 +101,7 @@ def reference(picture: Array, disparity: Array, eye: Eye, law: Law, tear_q8: int
     return Warped(blend.astype(np.uint8), np.where(hole, 255, 0).astype(np.uint8), back.astype(np.int32))
 
 
+@any_array
 def warp(
     picture: Array,
     disparity: Array,
@@ -108,7 +111,7 @@ def warp(
     tear: float = 2.0,
     wrap: bool = False,
     out: Warped | None = None,
-    backend: Backend = "cpu",
+    backend: Backend = "auto",
     threads: int = 0,
     isa: Isa = "auto",
 ) -> Warped:
@@ -144,11 +147,11 @@ def warp(
     tear_q8 = round(tear * 256)
     shape = picture.shape[:2]
     result = Warped(
-        output(out.view if out else None, picture.shape, np.uint8),
-        output(out.holes if out else None, shape, np.uint8),
-        output(out.map if out else None, shape, np.int32),
+        output(out.view if out else None, picture.shape, np.uint8, picture),
+        output(out.holes if out else None, shape, np.uint8, picture),
+        output(out.map if out else None, shape, np.int32, picture),
     )
-    if backend == "reference":
+    if uses_reference(backend, picture, disparity):
         want = reference(picture, disparity, eye, law, tear_q8, wrap)
         result.view[...], result.holes[...], result.map[...] = want
     else:
