@@ -33,7 +33,8 @@ SE_HD int32_t fill_fold(int32_t k, int32_t n) {
 
 SE_HD bool fill_is_hole(const FillArgs& p, int32_t y, int32_t x) { return *p.holes.at(y, x) != 0; }
 
-SE_HD int32_t fill_q(const FillArgs& p, int32_t y, int32_t x) { return *p.map.at(y, x) - (x << 8); }
+// 64 bits: the map is the caller's, and may hold anything.
+SE_HD int64_t fill_q(const FillArgs& p, int32_t y, int32_t x) { return (int64_t)*p.map.at(y, x) - (x << 8); }
 
 // Writes into origin[l..r) where each pixel of the hole comes from; -1 when there is nothing to take.
 template <typename Origin>
@@ -45,11 +46,12 @@ SE_HD void fill_hole(const FillArgs& p, int32_t y, int32_t l, int32_t r, Origin*
   }
   const bool right = r < width && (l == 0 || fill_q(p, y, r) <= fill_q(p, y, l - 1));
   const int32_t border = right ? r : l - 1, direction = right ? 1 : -1;
-  const int32_t most = r - l + 2, at_border = fill_q(p, y, border);
+  const int32_t most = r - l + 2;
+  const int64_t at_border = fill_q(p, y, border);
   int32_t n = 0;
   for (int32_t x = border; x >= 0 && x < width && n < most; x += direction, ++n) {
     if (fill_is_hole(p, y, x)) break;
-    const int32_t apart = fill_q(p, y, x) - at_border;
+    const int64_t apart = fill_q(p, y, x) - at_border;
     if (apart > 512 || apart < -512) break;
   }
   const int32_t skip = n > 2 ? 1 : 0;

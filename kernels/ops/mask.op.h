@@ -179,8 +179,9 @@ struct MaskBand {
     int32_t right = r, left = l - 1;
     while (right < width && *p.map.at(y, right) < 0) ++right;
     while (left >= 0 && *p.map.at(y, left) < 0) --left;
-    const bool far_right = right < width && (left < 0 || *p.map.at(y, right) - (right << 8) <=
-                                                             *p.map.at(y, left) - (left << 8));
+    const bool far_right =
+        right < width && (left < 0 || (int64_t)*p.map.at(y, right) - (right << 8) <=
+                                          (int64_t)*p.map.at(y, left) - (left << 8));
     uint32_t* kind = l == 0 || r == width ? edge : gap;
     set(kind, max_i32(0, l - (far_right ? p.grow_near : p.grow_far)), min_i32(width, r + (far_right ? p.grow_far : p.grow_near)));
   }
