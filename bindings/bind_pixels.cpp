@@ -18,6 +18,21 @@ void warp(int32_t eye, int32_t law, int32_t tear_q8, bool wrap, const Any& sourc
   call.run([&](const se_exec* exec) { return se_warp(exec, &params, &s, &d, &o, &h, with_map ? &m : nullptr); });
 }
 
+// views: (scale_q8, out, holes, map) each.
+void warp_views(int32_t law, int32_t tear_q8, bool wrap, const Any& source, const Any& disparity,
+                const std::vector<std::tuple<int32_t, Any, Any, Any>>& views, int32_t threads, int32_t isa) {
+  Call call("warp_views", threads, isa);
+  const se_array s = call.view(source, Axes::HWC, false), d = call.view(disparity, Axes::HW, false);
+  std::vector<se_warp_view> list;
+  for (const auto& [scale_q8, out, holes, map] : views)
+    list.push_back(se_warp_view{scale_q8, call.view(out, Axes::HWC, true), call.view(holes, Axes::HW, true),
+                                call.view(map, Axes::HW, true)});
+  const se_warp_params params{SE_EYE_RIGHT, law, tear_q8, wrap ? 1 : 0};
+  call.run([&](const se_exec* exec) {
+    return se_warp_views(exec, &params, &s, &d, static_cast<int32_t>(list.size()), list.data());
+  });
+}
+
 void fill(int32_t eye, const Any& source, const Any& holes, const Any& map, const Any& out, int32_t threads,
           int32_t isa) {
   Call call("fill", threads, isa);
@@ -117,6 +132,7 @@ void bind_pixels(py::module_& m) {
   m.def("resample_tensor", &resample_tensor);
   m.def("upsample", &upsample);
   m.def("warp", &warp);
+  m.def("warp_views", &warp_views);
   m.def("widen", &widen);
 }
 

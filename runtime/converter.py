@@ -286,17 +286,14 @@ class StereoConverter:
 
     def _render(self, pixels: Pixels, disparity: Map, clock: _Clock, notes: list[str]) -> StereoFrame:
         config = self.config
-        left, left_holes = pixels, None
-        moves = disparity
+        # Half way each, or the right view alone.
+        eyes: tuple[ops.Eye, ...] = ("right", "left") if config.view == "both" else ("right",)
         with clock.stage("warp"):
-            if config.view == "both":
-                moves = np.multiply(disparity, np.float32(0.5), out=self._buffer("half", disparity.shape, np.float32))
-            right_warp = self._warp(pixels, moves, "right")
-        right = self._fill(right_warp, "right", clock)
-        if config.view == "both":
-            with clock.stage("warp"):
-                left_warp = self._warp(pixels, moves, "left")
-            left, left_holes = self._fill(left_warp, "left", clock), left_warp.holes
+            scales = [(1.0 if eye == "right" else -1.0) / len(eyes) for eye in eyes]
+            out = ops.Views(self._outputs(pixels, eye) for eye in eyes)
+            warped = ops.warp_views(pixels, disparity, scales, out=out, threads=config.threads)
+        filled = [self._fill(one, eye, clock) for one, eye in zip(warped, eyes, strict=True)]
+        right, left = filled[0], filled[1] if len(filled) > 1 else pixels
         if config.swap:
             left, right = right, left
         return StereoFrame(
@@ -304,18 +301,18 @@ class StereoConverter:
             right=right,
             source=pixels,
             disparity=disparity,
-            holes=right_warp.holes,
-            left_holes=left_holes,
+            holes=warped[0].holes,
+            left_holes=warped[1].holes if len(warped) > 1 else None,
             timings=clock.timings,
             notes=tuple(notes),
         )
 
-    def _warp(self, pixels: Pixels, disparity: Map, eye: ops.Eye) -> ops.Warped:
-        """The view with holes; its pixels are ours alone when they will be filled into others."""
+    def _outputs(self, pixels: Pixels, eye: ops.Eye) -> ops.Warped:
+        """Where a view goes; its pixels are ours alone when they will be filled into others."""
         shape = pixels.shape[:2]
-        view = self._buffer("view", pixels.shape, np.uint8) if self.config.fill else np.empty(pixels.shape, np.uint8)
-        out = ops.Warped(view, np.empty(shape, np.uint8), self._buffer("map", shape, np.int32))
-        return ops.warp(pixels, disparity, eye=eye, out=out, threads=self.config.threads)
+        own = self.config.fill
+        view = self._buffer(f"{eye} view", pixels.shape, np.uint8) if own else np.empty(pixels.shape, np.uint8)
+        return ops.Warped(view, np.empty(shape, np.uint8), self._buffer(f"{eye} map", shape, np.int32))
 
     def _fill(self, warped: ops.Warped, eye: ops.Eye, clock: _Clock) -> Pixels:
         if not self.config.fill:

@@ -49,4 +49,14 @@ def warp(
     threads: int,
     isa: int,
 ) -> None: ...
+def warp_views(
+    law: int,
+    tear_q8: int,
+    wrap: bool,
+    source: Array,
+    disparity: Array,
+    views: Sequence[tuple[int, Array, Array, Array]],
+    threads: int,
+    isa: int,
+) -> None: ...
 def widen(radius: int, threshold_q8: int, disparity: Array, out: Array, threads: int, isa: int) -> None: ...

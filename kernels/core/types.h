@@ -54,6 +54,34 @@ SE_HD int32_t disparity_q8(float d) {
   return (int32_t)((scaled + 12582912.0f) - 12582912.0f);
 }
 
+// IEEE half precision, by bits: the same on every machine. NaN becomes 0x7e00; rounding is half to even.
+SE_HD float float_of_bits(uint32_t bits) {
+  float f;
+  __builtin_memcpy(&f, &bits, 4);
+  return f;
+}
+SE_HD uint32_t bits_of_float(float f) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &f, 4);
+  return bits;
+}
+SE_HD float half_to_float(uint16_t h) {
+  const uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = h & 0x7fffu;
+  if (rest >= 0x7c00u) return float_of_bits(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
+  // The exponent moved by a multiplication, which makes subnormals right too.
+  return float_of_bits(sign | bits_of_float(float_of_bits(rest << 13) * 5192296858534827628530496329220096.0f));
+}
+SE_HD uint16_t float_to_half(float f) {
+  const uint32_t bits = bits_of_float(f), sign = bits >> 16 & 0x8000u, rest = bits & 0x7fffffffu;
+  if (rest > 0x7f800000u) return 0x7e00u;
+  if (rest >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u);  // 65520 and more round to infinity
+  if (rest < 0x38800000u) {                                    // subnormal: adding 0.5 rounds at its last bit
+    const uint32_t sum = bits_of_float(float_of_bits(rest) + 0.5f);
+    return (uint16_t)(sign | (sum - 0x3f000000u));
+  }
+  return (uint16_t)(sign | ((rest - 0x38000000u + 0xfffu + (rest >> 13 & 1u)) >> 13));
+}
+
 SE_HD int32_t clamp_i32(int32_t v, int32_t lo, int32_t hi) { return v < lo ? lo : (v > hi ? hi : v); }
 SE_HD int32_t min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
 SE_HD int32_t max_i32(int32_t a, int32_t b) { return a > b ? a : b; }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // warp: a picture moved by its disparity, with the holes that opens.
 //
-// Law (class EXACT), for the right view. q[i] = disparity_q8(d[i]); source pixel i lands at X[i] = 256 i - q[i], in
+// Law (class EXACT), for the right view. q[i] = (disparity_q8(d[i]) scale + 128) >> 8, scale in 1/256 (256 for a single
+// view; float16 disparity is widened first); source pixel i lands at X[i] = 256 i - q[i], in
 // 1/256 pixel; target pixel t has its centre at 256 t. A row's backward map M[t] is the largest source position (in
 // 1/256 pixel; -1 is a hole) that any of these gives to t:
 //   surface law, with g = X[i+1] - X[i]:
@@ -9,12 +10,13 @@
 //     otherwise torn or folded, and each side ends half a pixel on: X[i] <= 256 t < X[i] + 128 gives 256 i, and
 //                          X[i+1] - 128 <= 256 t < X[i+1] gives 256 (i+1)
 //     the row's ends       reach half a pixel out in the same way
-//   nearest law: t = trunc(i - d[i]) in float32 gives 256 i (d not finite or over 16384 is treated as above); with
-//     wrap, -W <= t < 0 means t + W.
+//   nearest law: t = trunc(i - d[i]) in float32 gives 256 i (d not finite or over 16384 is treated as above, and then
+//     multiplied by scale / 256); with wrap, -W <= t < 0 means t + W.
 // Larger is nearer: what lands on t from x has disparity x - t. Painting in source order with overwrite therefore
 // keeps the nearest, and so would an atomic maximum in any order.
-// out[t] = (p[i] (256 - f) + p[i+1] f + 128) >> 8 with i = M >> 8, f = M & 255; holes are 0. The left view is the
-// mirror image of the right view of the mirrored picture.
+// out[t] = (p[i] (256 - f) + p[i+1] f + 128) >> 8 with i = M >> 8, f = M & 255; holes are 0. Of float pictures, every
+// step rounded to float32: (p[i] (256 - f) + p[i+1] f) / 256, rounded once more for float16; NaN has one form. The left
+// view is the mirror image of the right view of the mirrored picture.
 #pragma once
 #include "core/block.h"
 #include "core/types.h"
@@ -25,16 +27,53 @@
 namespace se {
 
 struct WarpArgs {
-  View<const uint8_t> source;
-  View<const float> disparity;
-  View<uint8_t> out, holes;
-  View<int32_t> map;  // data may be null
-  int32_t law, tear_q8, wrap;
+  View<const uint8_t> source;   // of `dtype`; strides are in bytes, so the type of the view does not matter
+  View<const float> disparity;  // of `disparity_dtype`
+  View<uint8_t> out, holes;     // out of `dtype`
+  View<int32_t> map;            // data may be null
+  int32_t dtype, disparity_dtype;
+  int32_t law, tear_q8, wrap, scale_q8;
+};
+
+// Several views of one picture; what they have in common lies in each.
+struct WarpViewsArgs {
+  int32_t count;
+  WarpArgs views[SE_MAX_VIEWS];
 };
 
 namespace SE_ISA_NAMESPACE {
 
 SE_HD int32_t ceil_div_256(int32_t v) { return (v + 255) >> 8; }
+
+SE_HD float warp_disparity(const WarpArgs& p, int32_t y, int32_t x) {
+  const float* d = p.disparity.at(y, x);
+  return p.disparity_dtype == SE_FLOAT16 ? half_to_float(*(const uint16_t*)d) : *d;
+}
+
+// Where source pixel x lands, in 1/256 pixel.
+SE_HD int32_t warp_landing(const WarpArgs& p, int32_t y, int32_t x) {
+  return (x << 8) - ((disparity_q8(warp_disparity(p, y, x)) * p.scale_q8 + 128) >> 8);
+}
+
+// One channel of a float picture between pixels a and b.
+SE_HD float warp_blend(float a, float b, int32_t f) {
+  const float left = a * (float)(256 - f), right = b * (float)f, value = (left + right) * 0.00390625f;
+  return value - value == 0.0f || value > 0.0f || value < 0.0f ? value : float_of_bits(0x7fc00000u);
+}
+
+SE_HD void warp_sample_float(const WarpArgs& p, int32_t y, int32_t t, int32_t m) {
+  const int32_t i = max_i32(m, 0) >> 8, j = min_i32(i + 1, p.source.width - 1), f = m & 255;
+  for (int32_t c = 0; c < p.source.channels; ++c) {
+    const void *a = p.source.at(y, i, c), *b = p.source.at(y, j, c);
+    void* o = p.out.at(y, t, c);
+    if (p.dtype == SE_FLOAT32)
+      *(float*)o = m < 0 ? 0.0f : warp_blend(*(const float*)a, *(const float*)b, f);
+    else
+      *(uint16_t*)o = m < 0 ? (uint16_t)0
+                            : float_to_half(warp_blend(half_to_float(*(const uint16_t*)a),
+                                                       half_to_float(*(const uint16_t*)b), f));
+  }
+}
 
 // Gives source position s to the targets with lo <= 256 t < hi.
 SE_HD void warp_paint(int32_t* map, int32_t width, int32_t lo, int32_t hi, int32_t s) {
@@ -44,9 +83,9 @@ SE_HD void warp_paint(int32_t* map, int32_t width, int32_t lo, int32_t hi, int32
 
 // Where the nearest law puts pixel x; anything outside [0, width) is nowhere.
 SE_HD int32_t nearest_target(const WarpArgs& p, int32_t y, int32_t x) {
-  float d = *p.disparity.at(y, x);
+  float d = warp_disparity(p, y, x);
   if (!(d - d == 0.0f)) d = 0.0f;
-  d = d < -16384.0f ? -16384.0f : (d > 16384.0f ? 16384.0f : d);
+  d = (d < -16384.0f ? -16384.0f : (d > 16384.0f ? 16384.0f : d)) * ((float)p.scale_q8 * 0.00390625f);
   const int32_t t = (int32_t)((float)x - d);
   return p.wrap != 0 && t < 0 && t >= -p.source.width ? t + p.source.width : t;
 }
@@ -127,9 +166,13 @@ constexpr int32_t kWarpLanes = 8;
 #endif
 
 inline void warp_map_surface(const WarpArgs& p, int32_t y, int32_t* __restrict landing, int32_t* __restrict map) {
-  const int32_t width = p.source.width, tear = p.tear_q8;
-  disparity_row_q8(p.disparity, y, landing);
-  for (int32_t x = 0; x < width; ++x) landing[x] = (x << 8) - landing[x];
+  const int32_t width = p.source.width, tear = p.tear_q8, scale = p.scale_q8;
+  if (p.disparity_dtype == SE_FLOAT32) {
+    disparity_row_q8(p.disparity, y, landing);
+    for (int32_t x = 0; x < width; ++x) landing[x] = (x << 8) - ((landing[x] * scale + 128) >> 8);
+  } else {
+    for (int32_t x = 0; x < width; ++x) landing[x] = warp_landing(p, y, x);
+  }
   for (int32_t t = 0; t < width; ++t) map[t] = -1;
   warp_paint(map, width, landing[0] - 128, landing[0], 0);
   int32_t i = 0;
@@ -266,54 +309,62 @@ inline void warp_sample_row3(const WarpArgs& p, int32_t y, const int32_t* __rest
   warp_sample<3>(p, y, map, t, width);
 }
 
-// scratch: 2 * width int32.
-inline void warp_rows(const WarpArgs& p, int32_t y0, int32_t y1, int32_t* scratch) {
+inline void warp_row(const WarpArgs& p, int32_t y, int32_t* scratch) {
   const int32_t width = p.source.width, channels = p.source.channels;
   const int64_t ax = p.source.stride_x < 0 ? -p.source.stride_x : p.source.stride_x;
   const int64_t ox = p.out.stride_x < 0 ? -p.out.stride_x : p.out.stride_x;
   const bool packed = p.source.stride_c == 1 && p.out.stride_c == 1 && ax == channels && ox == channels;
-  for (int32_t y = y0; y < y1; ++y) {
-    // Straight into the caller's plane where its pixels lie side by side.
-    int32_t* map = p.map.data != nullptr && p.map.stride_x == 4 ? p.map.row(y) : scratch + width;
-    if (p.law == SE_WARP_SURFACE)
-      warp_map_surface(p, y, scratch, map);
-    else
-      warp_map_nearest(p, y, map);
-    if (packed && channels == 3)
-      warp_sample_row3(p, y, map);
-    else if (packed && channels == 4)
-      warp_sample<4>(p, y, map, 0, width);
-    else
-      warp_sample<0>(p, y, map, 0, width);
-    if (p.holes.stride_x == 1) {
-      uint8_t* __restrict holes = p.holes.row(y);
-      for (int32_t t = 0; t < width; ++t) holes[t] = map[t] < 0 ? 255 : 0;
-    } else {
-      for (int32_t t = 0; t < width; ++t) *p.holes.at(y, t) = map[t] < 0 ? 255 : 0;
-    }
-    if (p.map.data != nullptr && map != p.map.row(y))
-      for (int32_t t = 0; t < width; ++t) *p.map.at(y, t) = map[t];
+  // Straight into the caller's plane where its pixels lie side by side.
+  int32_t* map = p.map.data != nullptr && p.map.stride_x == 4 ? p.map.row(y) : scratch + width;
+  if (p.law == SE_WARP_SURFACE)
+    warp_map_surface(p, y, scratch, map);
+  else
+    warp_map_nearest(p, y, map);
+  if (p.dtype != SE_UINT8)
+    for (int32_t t = 0; t < width; ++t) warp_sample_float(p, y, t, map[t]);
+  else if (packed && channels == 3)
+    warp_sample_row3(p, y, map);
+  else if (packed && channels == 4)
+    warp_sample<4>(p, y, map, 0, width);
+  else
+    warp_sample<0>(p, y, map, 0, width);
+  if (p.holes.stride_x == 1) {
+    uint8_t* __restrict holes = p.holes.row(y);
+    for (int32_t t = 0; t < width; ++t) holes[t] = map[t] < 0 ? 255 : 0;
+  } else {
+    for (int32_t t = 0; t < width; ++t) *p.holes.at(y, t) = map[t] < 0 ? 255 : 0;
   }
+  if (p.map.data != nullptr && map != p.map.row(y))
+    for (int32_t t = 0; t < width; ++t) *p.map.at(y, t) = map[t];
+}
+
+// scratch: 2 * width int32. All views of a row while it is at hand.
+inline void warp_rows(const WarpViewsArgs& p, int32_t y0, int32_t y1, int32_t* scratch) {
+  for (int32_t y = y0; y < y1; ++y)
+    for (int32_t k = 0; k < p.count; ++k) warp_row(p.views[k], y, scratch);
 }
 #endif
 
-// A block is a row; its map, then its pixels, stand in shared memory. One read of the picture and one write.
+// A block is a row of a view; its map, then its pixels, stand in shared memory. One read of the picture and one write;
+// blocks of one row lie side by side, so that further views find the row in the cache.
 struct WarpBlocks {
-  using Args = WarpArgs;
+  using Args = WarpViewsArgs;
   static constexpr int32_t kPhases = 4, kThreads = 256;
 
-  static Grid grid(const Args& p) { return {1, p.source.height, 4 * (int64_t)p.source.width}; }
+  static Grid grid(const Args& p) {
+    return {p.count, p.views[0].source.height, 4 * (int64_t)p.views[0].source.width};
+  }
 
   SE_HD static void claim(int32_t* map, int32_t width, int32_t lo, int32_t hi, int32_t s) {
     const int32_t t0 = max_i32(ceil_div_256(lo), 0), t1 = min_i32(ceil_div_256(hi), width);
     for (int32_t t = t0; t < t1; ++t) block_max(map + t, s);
   }
 
-  SE_HD static void surface(const Args& p, int32_t y, int32_t i, int32_t* map) {
-    const int32_t width = p.source.width, a = (i << 8) - disparity_q8(*p.disparity.at(y, i));
+  SE_HD static void surface(const WarpArgs& p, int32_t y, int32_t i, int32_t* map) {
+    const int32_t width = p.source.width, a = warp_landing(p, y, i);
     if (i == 0) claim(map, width, a - 128, a, 0);
     if (i == width - 1) return claim(map, width, a, a + 128, i << 8);
-    const int32_t b = ((i + 1) << 8) - disparity_q8(*p.disparity.at(y, i + 1)), g = b - a;
+    const int32_t b = warp_landing(p, y, i + 1), g = b - a;
     if (g > 0 && g <= p.tear_q8) {
       const int32_t t0 = max_i32(ceil_div_256(a), 0), t1 = min_i32(ceil_div_256(b), width);
       for (int32_t t = t0; t < t1; ++t) block_max(map + t, (i << 8) + (((t << 8) - a) << 8) / g);
@@ -323,7 +374,7 @@ struct WarpBlocks {
     }
   }
 
-  SE_HD static int32_t pixel(const Args& p, int32_t y, int32_t m) {
+  SE_HD static int32_t pixel(const WarpArgs& p, int32_t y, int32_t m) {
     if (m < 0) return 0;
     const int32_t i = m >> 8, f = m & 255;
     const uint8_t *a = p.source.at(y, i), *b = p.source.at(y, min_i32(i + 1, p.source.width - 1));
@@ -335,10 +386,14 @@ struct WarpBlocks {
     return (int32_t)value;
   }
 
-  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
+  SE_HD static void phase(int32_t k, const Args& args, const Block& b) {
+    const WarpArgs& p = args.views[b.x];
     int32_t* map = (int32_t*)b.shared;
     const int32_t width = p.source.width, y = b.y;
-    if (k == 3) return block_store_row(p.out, y, map, b.thread, kThreads);
+    if (k == 3) {
+      if (p.dtype == SE_UINT8) block_store_row(p.out, y, map, b.thread, kThreads);
+      return;
+    }
     for (int32_t x = b.thread; x < width; x += kThreads) {
       if (k == 0) {
         map[x] = -1;
@@ -351,7 +406,10 @@ struct WarpBlocks {
         const int32_t m = map[x];
         *p.holes.at(y, x) = m < 0 ? 255 : 0;
         if (p.map.data != nullptr) *p.map.at(y, x) = m;
-        map[x] = pixel(p, y, m);
+        if (p.dtype == SE_UINT8)
+          map[x] = pixel(p, y, m);
+        else
+          warp_sample_float(p, y, x, m);
       }
     }
   }

@@ -14,12 +14,13 @@ from secondeye.runtime.ops.fill import fill
 from secondeye.runtime.ops.mask import Tile, inpaint_mask, mask_cells, mask_tiles
 from secondeye.runtime.ops.pack import pack
 from secondeye.runtime.ops.resample import prepare, resize
-from secondeye.runtime.ops.warp import Eye, Warped, warp
+from secondeye.runtime.ops.warp import Eye, Views, Warped, warp, warp_views
 
 __all__ = [
     "ANAGLYPHS",
     "Eye",
     "Tile",
+    "Views",
     "Warped",
     "anaglyph",
     "depth_range",
@@ -35,5 +36,6 @@ __all__ = [
     "strength_for_degrees",
     "upsample",
     "warp",
+    "warp_views",
     "widen_foreground",
 ]

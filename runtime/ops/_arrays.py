@@ -154,8 +154,9 @@ def _give(result: Any, kind: str) -> Any:
         return result.owner
     if isinstance(result, np.ndarray):
         return sys.modules["torch"].from_numpy(result) if kind == "torch" else result
-    if isinstance(result, tuple) and hasattr(result, "_replace"):
-        return type(result)(*(_give(field, kind) for field in result))
+    if isinstance(result, tuple):
+        parts = [_give(part, kind) for part in result]
+        return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
     return result
 
 
@@ -169,6 +170,8 @@ def any_array(op: F) -> F:
         def convert(name: str, a: Any) -> Any:
             if isinstance(a, tuple) and hasattr(a, "_fields"):
                 return type(a)(*(convert(f"{name}.{field}", v) for field, v in zip(a._fields, a, strict=True)))
+            if isinstance(a, tuple):
+                return type(a)(convert(f"{name}[{k}]", v) for k, v in enumerate(a))
             taken = take(name, a)
             if taken is not a:
                 foreign.append(library(a))

@@ -37,12 +37,15 @@ def isa_code(isa: str) -> int:
     return ISA_CODES[isa]
 
 
-def check_picture(name: str, a: Array, *, channels: tuple[int, ...] = (1, 2, 3, 4)) -> None:
-    """Refuse what is not a uint8 [H, W, C] picture within the size limits, with a sentence."""
+def check_picture(
+    name: str, a: Array, *, channels: tuple[int, ...] = (1, 2, 3, 4), dtypes: tuple[Any, ...] = (np.uint8,)
+) -> None:
+    """Refuse what is not a [H, W, C] picture of a dtype within the size limits, with a sentence."""
     if not isinstance(a, ARRAYS):
         raise InvalidInputError(f"{name}: expected an array, got {type(a).__name__}.")
-    if a.dtype != np.uint8:
-        raise InvalidInputError(f"{name}: expected uint8, got {a.dtype}.")
+    if a.dtype not in dtypes:
+        wanted = " or ".join(str(np.dtype(d)) for d in dtypes)
+        raise InvalidInputError(f"{name}: expected {wanted}, got {a.dtype}.")
     if a.ndim != 3 or a.shape[2] not in channels:
         raise InvalidInputError(
             f"{name}: expected shape [height, width, channels] with channels in {channels}, got {list(a.shape)}."

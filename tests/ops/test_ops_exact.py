@@ -74,6 +74,36 @@ def test_warp_and_fill(data, source, kind, seed):
         np.testing.assert_array_equal(ops.fill(want, eye=options["eye"], isa=isa, threads=threads), filled)
 
 
+FLOATS = [np.nan, np.inf, -np.inf, -0.0, 6e-8, -3e-5, 65504.0, 65520.0, 1e38, 3e-39]
+
+
+@SETTINGS
+@given(data=st.data(), source=picture(channels=(1, 3)), kind=DISPARITIES, seed=st.integers(0, 10**6))
+def test_warp_views_of_any_kind(data, source, kind, seed):
+    rng = np.random.default_rng(seed)
+    dtype = data.draw(st.sampled_from([np.uint8, np.float16, np.float32]))
+    if dtype != np.uint8:
+        values = rng.normal(size=source.shape).astype(np.float32)
+        odd = rng.random(source.shape) < 0.1
+        values[odd] = rng.choice(FLOATS, int(odd.sum()))
+        with np.errstate(over="ignore"):
+            source = values.astype(dtype)[:, ::-1]
+    disparity = disparity_for(source.shape[:2], seed, kind)
+    if data.draw(st.booleans()):
+        with np.errstate(over="ignore"):
+            disparity = disparity.astype(np.float16)
+    scales = data.draw(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 0.70703125, 1.0]), min_size=1, max_size=5))
+    options = {"law": data.draw(st.sampled_from(["surface", "nearest"])), "wrap": data.draw(st.booleans())}
+    want = ops.warp_views(source, disparity, scales, backend="reference", **options)
+    for isa in ISAS:
+        got = ops.warp_views(source, disparity, scales, isa=isa, threads=data.draw(st.integers(1, 8)), **options)
+        for one, other in zip(got, want, strict=True):
+            bits = np.uint8 if dtype == np.uint8 else (np.uint16 if dtype == np.float16 else np.uint32)
+            np.testing.assert_array_equal(one.view.view(bits), other.view.view(bits))
+            np.testing.assert_array_equal(one.holes, other.holes)
+            np.testing.assert_array_equal(one.map, other.map)
+
+
 @SETTINGS
 @given(data=st.data(), source=picture(channels=(3,)), kind=DISPARITIES, seed=st.integers(0, 10**6))
 def test_inpaint_mask_and_cells(data, source, kind, seed):

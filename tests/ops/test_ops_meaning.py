@@ -180,7 +180,9 @@ def test_red_cyan_shows_each_eye_its_view():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: ops.warp(NOISE.astype(np.float32), full(0)),
+        lambda: ops.warp(NOISE.astype(np.float64), full(0)),
+        lambda: ops.warp_views(NOISE, full(0), ()),
+        lambda: ops.warp_views(NOISE, full(0), (0.5, 1.5)),
         lambda: ops.warp(NOISE, full(0).astype(np.float64)),
         lambda: ops.warp(NOISE, full(0, (20, 63))),
         lambda: ops.warp(NOISE, full(0), tear=0.5),
@@ -267,3 +269,24 @@ def test_neighbouring_tiles_overlap():
     begins = sorted({tile.x for tile in tiles})
     assert all(b - a <= 98 for a, b in itertools.pairwise(begins))
     assert begins[-1] + 128 == 1000
+
+
+def test_views_are_the_single_warps():
+    disparity = np.repeat(RNG.integers(-5, 9, (20, 8)), 8, axis=1).astype(np.float32)
+    left, middle, right = ops.warp_views(NOISE, disparity, (-1, 0, 1))
+    for got, eye in ((left, "left"), (right, "right")):
+        for a, b in zip(got, ops.warp(NOISE, disparity, eye=eye), strict=True):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(middle.view, NOISE)
+    assert not middle.holes.any()
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 0.501 / 255), (np.float16, 1.0 / 255)])
+def test_a_float_picture_moves_as_its_bytes_do(dtype, bound):
+    disparity = np.round(np.sin(np.arange(64) / 5.0) * 64).astype(np.float16) / 16 + np.zeros((20, 1), np.float16)
+    planes = np.ascontiguousarray(NOISE.transpose(2, 0, 1) / 255).astype(dtype)  # CHW, as networks have it
+    got = ops.warp(planes.transpose(1, 2, 0), disparity)
+    want = ops.warp(NOISE, disparity.astype(np.float32))
+    assert got.view.dtype == dtype
+    np.testing.assert_array_equal(got.map, want.map)
+    assert np.abs(got.view.astype(np.float32) - want.view / 255).max() <= bound

@@ -103,11 +103,25 @@ typedef struct se_warp_params {
   int32_t wrap;    /* nearest: columns -W..-1 wrap round to W + column */
 } se_warp_params;
 
-/* source: uint8 [H, W, C], C 1..4. disparity: float32 [H, W], pixels. out: like source. holes: uint8 [H, W], 255 where
+/* source: uint8, float16 or float32 [H, W, C], C 1..4, HWC or CHW by its strides. disparity: float32 or float16
+ * [H, W], pixels. out: like source. holes: uint8 [H, W], 255 where
  * nothing landed. map: int32 [H, W] or null; source position of each target pixel in 1/256 pixel, counted from the
  * left for the right view and from the right for the left view; -1 in holes. Class EXACT. */
 SE_API int32_t se_warp(const se_exec *exec, const se_warp_params *params, const se_array *source,
                        const se_array *disparity, const se_array *out, const se_array *holes, const se_array *map);
+
+#define SE_MAX_VIEWS 16
+
+/* One of several views. scale_q8: its share of the disparity in 1/256, -256..256; over 0 is seen from the right of the
+ * source, under 0 from the left (256 is se_warp's right view, -256 its left one, 128 and -128 a symmetric pair). */
+typedef struct se_warp_view {
+  int32_t scale_q8;
+  se_array out, holes, map; /* as in se_warp; map.data may be null */
+} se_warp_view;
+
+/* Several views in one pass over the source, params->eye unused. Class EXACT. */
+SE_API int32_t se_warp_views(const se_exec *exec, const se_warp_params *params, const se_array *source,
+                             const se_array *disparity, int32_t count, const se_warp_view *views);
 
 /* ---- fill: disocclusions painted from the background beside them ------------------------------------------ */
 
