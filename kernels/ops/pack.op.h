@@ -42,19 +42,16 @@ inline void pack_copy(const View<const uint8_t>& from, int32_t y, const View<uin
     for (int32_t c = 0; c < channels; ++c) *to.at(ty, tx + x, c) = *from.at(y, x, c);
 }
 
-// A row that takes pixels from both views in turn, `first` where x is even.
-template <int C>
-inline void pack_in_turn(const uint8_t* __restrict first, const uint8_t* __restrict second, uint8_t* __restrict out,
-                         int32_t width) {
-  int32_t x = 0;
-  for (; x + 1 < width; x += 2, first += 2 * C, second += 2 * C, out += 2 * C) {
-    for (int32_t c = 0; c < C; ++c) {
-      out[c] = first[c];
-      out[C + c] = second[C + c];
-    }
-  }
-  if (x < width)
-    for (int32_t c = 0; c < C; ++c) out[c] = first[c];
+// A row of bytes from both views: second's where the mask is set. The mask repeats after kPackPeriod bytes, a multiple
+// of two pixels of any number of channels and of every vector's width.
+constexpr int32_t kPackPeriod = 192;
+inline void pack_masked(const uint8_t* __restrict first, const uint8_t* __restrict second, uint8_t* __restrict out,
+                        int64_t bytes, const uint8_t* __restrict mask) {
+  int64_t i = 0;
+  for (; i + kPackPeriod <= bytes; i += kPackPeriod)
+    for (int32_t k = 0; k < kPackPeriod; ++k)
+      out[i + k] = (uint8_t)((first[i + k] & ~mask[k]) | (second[i + k] & mask[k]));
+  for (int32_t k = 0; i < bytes; ++i, ++k) out[i] = (uint8_t)((first[i] & ~mask[k]) | (second[i] & mask[k]));
 }
 
 inline void pack_rows(const PackArgs& p, int32_t y0, int32_t y1) {
@@ -62,6 +59,8 @@ inline void pack_rows(const PackArgs& p, int32_t y0, int32_t y1) {
   const bool packed = p.left.stride_c == 1 && p.right.stride_c == 1 && p.out.stride_c == 1 &&
                       p.left.stride_x == channels && p.right.stride_x == channels && p.out.stride_x == channels;
   const int32_t h = p.left.height;
+  alignas(64) uint8_t odd[kPackPeriod];
+  for (int32_t k = 0; k < kPackPeriod; ++k) odd[k] = (k / channels & 1) != 0 ? 255 : 0;
   for (int32_t y = y0; y < y1; ++y) {
     if (p.layout == SE_PACK_SBS) {
       pack_copy(p.left, y, p.out, y, 0);
@@ -70,13 +69,10 @@ inline void pack_rows(const PackArgs& p, int32_t y0, int32_t y1) {
       y < h ? pack_copy(p.left, y, p.out, y, 0) : pack_copy(p.right, y - h, p.out, y, 0);
     } else if (p.layout == SE_PACK_ROWS) {
       pack_copy((y & 1) == 0 ? p.left : p.right, y, p.out, y, 0);
-    } else if (packed && channels >= 3) {
+    } else if (packed) {
       const bool turned = p.layout == SE_PACK_CHECKERBOARD && (y & 1) != 0;
-      const uint8_t *first = turned ? p.right.row(y) : p.left.row(y), *second = turned ? p.left.row(y) : p.right.row(y);
-      if (channels == 3)
-        pack_in_turn<3>(first, second, p.out.row(y), p.out.width);
-      else
-        pack_in_turn<4>(first, second, p.out.row(y), p.out.width);
+      const View<const uint8_t>&first = turned ? p.right : p.left, &second = turned ? p.left : p.right;
+      pack_masked(first.row(y), second.row(y), p.out.row(y), (int64_t)p.out.width * channels, odd);
     } else {
       for (int32_t x = 0; x < p.out.width; ++x)
         for (int32_t c = 0; c < channels; ++c) *p.out.at(y, x, c) = pack_pixel(p, y, x, c);
