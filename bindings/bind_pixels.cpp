@@ -56,6 +56,15 @@ void mask_cells(int32_t side, bool area, const Any& mask, const Any& out, int32_
   call.run([&](const se_exec* exec) { return se_mask_cells(exec, side, area ? 1 : 0, &m, &o); });
 }
 
+void motion(int32_t radius, const Any& now, const Any& before, const Any& start, const Any& out, int32_t threads,
+            int32_t isa) {
+  Call call("motion", threads, isa);
+  const se_array n = call.view(now, Axes::HW, false), b = call.view(before, Axes::HW, false);
+  const bool started = !start.is_none();
+  const se_array s = started ? call.view(start, Axes::HWC, false) : se_array{}, o = call.view(out, Axes::HWC, true);
+  call.run([&](const se_exec* exec) { return se_motion(exec, radius, &n, &b, started ? &s : nullptr, &o); });
+}
+
 // The weights of an axis: planes of one row (first, count) and of one row per output.
 struct Axis {
   Axis(Call& call, const Any& first, const Any& count, const Any& weights)
@@ -127,6 +136,7 @@ void bind_pixels(py::module_& m) {
   m.def("fill", &fill);
   m.def("inpaint_mask", &inpaint_mask);
   m.def("mask_cells", &mask_cells);
+  m.def("motion", &motion);
   m.def("pack", &pack);
   m.def("resample", &resample);
   m.def("resample_tensor", &resample_tensor);

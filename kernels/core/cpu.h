@@ -4,6 +4,7 @@
 #include "ops/anaglyph.op.h"
 #include "ops/fill.op.h"
 #include "ops/mask.op.h"
+#include "ops/motion.op.h"
 #include "ops/pack.op.h"
 #include "ops/resample.op.h"
 #include "ops/upsample.op.h"
@@ -17,6 +18,7 @@ struct OpTable {
   void (*cells_rows)(const CellsArgs& args, int32_t y0, int32_t y1);
   void (*fill_rows)(const FillArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
   void (*mask_rows)(const MaskArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
+  void (*motion_rows)(const MotionArgs& args, int32_t i0, int32_t i1);
   void (*pack_rows)(const PackArgs& args, int32_t y0, int32_t y1);
   void (*resample_rows)(const ResampleArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
   void (*upsample_rows)(const UpsampleArgs& args, int32_t y0, int32_t y1, int64_t* scratch);

@@ -14,6 +14,7 @@ const OpTable* SE_CONCAT(table_, SE_ISA_NAMESPACE)() {
       SE_ISA_NAMESPACE::cells_rows,
       SE_ISA_NAMESPACE::fill_rows,
       SE_ISA_NAMESPACE::mask_rows,
+      SE_ISA_NAMESPACE::motion_rows,
       SE_ISA_NAMESPACE::pack_rows,
       SE_ISA_NAMESPACE::resample_rows,
       SE_ISA_NAMESPACE::upsample_rows,

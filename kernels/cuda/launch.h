@@ -5,6 +5,7 @@
 #include "ops/anaglyph.op.h"
 #include "ops/fill.op.h"
 #include "ops/mask.op.h"
+#include "ops/motion.op.h"
 #include "ops/pack.op.h"
 #include "ops/resample.op.h"
 #include "ops/upsample.op.h"
@@ -17,6 +18,7 @@
   X(CellsBlocks)       \
   X(FillBlocks)        \
   X(MaskBlocks)        \
+  X(MotionBlocks)      \
   X(PackBlocks)        \
   X(ResampleBlocks)    \
   X(UpsampleBlocks)    \

@@ -12,6 +12,7 @@ from secondeye.runtime.ops.disparity import (
 )
 from secondeye.runtime.ops.fill import fill
 from secondeye.runtime.ops.mask import Tile, inpaint_mask, mask_cells, mask_tiles
+from secondeye.runtime.ops.motion import motion
 from secondeye.runtime.ops.pack import pack
 from secondeye.runtime.ops.resample import prepare, resize
 from secondeye.runtime.ops.warp import Eye, Views, Warped, warp, warp_views
@@ -30,6 +31,7 @@ __all__ = [
     "isas",
     "mask_cells",
     "mask_tiles",
+    "motion",
     "pack",
     "prepare",
     "resize",

@@ -292,6 +292,21 @@ void widen(Input& in) {
              [&](const se_exec* e) { return se_widen(e, radius, threshold, &d.view, &out.view); });
 }
 
+void motion(Input& in) {
+  const Size s = size_from(in);
+  const int32_t rows = (s.height + 7) / 8, columns = (s.width + 7) / 8, radius = in.range(-1, 6);
+  Owned now = make(in, s.height, s.width, 1, SE_UINT8), before = make(in, s.height, s.width, 1, SE_UINT8);
+  Owned start = make(in, rows, columns, 2, SE_INT32), out = make(in, rows, columns, 3, SE_INT32);
+  fill_bytes(in, now, 4);
+  fill_bytes(in, before, 4);
+  fill_map(in, start);
+  const bool started = in.range(0, 1) != 0;
+  spoil(in, start.view);
+  everywhere(in, "motion", {&out}, [&](const se_exec* e) {
+    return se_motion(e, radius, &now.view, &before.view, started ? &start.view : nullptr, &out.view);
+  });
+}
+
 void pack(Input& in) {
   const Size s = size_from(in);
   const int32_t channels = in.range(1, 4), layout = in.range(-1, 5);
@@ -315,7 +330,8 @@ struct Target {
   void (*run)(Input&);
 };
 const Target kTargets[] = {{"warp", warp},         {"fill", fill},   {"mask", mask}, {"resample", resample},
-                           {"upsample", upsample}, {"widen", widen}, {"pack", pack}};
+                           {"upsample", upsample}, {"widen", widen}, {"pack", pack},
+                           {"motion", motion}};
 constexpr int32_t kCount = sizeof kTargets / sizeof kTargets[0];
 
 void one(const uint8_t* data, size_t size) {

@@ -172,6 +172,22 @@ def test_pack_and_anaglyph(data, left, seed):
             np.testing.assert_array_equal(ops.anaglyph(left, right, kind, isa=isa, threads=threads), coloured)
 
 
+@SETTINGS
+@given(data=st.data(), shape=st.tuples(st.integers(1, 40), st.integers(1, 90)), seed=st.integers(0, 10**6))
+def test_motion(data, shape, seed):
+    rng = np.random.default_rng(seed)
+    before = rng.integers(0, data.draw(st.sampled_from([2, 256])), shape, np.uint8)
+    now = np.roll(before, data.draw(st.tuples(st.integers(-4, 4), st.integers(-4, 4))), (0, 1))
+    start = None
+    if data.draw(st.booleans()):
+        start = rng.integers(-50, 50, (-(-shape[0] // 8), -(-shape[1] // 8), 2)).astype(np.int32)
+    radius = data.draw(st.integers(0, 5))
+    want = ops.motion(now, before, radius, start=start, backend="reference")
+    for isa in ISAS:
+        got = ops.motion(now, before, radius, start=start, isa=isa, threads=data.draw(st.integers(1, 8)))
+        np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 def test_nothing_is_written_outside_a_view(isa):
     frame = np.full((12, 30, 3), 7, np.uint8)

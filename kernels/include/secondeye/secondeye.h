@@ -182,6 +182,13 @@ SE_API int32_t se_upsample(const se_exec *exec, int32_t threshold_q8, const se_a
 SE_API int32_t se_widen(const se_exec *exec, int32_t radius, int32_t threshold_q8, const se_array *disparity,
                         const se_array *out);
 
+/* ---- motion: where each block of a frame was in the frame before ------------------------------------------- */
+
+/* now, before: uint8 [H, W]. start: int32 [ceil(H / 8), ceil(W / 8), 2] (dy, dx), or null for 0. radius 0..16 pixels about
+ * it. out: int32 [ceil(H / 8), ceil(W / 8), 3]: dy, dx and the sum of absolute differences there. Class EXACT. */
+SE_API int32_t se_motion(const se_exec *exec, int32_t radius, const se_array *now, const se_array *before,
+                         const se_array *start, const se_array *out);
+
 /* ---- anaglyph: both views in one picture, told apart by colour -------------------------------------------- */
 
 /* left, right, out: uint8 [H, W, 3]; matrix: 3 x 6 in 1/4096, each |m| <= 65536. Class EXACT. */

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// motion: where each 8 x 8 block of a frame was in the frame before it.
+//
+// Law (class EXACT). now, before: uint8 [H, W] luma. Block (i, j) covers rows 8 i .. 8 i + 7 and columns 8 j .. 8 j + 7,
+// cut at the borders. Its start (sy, sx) is given, or 0. Over all (dy, dx) with |dy - sy|, |dx - sx| <= radius
+//   cost = sum over the block of |now[y, x] - before[clamp(y + dy), clamp(x + dx)]| + 4 (|dy - sy| + |dx - sx|)
+// and the least wins, the first one in order of dy, then dx, on a tie. out[i, j] = (dy, dx, its sum of differences).
+#pragma once
+#include "core/block.h"
+#include "core/types.h"
+
+namespace se {
+
+struct MotionArgs {
+  View<const uint8_t> now, before;
+  View<const int32_t> start;  // [rows, columns, 2]; data may be null
+  View<int32_t> out;          // [rows, columns, 3]
+  int32_t radius;
+};
+
+namespace SE_ISA_NAMESPACE {
+
+SE_HD int32_t motion_abs(int32_t v) { return v < 0 ? -v : v; }
+
+// Sum of absolute differences of a block at a displacement; at least `enough` when it is no less than that.
+SE_HD int32_t motion_sad(const MotionArgs& p, int32_t y0, int32_t x0, int32_t dy, int32_t dx, int32_t enough) {
+  const int32_t height = p.now.height, width = p.now.width;
+  const int32_t y1 = min_i32(y0 + 8, height), x1 = min_i32(x0 + 8, width);
+  int32_t sum = 0;
+  if (x1 - x0 == 8 && x0 + dx >= 0 && x0 + dx + 8 <= width && p.now.stride_x == 1 && p.before.stride_x == 1) {
+    for (int32_t y = y0; y < y1 && sum < enough; ++y) {
+      const uint8_t *a = p.now.at(y, x0), *b = p.before.at(clamp_i32(y + dy, 0, height - 1), x0 + dx);
+      for (int32_t x = 0; x < 8; ++x) sum += motion_abs(a[x] - b[x]);
+    }
+    return sum;
+  }
+  for (int32_t y = y0; y < y1; ++y)
+    for (int32_t x = x0; x < x1; ++x)
+      sum += motion_abs(*p.now.at(y, x) - *p.before.at(clamp_i32(y + dy, 0, height - 1), clamp_i32(x + dx, 0, width - 1)));
+  return sum;
+}
+
+SE_HD void motion_block(const MotionArgs& p, int32_t i, int32_t j) {
+  const int32_t r = p.radius, height = p.now.height, width = p.now.width;
+  // A start beyond the picture says no more than its border.
+  const int32_t sy = p.start.data == nullptr ? 0 : clamp_i32(*p.start.at(i, j, 0), -height, height);
+  const int32_t sx = p.start.data == nullptr ? 0 : clamp_i32(*p.start.at(i, j, 1), -width, width);
+  // What costs more than staying at the start cannot win, so most sums need not be finished.
+  int32_t best = motion_sad(p, 8 * i, 8 * j, sy, sx, 0x7fffffff) + 1, best_sad = best - 1, best_y = sy, best_x = sx;
+  for (int32_t dy = sy - r; dy <= sy + r; ++dy) {
+    for (int32_t dx = sx - r; dx <= sx + r; ++dx) {
+      const int32_t far = 4 * (motion_abs(dy - sy) + motion_abs(dx - sx));
+      const int32_t sad = motion_sad(p, 8 * i, 8 * j, dy, dx, best - far), cost = sad + far;
+      if (cost < best) {
+        best = cost;
+        best_sad = sad;
+        best_y = dy;
+        best_x = dx;
+      }
+    }
+  }
+  *p.out.at(i, j, 0) = best_y;
+  *p.out.at(i, j, 1) = best_x;
+  *p.out.at(i, j, 2) = best_sad;
+}
+
+#if !defined(__CUDACC__)
+inline void motion_rows(const MotionArgs& p, int32_t i0, int32_t i1) {
+  for (int32_t i = i0; i < i1; ++i)
+    for (int32_t j = 0; j < p.out.width; ++j) motion_block(p, i, j);
+}
+#endif
+
+// A thread is a block of pixels.
+struct MotionBlocks {
+  using Args = MotionArgs;
+  static constexpr int32_t kPhases = 1, kThreads = 32;
+
+  static Grid grid(const Args& p) { return {(p.out.width + kThreads - 1) / kThreads, p.out.height, 0}; }
+
+  SE_HD static void phase(int32_t, const Args& p, const Block& b) {
+    const int32_t j = b.x * kThreads + b.thread;
+    if (j < p.out.width) motion_block(p, b.y, j);
+  }
+};
+
+}  // namespace SE_ISA_NAMESPACE
+}  // namespace se
