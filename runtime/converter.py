@@ -206,6 +206,22 @@ class StereoConverter:
                 disparity = self._condition(nearness, pixels, guided=True)
         return self._render(pixels, disparity, clock, notes)
 
+    def convert_with(self, pixels: Pixels, nearness: Map, convergence: float | None = None) -> StereoFrame:
+        """Convert a film's frame whose depth is known and steady.
+
+        Args:
+            pixels: uint8 [H, W, 3], sRGB.
+            nearness: float32 [h, w], 0 far to 1 near, at the model's resolution.
+            convergence: in place of the configuration's.
+
+        Raises:
+            InvalidInputError: arrays that do not fit.
+        """
+        clock = _Clock()
+        with clock.stage("disparity"):
+            disparity = self._condition(nearness, pixels, guided=True, limits=(0.0, 1.0), convergence=convergence)
+        return self._render(pixels, disparity, clock, [])
+
     def render(self, pixels: Pixels, disparity: Map) -> StereoFrame:
         """Warp and fill with a disparity of your own, used as it is.
 
@@ -264,17 +280,25 @@ class StereoConverter:
             floor = np.float32(max(1e-6, 1e-3 * float(np.median(np.abs(values)))))
             values = (np.float32(1.0) / np.maximum(values, floor)).astype(np.float32)
         # A map of the picture's own size is somebody's work: its edges are taken as they are.
-        return self._condition(values, pixels, guided=values.shape != (height, width), full_range=True)
+        limits = (float(values.min()), float(values.max()))
+        return self._condition(values, pixels, guided=values.shape != (height, width), limits=limits)
 
-    def _condition(self, nearness: Map, pixels: Pixels, *, guided: bool, full_range: bool = False) -> Map:
+    def _condition(
+        self,
+        nearness: Map,
+        pixels: Pixels,
+        *,
+        guided: bool,
+        limits: tuple[float, float] | None = None,
+        convergence: float | None = None,
+    ) -> Map:
         config = self.config
         height, width = pixels.shape[:2]
-        limits = (float(nearness.min()), float(nearness.max())) if full_range else ops.depth_range(nearness)
         disparity = ops.disparity(
             nearness,
             frame_width=width,
             strength=config.strength,
-            convergence=config.convergence,
+            convergence=config.convergence if convergence is None else convergence,
             gamma=config.gamma,
             range=limits,
         )
