@@ -21,6 +21,9 @@ _HOMES = {
     "StereoConverter": "secondeye.runtime.converter",
     "StereoFrame": "secondeye.runtime.converter",
     "convert": "secondeye.runtime.converter",
+    "FilmConfig": "secondeye.runtime.video.film",
+    "FilmReport": "secondeye.runtime.video.film",
+    "convert_video": "secondeye.runtime.video.film",
     "SecondEyeError": "secondeye.runtime.errors",
     "InvalidInputError": "secondeye.runtime.errors",
     "ModelFormatError": "secondeye.runtime.errors",
@@ -53,6 +56,11 @@ if TYPE_CHECKING:
         ModelFormatError as ModelFormatError,
         ResourceLimitError as ResourceLimitError,
         SecondEyeError as SecondEyeError,
+    )
+    from secondeye.runtime.video.film import (
+        FilmConfig as FilmConfig,
+        FilmReport as FilmReport,
+        convert_video as convert_video,
     )
 
 

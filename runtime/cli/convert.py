@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``secondeye convert``: pictures in, stereo pictures out."""
+"""``secondeye convert``: pictures and films in, stereo ones out."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import glob
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from secondeye.runtime.cli._film import convert_film, is_film, seconds, target_for
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
 
 if TYPE_CHECKING:
-    from secondeye.runtime.converter import StereoConverter, StereoFrame
+    from secondeye.runtime.converter import StereoConfig, StereoConverter, StereoFrame
     from secondeye.runtime.pictures import Picture
 
-_LOOK, _DEPTH, _FILES, _MORE = "How it looks", "Depth", "Files", "More"
+_LOOK, _DEPTH, _FILES, _FILMS, _MORE = "How it looks", "Depth", "Files", "Films", "More"
 _STDOUT = "\0"
 """Begins a target that is standard output; its format's suffix follows. No file name holds this character."""
 
@@ -38,7 +39,9 @@ class _Output:
 def convert(
     inputs: Annotated[
         list[str],
-        typer.Argument(help="Pictures, folders, patterns in quotes, or - for standard input.", metavar="INPUT..."),
+        typer.Argument(
+            help="Pictures, folders, patterns in quotes, - for standard input; or one film.", metavar="INPUT..."
+        ),
     ],
     output: Annotated[
         str | None,
@@ -75,14 +78,15 @@ def convert(
         ),
     ] = 2.5,
     convergence: Annotated[
-        float,
+        str | None,
         typer.Option(
             "-c",
             "--convergence",
             rich_help_panel=_LOOK,
-            help="Depth on the screen plane: 0 far (all stands out) to 1 near (all lies behind).",
+            help="Depth on the screen plane: 0 far (all stands out) to 1 near (all lies behind). Films: auto puts the "
+            "screen a little before each shot's subject. Default: 0.5; auto for films.",
         ),
-    ] = 0.5,
+    ] = None,
     gamma: Annotated[
         float, typer.Option(rich_help_panel=_LOOK, help="Over 1 flattens the background, under 1 the foreground.")
     ] = 1.0,
@@ -160,6 +164,28 @@ def convert(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", rich_help_panel=_FILES, help="Go on where a stopped run left off.")
     ] = False,
+    codec: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_FILMS, help="h264, hevc, av1, prores, ffv1, or h264-nvenc, hevc-nvenc, av1-nvenc."
+        ),
+    ] = "h264",
+    crf: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=_FILMS, help="The encoder's quality number, lower is better. Default: 18 for h264."
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(rich_help_panel=_FILMS, help="The encoder's speed, by its own name: fast, slow ...")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(rich_help_panel=_FILMS, help="Begin there: seconds, MM:SS or HH:MM:SS.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(rich_help_panel=_FILMS, help="End there.")] = None,
+    jobs: Annotated[
+        int, typer.Option(rich_help_panel=_FILMS, help="Processes that share a film. The result does not depend on it.")
+    ] = 1,
     threads: Annotated[
         int, typer.Option(rich_help_panel=_MORE, help="0 is one per core. The result does not depend on it.")
     ] = 0,
@@ -168,7 +194,7 @@ def convert(
         bool, typer.Option("-v", "--verbose", rich_help_panel=_MORE, help="Print milliseconds per stage.")
     ] = False,
 ) -> None:
-    """Turn pictures into stereo pairs.
+    """Turn pictures and films into stereo ones.
 
     secondeye convert photo.jpg -o photo_3d.png
 
@@ -179,18 +205,23 @@ def convert(
     secondeye convert photo.jpg --depth-map depth.png --preview sheet.png
 
     cat photo.jpg | secondeye convert - -o - --format jpg > photo_3d.jpg
+
+    secondeye convert film.mp4 -o film_3d.mp4 --layout half-sbs
+
+    A film that was stopped, by Ctrl-C, a crash or a kill, goes on with the same command.
     """
     from secondeye.runtime.converter import StereoConfig, StereoConverter
     from secondeye.runtime.layouts import LAYOUTS, SEPARATE
     from secondeye.runtime.ops import ANAGLYPHS
 
+    film = len(inputs) == 1 and is_film(inputs[0])
     if layout not in (*LAYOUTS, SEPARATE):
         raise InvalidInputError(f"--layout: expected one of {', '.join((*LAYOUTS, SEPARATE))}, got {layout!r}.")
     if anaglyph not in ANAGLYPHS:
         raise InvalidInputError(f"--anaglyph: expected one of {', '.join(ANAGLYPHS)}, got {anaglyph!r}.")
     config = StereoConfig(
         strength=strength,
-        convergence=convergence,
+        convergence=_convergence(convergence, film),
         gamma=gamma,
         view=view,  # type: ignore[arg-type]  # checked by the configuration
         swap=swap,
@@ -203,6 +234,12 @@ def convert(
         fill=fill,
         threads=threads,
     )
+    if film:
+        if depth_map or save_depth or preview:
+            raise InvalidInputError("--depth-map, --save-depth and --preview go with one picture, not with a film.")
+        _film(inputs[0], output, config, layout, anaglyph, size, convergence in (None, "auto"), codec, crf, preset,
+              seconds("--start", start), seconds("--end", end), jobs, quiet, verbose)  # fmt: skip
+        return
     sources = list(_expand(inputs, recursive))
     many = len(sources) > 1 or any(Path(word).is_dir() for word in inputs)
     if many and (depth_map or save_depth or preview):
@@ -219,6 +256,37 @@ def convert(
         more = "; go on with --skip-existing" if many else ""
         typer.echo(f"secondeye: stopped; every file that was written is whole{more}.", err=True)
         raise typer.Exit(130) from None
+
+
+def _film(
+    source: str, output: str | None, stereo: StereoConfig, layout: str, anaglyph: str, size: str | None, auto: bool,
+    codec: str, crf: int | None, preset: str | None, start: float | None, end: float | None, jobs: int,
+    quiet: bool, verbose: bool,
+) -> None:  # fmt: skip
+    from secondeye.runtime.video.film import FilmConfig
+    from secondeye.runtime.video.media import probe
+
+    if size is not None:
+        info = probe(source)
+        width, height = _parse_size(size, info.width, info.height)
+        stereo = replace(stereo, size=(width // 2 * 2, height // 2 * 2))
+    target = target_for(source, output, layout)
+    config = FilmConfig(
+        stereo=stereo, layout=layout, anaglyph=anaglyph, auto_convergence=auto, codec=codec, quality=crf, preset=preset,
+        start=start, end=end,
+    )  # fmt: skip
+    convert_film(source, target, config, jobs=jobs, quiet=quiet, verbose=verbose)
+
+
+def _convergence(text: str | None, film: bool) -> float:
+    """A number of the option's; what stands for auto is not used."""
+    if text is None or (text == "auto" and film):
+        return 0.5
+    try:
+        return float(text)
+    except ValueError as error:
+        kinds = "0 to 1, or auto" if film else "0 to 1 (auto goes with films)"
+        raise InvalidInputError(f"--convergence: expected {kinds}, got {text!r}.") from error
 
 
 class _Job:

@@ -34,7 +34,6 @@ from secondeye.runtime.video import media
 from secondeye.runtime.video.temporal import WARM_UP, WINDOW, Look, Steady, TemporalState, look
 
 Pixels = NDArray[np.uint8]
-SEGMENT = 240  # frames; what a kill may cost
 _QUEUE = 3  # frames that wait between two stages
 _GROUP = 6  # segments that one process takes in a row, so that few frames are looked at twice
 
@@ -58,6 +57,7 @@ class FilmConfig:
         quality: the encoder's own number (crf or cq; lower is better); None for its default.
         preset: the encoder's own name; None for its default.
         start, end: seconds; None for the film's.
+        segment: frames that a kill may cost, 24 to 10000.
     """
 
     stereo: StereoConfig = field(default_factory=StereoConfig)
@@ -69,6 +69,7 @@ class FilmConfig:
     preset: str | None = None
     start: float | None = None
     end: float | None = None
+    segment: int = 240
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
@@ -79,6 +80,8 @@ class FilmConfig:
             raise InvalidInputError(f"codec: expected one of {', '.join(media.CODECS)}, got {self.codec!r}.")
         if self.quality is not None and not 0 <= self.quality <= 63:
             raise InvalidInputError(f"quality: expected 0 to 63 (lower is better), got {self.quality}.")
+        if not 24 <= self.segment <= 10_000:
+            raise InvalidInputError(f"segment: expected 24 to 10000 frames, got {self.segment}.")
         begin, stop = self.start or 0.0, self.end
         if not begin >= 0.0 or (stop is not None and not stop > begin):
             raise InvalidInputError(f"start, end: expected 0 <= start < end in seconds, got {self.start}, {self.end}.")
@@ -161,7 +164,7 @@ def convert_video(
         written = sum(record["frames"] for record in records)
         if written == 0:
             raise MediaError(f"{info.path}: none of its frames could be decoded.")
-        notes = [*info.notes, *part.notes]
+        notes = [*info.notes]
         if written < part.frames:
             notes.append(f"{part.frames - written} of its {part.frames} frames could not be decoded and are left out.")
         whole = [
@@ -203,19 +206,19 @@ class _Part:
 
     first: int
     frames: int
-    notes: tuple[str, ...]
+    each: int
 
     @property
     def segments(self) -> int:
-        return -(-self.frames // SEGMENT)
+        return -(-self.frames // self.each)
 
     def begin(self, k: int) -> int:
         """The first frame of a segment."""
-        return self.first + k * SEGMENT
+        return self.first + k * self.each
 
     def frames_of(self, k: int) -> int:
         """How many frames a segment has."""
-        return min(SEGMENT, self.frames - k * SEGMENT)
+        return min(self.each, self.frames - k * self.each)
 
 
 def _part(info: media.FilmInfo, config: FilmConfig) -> _Part:
@@ -226,7 +229,7 @@ def _part(info: media.FilmInfo, config: FilmConfig) -> _Part:
     last = int(np.searchsorted(seconds, config.end - half)) if config.end is not None else info.frames
     if last <= first:
         raise InvalidInputError(f"start, end: nothing is left of a film of {seconds[-1]:.2f} seconds.")
-    return _Part(first=first, frames=last - first, notes=())
+    return _Part(first=first, frames=last - first, each=config.segment)
 
 
 def _groups(missing: list[int], most: int | None) -> Iterator[list[int]]:
@@ -357,7 +360,7 @@ def _settings(info: media.FilmInfo, config: FilmConfig) -> dict[str, Any]:
         **{f"stereo.{k}": v for k, v in stereo.items()},
         **{one.name: getattr(config, one.name) for one in fields(config) if one.name != "stereo"},
         "source": {"bytes": stat.st_size, "ends": hashlib.sha256(ends).hexdigest()},
-        "segment": SEGMENT, "version": __version__,
+        "version": __version__,
     }  # fmt: skip
     normal: dict[str, Any] = json.loads(json.dumps(settings))  # as it will be read again
     return normal

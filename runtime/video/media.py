@@ -297,6 +297,13 @@ def matrix_of(info: FilmInfo) -> str:
     return named.get(info.tags["colorspace"], "ITU709" if min(info.height, info.width) >= 720 else "ITU601")
 
 
+def _tag(context: Any, info: FilmInfo) -> None:
+    """Carry the colour tags over; RGB's matrix (0) means nothing here, and 2 is unspecified."""
+    for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
+        if info.tags[name]:
+            setattr(context, name, info.tags[name])
+
+
 class Segment(NamedTuple):
     """An encoded segment.
 
@@ -351,13 +358,7 @@ class SegmentWriter:
         context.gop_size = max(1, round(2 * info.rate))
         context.thread_count = _ENCODER_THREADS
         context.flags |= Flags.global_header | Flags.bitexact
-        self._tags = {
-            **info.tags,
-            "colorspace": info.tags["colorspace"] if info.tags["colorspace"] not in (0, 2) else 0,
-        }
-        for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
-            if self._tags[name]:
-                setattr(context, name, self._tags[name])
+        _tag(context, info)
 
     def frame_memory(self, height: int, width: int) -> tuple[Any, Pixels]:
         """A frame to draw into, and its pixels, uint8 [H, W, 3]."""
@@ -375,7 +376,7 @@ class SegmentWriter:
         """
         import av
 
-        full = self._tags["color_range"] == 2
+        full = self._info.tags["color_range"] == 2
         shown = self._reformatter.reformat(
             frame, format=self._codec.pixel_format, src_color_range="JPEG", dst_colorspace=matrix_of(self._info),
             dst_color_range="JPEG" if full else "MPEG",
@@ -431,6 +432,7 @@ def join(
         with av.open(str(segments[0].path)) as one:
             video = output.add_stream_from_template(one.streams.video[0])
         video.time_base = info.time_base
+        _tag(video.codec_context, info)
         if stereo_mode is not None:
             video.metadata["stereo_mode"] = stereo_mode
         original = _video_stream(source, info.path)
@@ -456,7 +458,9 @@ def join(
         if not start and end is None and source.chapters():
             output.set_chapters(source.chapters())
         picture = _video_packets(segments, info, video, start)
-        others = _other_packets(source, copies, info.time_base, start, end)
+        # MP4 cuts a sound frame that begins before the picture with an edit list; elsewhere it would push all back.
+        early = output.format.name in ("mp4", "mov")
+        others = _other_packets(source, copies, info.time_base, start, end, early=early)
         try:
             for _, _, packet in heapq.merge(picture, others, key=lambda item: item[:2]):
                 output.mux(packet)
@@ -528,7 +532,7 @@ def _video_packets(segments: list[Segment], info: FilmInfo, video: Any, start: i
 
 
 def _other_packets(
-    source: Any, copies: dict[int, Any], time_base: Fraction, start: int, end: int | None
+    source: Any, copies: dict[int, Any], time_base: Fraction, start: int, end: int | None, *, early: bool
 ) -> Iterator[tuple[float, int, Any]]:
     """The packets of the copied streams that lie in the part: (seconds, stream, packet)."""
     if not copies:
@@ -543,7 +547,7 @@ def _other_packets(
         base = packet.time_base
         at = float(packet.pts * base)
         length = float((packet.duration or 0) * base)
-        if (start and at + length <= begin) or (stop is not None and at >= stop):
+        if (start and at + length <= begin) or (stop is not None and at >= stop) or (at < begin and not early):
             continue
         shift = round(Fraction(start) * time_base / base)
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift

@@ -16,6 +16,7 @@ Everything has a finite memory (see WARM_UP), so that a film can be converted fr
 from __future__ import annotations
 
 import io
+import zipfile
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,7 +95,7 @@ def look(pixels: NDArray[np.uint8], depth: Map, before: Look | None) -> Look:
         return Look(luma, depth, marks)
     blocks = _motion(luma, before.luma)
     unmatched = float((blocks[:, :, 2] > 20 * 64).mean())
-    if unmatched > 0.8 or (unmatched > 0.4 and _histogram_distance(luma, before.luma) > 0.25):
+    if unmatched > 0.8 or (unmatched > 0.25 and _histogram_distance(luma, before.luma) > 0.3):
         return Look(luma, depth, marks)
     spread = np.repeat(np.repeat(blocks, 8, 0), 8, 1)[:height, :width]
     y, x = np.ogrid[:height, :width]
@@ -266,6 +267,6 @@ class TemporalState:
                             arrays[f"source{k}"] if moved else None, arrays[f"sure{k}"] if moved else None,
                         )
                     )  # fmt: skip
-        except (ValueError, KeyError, OSError, EOFError, IndexError) as error:
+        except (ValueError, KeyError, OSError, EOFError, IndexError, zipfile.BadZipFile) as error:
             raise InvalidInputError(f"these bytes are no saved temporal state ({error}).") from error
         return state

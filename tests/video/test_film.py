@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Films from end to end: time, sound, tags, layouts, kills, processes, and what cannot be a film."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import secondeye
+from secondeye import FilmConfig, InvalidInputError, MediaError, StereoConfig, convert_video
+
+FAST = {"codec": "h264", "preset": "ultrafast"}
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_time_sound_and_tags_are_the_sources(cli, clip, tmp_path, look_at, suffix):
+    out = tmp_path / f"out{suffix}"
+    code, _, told = cli("convert", clip, "-o", out, "--depth-model", "cues", "--preset", "ultrafast", "--layout", "sbs")
+    assert code == 0, told
+    times, frames, sound, facts = look_at(out)
+    want_times, _, want_sound, want_facts = look_at(clip)
+    np.testing.assert_allclose(times, want_times, atol=0.0006)
+    if suffix == ".mkv":  # the encoder's run-up before the film begins has no place there
+        want_sound = [one for one in want_sound if one[0] >= 0]
+    assert [data for _, data in sound] == [data for _, data in want_sound]
+    np.testing.assert_allclose([t for t, _ in sound], [t for t, _ in want_sound], atol=0.0006)
+    assert facts["tags"] == want_facts["tags"]
+    assert frames[0].shape == (96, 320, 3)
+    if suffix == ".mkv":
+        assert facts["metadata"]["stereo_mode"] == "left_right"
+    assert "60 frames, 1 shot" in told
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_variable_frame_rate_is_kept(make_clip, tmp_path, look_at):
+    rng = np.random.default_rng(4)
+    source = make_clip(tmp_path / "vfr.mkv", np.cumsum(rng.integers(11, 90, 40)).tolist(), sound=False)
+    convert_video(source, tmp_path / "out.mkv", FilmConfig(stereo=StereoConfig(depth="cues"), **FAST))
+    np.testing.assert_allclose(look_at(tmp_path / "out.mkv")[0], look_at(source)[0], atol=0.0006)
+
+
+def test_a_part_begins_at_zero_with_its_sound(clip, tmp_path, look_at):
+    config = FilmConfig(stereo=StereoConfig(depth="cues"), start=0.8, end=1.6, **FAST)
+    convert_video(clip, tmp_path / "part.mkv", config)
+    times, _, sound, _ = look_at(tmp_path / "part.mkv")
+    np.testing.assert_allclose(times, np.arange(20) * 0.04, atol=0.0006)
+    original = dict(look_at(clip)[2])
+    shifted = {data: t for t, data in original.items()}
+    assert all(abs(shifted[data] - 0.8 - t) < 0.0011 for t, data in sound)
+    assert 0 <= sound[0][0] < 1024 / 48000
+    assert 0.75 < sound[-1][0] < 0.8
+
+
+def test_the_left_view_is_the_source(clip, tmp_path, look_at):
+    config = FilmConfig(stereo=StereoConfig(depth="cues"), codec="ffv1")
+    convert_video(clip, tmp_path / "out.mkv", config)
+    got, want = look_at(tmp_path / "out.mkv")[1], look_at(clip)[1]
+    assert max(np.abs(a[:, :160].astype(int) - b).mean() for a, b in zip(got, want, strict=True)) < 1.0
+
+
+def test_odd_sides_lose_a_line(make_clip, tmp_path, look_at):
+    source = make_clip(tmp_path / "odd.avi", [40 * k for k in range(8)], size=(161, 97), sound=False, codec="mpeg4")
+    convert_video(source, tmp_path / "out.mkv", FilmConfig(stereo=StereoConfig(depth="cues"), **FAST))
+    assert look_at(tmp_path / "out.mkv")[3]["size"] == (320, 96)
+
+
+RUN = """
+import sys
+import secondeye
+config = secondeye.FilmConfig(stereo=secondeye.StereoConfig(depth="cues"), preset="ultrafast", segment=24)
+if __name__ == "__main__":
+    secondeye.convert_video(sys.argv[1], sys.argv[2], config, jobs=int(sys.argv[3]))
+"""
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory, make_clip):
+    """150 frames with a cut; and its conversion, uninterrupted."""
+    folder = tmp_path_factory.mktemp("longer")
+    (folder / "run.py").write_text(RUN)
+    clip = make_clip(folder / "clip.mp4", [40 * k for k in range(150)], cut_at=70)
+    subprocess.run([sys.executable, folder / "run.py", clip, folder / "whole.mp4", "1"], check=True)
+    return folder
+
+
+def test_kills_change_nothing(longer, tmp_path):
+    out = tmp_path / "killed.mp4"
+    command = [sys.executable, str(longer / "run.py"), str(longer / "clip.mp4"), str(out), "1"]
+    random.seed(5)
+    kills = 0
+    for _ in range(8):
+        process = subprocess.Popen(command)
+        try:
+            process.wait(timeout=random.uniform(0.6, 2.2))
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+            assert not out.exists()
+        else:
+            break
+    if not out.exists():
+        subprocess.run(command, check=True)
+    assert kills > 0
+    assert out.read_bytes() == (longer / "whole.mp4").read_bytes()
+
+
+def test_processes_change_nothing(longer, tmp_path):
+    out = tmp_path / "shared.mp4"
+    subprocess.run([sys.executable, longer / "run.py", longer / "clip.mp4", out, "3"], check=True)
+    assert out.read_bytes() == (longer / "whole.mp4").read_bytes()
+
+
+def test_shots_are_counted(longer, tmp_path):
+    config = FilmConfig(stereo=StereoConfig(depth="cues"), **FAST)
+    report = convert_video(longer / "clip.mp4", tmp_path / "out.mp4", config)
+    assert (report.frames, report.shots) == (150, 2)
+
+
+def test_other_settings_do_not_mix(longer, tmp_path):
+    out = tmp_path / "mixed.mp4"
+    command = [sys.executable, str(longer / "run.py"), str(longer / "clip.mp4"), str(out), "1"]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("mixed.mp4.parts/*.nut")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    config = FilmConfig(stereo=StereoConfig(depth="cues", strength=1.0), preset="ultrafast", segment=24)
+    with pytest.raises(InvalidInputError, match=r"stereo\.strength was 2\.5, now 1\.0"):
+        convert_video(longer / "clip.mp4", out, config)
+    # A part that was damaged is made again.
+    part = sorted(tmp_path.glob("mixed.mp4.parts/*.nut"))[0]
+    part.write_bytes(part.read_bytes()[:-9])
+    subprocess.run(command, check=True)
+    assert out.read_bytes() == (longer / "whole.mp4").read_bytes()
+
+
+def test_a_truncated_film_gives_what_it_has(make_clip, tmp_path, look_at):
+    whole = make_clip(tmp_path / "whole.mkv", [40 * k for k in range(60)], sound=False)
+    (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    convert_video(tmp_path / "cut.mkv", tmp_path / "out.mkv", FilmConfig(stereo=StereoConfig(depth="cues"), **FAST))
+    assert 10 < len(look_at(tmp_path / "out.mkv")[0]) < 60
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.mp4", None, "no such file"),
+        ("empty.mp4", b"", "is empty"),
+        ("text.mp4", b"this is no film, it is a sentence. " * 99, "no film that can be read"),
+        ("list.mkv", b"#EXTM3U\nhttp://127.0.0.1:9/a.ts\n", "no film that can be read"),
+    ],
+)
+def test_what_is_no_film_is_refused(cli, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    code, _, told = cli("convert", tmp_path / name, "-o", tmp_path / "out.mp4")
+    assert code == 2
+    assert message in told
+    assert "Traceback" not in told
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_film_without_pictures_is_refused(cli, tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "sound.mp4"), "w") as file:
+        track = file.add_stream("aac", rate=48000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 48000
+        file.mux(track.encode(frame))
+        file.mux(track.encode(None))
+    code, _, told = cli("convert", tmp_path / "sound.mp4")
+    assert (code, "has no video" in told) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--codec", "mpeg1"], "codec: expected one of"),
+        (["-o", "OUT.gif"], "expected a name ending in"),
+        (["-o", "OUT.webm"], "WebM takes the codec av1"),
+        (["--start", "9", "--end", "3"], "0 <= start < end"),
+        (["--start", "99"], "nothing is left"),
+        (["--layout", "separate"], "for films expected"),
+        (["--convergence", "auto,"], "expected 0 to 1, or auto"),
+        (["--jobs", "0"], "1 to 64 processes"),
+        (["--preview", "x.png"], "not with a film"),
+    ],
+)
+def test_bad_options_are_refused(cli, clip, tmp_path, words, message):
+    words = [w.replace("OUT", str(tmp_path / "out")) for w in words]
+    extra = [] if "-o" in words else ["-o", tmp_path / "out.mp4"]
+    code, _, told = cli("convert", clip, *words, *extra)
+    assert code == 2, told
+    assert message in told
+
+
+def test_urls_are_refused():
+    with pytest.raises(InvalidInputError, match="only local files"):
+        convert_video("http://127.0.0.1:9/film.mp4", "out.mp4")
+
+
+def test_the_source_is_not_overwritten(clip):
+    with pytest.raises(InvalidInputError, match="is the source itself"):
+        convert_video(clip, clip)
+
+
+def test_nowhere_to_write(clip, tmp_path):
+    with pytest.raises(MediaError, match="does not exist"):
+        convert_video(clip, tmp_path / "no" / "out.mp4")
+
+
+def test_public_names():
+    assert {"FilmConfig", "FilmReport", "convert_video"} <= set(secondeye.__all__)
