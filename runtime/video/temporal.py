@@ -30,10 +30,13 @@ from secondeye.runtime.errors import InvalidInputError
 Map = NDArray[np.float32]
 
 WINDOW = 12  # frames on each side whose ranges count
-SETTLE = 16  # frames after which the running average has forgotten how it began (0.8 ** 16 = 3 %)
+SETTLE = 36  # frames after which the running average has forgotten how it began (0.94 ** 36 = 11 %)
 WARM_UP = WINDOW + SETTLE  # frames before a frame that its result depends on
-KEEP = 0.8  # share of the past in the running average
-SAME, OTHER = 0.04, 0.12  # difference of depth, of the range, up to which a surface is the same, from which it is not
+# Share of the past in the running average, and the difference of depth, of the range, up to which a surface is the same
+# and from which it is not: where the picture moves, and where it stands still (and what is seen must be the same).
+MOVING = (0.8, 0.04, 0.12)
+STILL = (0.94, 0.06, 0.15)
+LIKE, UNLIKE = 4, 12  # difference of brightness, in the same way
 BEHIND = 0.08  # automatic convergence: how far behind the screen the subject lies, of the range
 
 
@@ -48,7 +51,8 @@ class Look:
         cut: the frame is the first of a shot.
         line: (a, b): depth here is about a * depth before + b.
         source: int32 [h, w], flat index of each pixel in the frame before.
-        sure: bool [h, w], where the motion is to be trusted.
+        sure: float32 [h, w], 0 to 1, how far the motion is to be trusted.
+        still: bool [h, w], where the picture has not changed.
     """
 
     luma: NDArray[np.uint8]
@@ -57,7 +61,8 @@ class Look:
     cut: bool = True
     line: tuple[float, float] = (1.0, 0.0)
     source: NDArray[np.int32] | None = None
-    sure: NDArray[np.bool_] | None = None
+    sure: Map | None = None
+    still: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +108,12 @@ def look(pixels: NDArray[np.uint8], depth: Map, before: Look | None) -> Look:
     from_x = np.clip(x + spread[:, :, 1], 0, width - 1)
     source = (from_y * width + from_x).astype(np.int32)
     apart = np.abs(luma.astype(np.int16) - before.luma.ravel()[source].astype(np.int16))
-    sure = (spread[:, :, 2] < 12 * 64) & (apart < 24)
-    line = _line(before.depth.ravel()[source[::3, ::3]][sure[::3, ::3]], depth[::3, ::3][sure[::3, ::3]])
-    return Look(luma, depth, marks, False, line, source, sure)
+    sure = np.clip((UNLIKE - apart) * np.float32(1 / (UNLIKE - LIKE)), 0.0, 1.0).astype(np.float32)
+    sure[spread[:, :, 2] > 10 * 64] = 0.0
+    still = (spread[:, :, :2] == 0).all(2) & (spread[:, :, 2] < 5 * 64)
+    good = sure[::3, ::3] > 0.5
+    line = _line(before.depth.ravel()[source[::3, ::3]][good], depth[::3, ::3][good])
+    return Look(luma, depth, marks, False, line, source, sure, still)
 
 
 def _motion(now: NDArray[np.uint8], before: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -223,12 +231,13 @@ class TemporalState:
         return np.asarray(total / weights)
 
     def _averaged(self, one: Look, unit: Map, *, begins: bool) -> Map:
-        if begins or one.cut or one.source is None or one.sure is None or self._average is None:
+        if begins or one.cut or one.source is None or one.sure is None or one.still is None or self._average is None:
             return unit
         past = self._average.ravel()[one.source]
         apart = np.abs(past - unit)
-        keep = np.clip((OTHER - apart) * np.float32(KEEP / (OTHER - SAME)), 0.0, np.float32(KEEP))
-        return np.where(one.sure, unit + keep * (past - unit), unit).astype(np.float32)
+        most, same, other = (np.where(one.still, s, m).astype(np.float32) for s, m in zip(STILL, MOVING, strict=True))
+        keep = one.sure * most * np.clip((other - apart) / (other - same), 0.0, 1.0)
+        return (unit + keep * (past - unit)).astype(np.float32)
 
     # ---- saving ----
 
@@ -240,8 +249,8 @@ class TemporalState:
         for k, one in enumerate(self._looks):
             arrays[f"luma{k}"], arrays[f"depth{k}"] = one.luma, one.depth
             arrays[f"numbers{k}"] = np.array([*one.marks, *one.line, float(one.cut)], np.float64)
-            if one.source is not None and one.sure is not None:
-                arrays[f"source{k}"], arrays[f"sure{k}"] = one.source, one.sure
+            if one.source is not None and one.sure is not None and one.still is not None:
+                arrays[f"source{k}"], arrays[f"sure{k}"], arrays[f"still{k}"] = one.source, one.sure, one.still
         file = io.BytesIO()
         np.savez(file, **arrays)
         return file.getvalue()
@@ -264,7 +273,7 @@ class TemporalState:
                         Look(
                             arrays[f"luma{k}"], arrays[f"depth{k}"], (numbers[0], numbers[1], numbers[2]),
                             bool(numbers[5]), (numbers[3], numbers[4]),
-                            arrays[f"source{k}"] if moved else None, arrays[f"sure{k}"] if moved else None,
+                            *((arrays[f"{name}{k}"] for name in ("source", "sure", "still")) if moved else ()),
                         )
                     )  # fmt: skip
         except (ValueError, KeyError, OSError, EOFError, IndexError, zipfile.BadZipFile) as error:
