@@ -3,8 +3,8 @@
 
     python -m secondeye.benchmarks.temporal [FILM] [--json FILE] [--plot FILE]
 
-A made clip (a still camera before a rendered scene, a ball that crosses it; noise in every frame) or a film goes through a
-depth model frame by frame, and its depth through four ways of making it steady:
+A made clip (a still camera before a rendered scene, a ball that crosses it; noise in every frame) or a film goes
+through a depth model frame by frame, and its depth through four ways of making it steady:
 
   none            each frame by its own range
   EMA             a running average of every pixel, 0.9 of the past
@@ -12,8 +12,8 @@ depth model frame by frame, and its depth through four ways of making it steady:
   ours            secondeye.runtime.video.temporal
 
 Flicker: mean absolute change from frame to frame where the picture stands still, in percent of the range. Trail: mean
-absolute difference from the frame's own depth (fitted to it by a line) where something was within the last 6 frames that
-is there no more, less the same difference where the picture stands still.
+absolute difference from the frame's own depth (fitted to it by a line) where something was within the last 6 frames
+that is there no more, less the same difference where the picture stands still.
 """
 
 from __future__ import annotations
@@ -76,20 +76,17 @@ def steadied(looks: list[Look]) -> dict[str, list[Map]]:
         return np.clip((one.depth - low) / max(high - low, 1e-9), 0.0, 1.0).astype(np.float32)
 
     none = [unit(one, *depth_range(one.depth)) for one in looks]
-    average, averages = none[0], []
-    for one in none:
-        average = (0.9 * average + 0.1 * one).astype(np.float32)
-        averages.append(average)
+    averages = [none[0]]
+    for depth in none[1:]:
+        averages.append((0.9 * averages[-1] + 0.1 * depth).astype(np.float32))
     low, high = depth_range(looks[0].depth)
     percentile = []
     for one in looks:
         a, b = depth_range(one.depth)
         low, high = 0.9 * low + 0.1 * a, 0.9 * high + 0.1 * b
         percentile.append(unit(one, low, high))
-    state, ours = TemporalState(), []
-    for one in looks:
-        ours += state.push(one)
-    ours += state.flush()
+    state = TemporalState()
+    ours = [ready for one in looks for ready in state.push(one)] + state.flush()
     return {"none": none, "EMA": averages, "percentile EMA": percentile, "ours": [one.depth for one in ours]}
 
 
@@ -151,9 +148,8 @@ def main(
         from secondeye.runtime.writers import save_picture
 
         row = looks[0].depth.shape[0] * 5 // 8
-        strips = [np.stack([one[row] for one in depths]) for depths in ways.values()]
-        picture = np.concatenate([np.repeat(strip, 3, 0) for strip in strips])
-        save_picture(plot, colour_map(picture))
+        strips = [np.repeat(np.stack([one[row] for one in depths]), 3, 0) for depths in ways.values()]
+        save_picture(plot, colour_map(np.concatenate(strips).astype(np.float32)))
     if json_file is not None:
         with atomic_write(json_file) as file:
             result = {"machine": machine(), "source": name, "frames": len(looks), "model": depth.name, "results": rows}

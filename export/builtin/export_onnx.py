@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the ONNX file")
     parser.add_argument("--model-version", default="1")
     parser.add_argument(
-        "--bound", type=float, default=0.01, help="refuse a greater error against PyTorch (default: 0.01)"
+        "--bound", type=float, default=0.02, help="refuse a greater error against PyTorch (default: 0.02)"
     )
     arguments = parser.parse_args()
     model = DepthNet()
