@@ -105,6 +105,7 @@ class Sources:
         for role in ("unet", "vae", "text_encoder"):
             found[f"{role}_config"] = self.base / role / "config.json"
         found["scheduler"] = self.base / "scheduler" / "scheduler_config.json"
+        found["tokenizer"] = self.base / "tokenizer" / "vocab.json"
         if self.depth is not None:
             found["depth"] = self.depth
         return {role: file_hash(path) for role, path in found.items() if path.is_file()}
