@@ -141,7 +141,7 @@ class Mono2Stereo:
         schedule: Schedule,
         noise: Tensor,
         *,
-        progress: Callable[[str], None] | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> Pixels:
         """Paint the right view.
 
@@ -151,7 +151,8 @@ class Mono2Stereo:
             holes: uint8 [H, W], not 0 where nothing landed.
             schedule: of :meth:`schedule`.
             noise: float32 [1, 4, H / 8, W / 8], normal; of :meth:`noise`.
-            progress: called with ``encode``, ``denoise`` before each step, and ``decode``.
+            progress: called before each piece of work with its stage (``to latents``, ``denoise`` or ``to pixels``), how much
+                of the stage is done, and how much there is.
 
         Returns:
             uint8 [H, W, 3]: (v + 1) / 2 * 255, truncated, as the authors' code does.
@@ -161,8 +162,8 @@ class Mono2Stereo:
                 f"expected source and warped [H, W, 3] and holes [H, W], got {source.shape}, {warped.shape}, "
                 f"{holes.shape}."
             )
-        tell = progress or (lambda _: None)
-        tell("encode")
+        tell = progress or (lambda stage, done, total: None)
+        tell("to latents", 0, 1)
         grey = _planes(warped)
         grey[:, :, holes != 0] = 0.0
         given: dict[str, Tensor] = {}
@@ -177,15 +178,23 @@ class Mono2Stereo:
             cells = (holes != 0).reshape(holes.shape[0] // self.factor, self.factor, -1, self.factor)
             given["mask"] = cells.any((1, 3))[None, None].astype(np.float32)
         given = {name: value for name, value in given.items() if name in self.parts}
-        tell("denoise")
-        latent = self.denoise(latent, given, schedule)
-        tell("decode")
+        latent = self.denoise(latent, given, schedule, progress=tell)
+        tell("to pixels", 0, 1)
         return _bytes(self.run("decoder", latent=latent))
 
-    def denoise(self, latent: Tensor, given: Mapping[str, Tensor], schedule: Schedule) -> Tensor:
-        """All steps of a schedule over latents [N, 4, h, w]."""
+    def denoise(
+        self,
+        latent: Tensor,
+        given: Mapping[str, Tensor],
+        schedule: Schedule,
+        *,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Tensor:
+        """All steps of a schedule over latents [N, 4, h, w]; `given` holds the other inputs of the layout."""
         count = latent.shape[0]
-        for step in schedule.steps:
+        for done, step in enumerate(schedule.steps):
+            if progress is not None:
+                progress("denoise", done, len(schedule.steps))
             latent = self.run(
                 "unet",
                 **given,

@@ -13,11 +13,12 @@ from secondeye.runtime.ops.disparity import (
 from secondeye.runtime.ops.fill import fill
 from secondeye.runtime.ops.pack import pack
 from secondeye.runtime.ops.resample import prepare, resize
-from secondeye.runtime.ops.warp import Eye, Warped, warp
+from secondeye.runtime.ops.warp import Eye, Law, Warped, warp
 
 __all__ = [
     "ANAGLYPHS",
     "Eye",
+    "Law",
     "Warped",
     "anaglyph",
     "depth_range",
