@@ -5,24 +5,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import ops
-from secondeye.runtime.depth import BUILTIN, DepthModel, DepthOptions, Device, Normalisation, OutputKind, open_depth
+from secondeye.runtime.depth import AUTO, BUILTIN, DepthModel, DepthOptions, Normalisation, OutputKind, open_depth
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 from secondeye.runtime.pictures import Picture, read_picture
+from secondeye.runtime.schedulers import MAX_STEPS, Scheduler
+from secondeye.runtime.sessions import Device
+
+if TYPE_CHECKING:
+    from secondeye.runtime.quality import QualityPainter
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
 View = Literal["right", "both"]
 MapKind = Literal["disparity", "depth", "pixels"]
+Mode = Literal["fast", "quality"]
+Compose = Literal["inpaint", "generated"]
+Conditioning = Literal["stereo", "authors"]
+Progress = Callable[[str, int, int], None]
 
 COMFORT_STRENGTH = 3.0
 MAX_STRENGTH = 20.0
@@ -39,13 +48,26 @@ class StereoConfig:
         view: ``right`` keeps the source as the left view; ``both`` moves each eye half way.
         swap: exchange the two views at the end.
         size: (width, height) that the picture is scaled to first; None keeps it.
-        depth: ``builtin``, ``cues``, or the path of an ONNX depth model.
+        depth: ``builtin``, ``cues``, or the path of an ONNX depth model; ``auto`` is the bundle's own in quality mode,
+            else the built-in one.
         depth_size, depth_normalisation, depth_output: how a depth model of your own is fed and read; see
             :class:`secondeye.runtime.depth.DepthOptions`. Found by themselves for the public ones.
-        device: where the depth model runs, ``cpu`` or ``cuda``.
+        device: where the models run, ``cpu`` or ``cuda``.
         widen: the rim of near objects moves with them by up to this many pixels at 1080p; 0 to 16.
         fill: whether disocclusions are painted; when not, they stay black.
-        threads: 0 for one per core. The result does not depend on it.
+        threads: 0 for one per core. What the kernels give does not depend on it.
+        mode: ``fast`` fills disocclusions by kernels; ``quality`` has them painted by the model of a bundle.
+        bundle: the folder of a Mono2Stereo bundle, for quality mode; ``secondeye build-engine`` makes one.
+        scheduler: ``ddim`` starts from noise, as the model's authors do; ``warped`` starts from the warped view with
+            noise added, for few steps.
+        steps: 1 to 1000; None is 50 for ``ddim`` and 4 for ``warped``.
+        noise: how far towards noise ``warped`` starts, over 0 to 1.
+        seed: of the noise; the same seed gives the same picture.
+        compose: ``inpaint`` keeps the warped pixels and takes the model's in and round disocclusions, blended;
+            ``generated`` takes the model's whole picture.
+        conditioning: ``stereo`` moves pixels by strength and convergence; ``authors`` does what the published code
+            does (8 x 0.6 x raw depth, nearest pixel, wrapping round the left border), exactly where the picture has
+            the bundle's size.
     """
 
     strength: float = 2.5
@@ -54,7 +76,7 @@ class StereoConfig:
     view: View = "right"
     swap: bool = False
     size: tuple[int, int] | None = None
-    depth: str | os.PathLike[str] = BUILTIN
+    depth: str | os.PathLike[str] = AUTO
     depth_size: int | None = None
     depth_normalisation: Normalisation = "auto"
     depth_output: OutputKind = "auto"
@@ -62,6 +84,14 @@ class StereoConfig:
     widen: int = 2
     fill: bool = True
     threads: int = 0
+    mode: Mode = "fast"
+    bundle: str | os.PathLike[str] | None = None
+    scheduler: Scheduler = "ddim"
+    steps: int | None = None
+    noise: float = 0.8
+    seed: int = 0
+    compose: Compose = "inpaint"
+    conditioning: Conditioning = "stereo"
 
     def __post_init__(self) -> None:
         problems = [
@@ -74,13 +104,31 @@ class StereoConfig:
             *self._choice("device", get_args(Device)),
             *self._choice("depth_normalisation", get_args(Normalisation)),
             *self._choice("depth_output", get_args(OutputKind)),
+            *self._choice("mode", get_args(Mode)),
+            *self._choice("scheduler", get_args(Scheduler)),
+            *self._choice("compose", get_args(Compose)),
+            *self._choice("conditioning", get_args(Conditioning)),
+            *self._range("noise", 0.01, 1.0, "1 is pure noise"),
+            *self._range("seed", 0, 2**63 - 1, "any number"),
         ]
+        if self.steps is not None:
+            problems += self._range("steps", 1, MAX_STEPS, "of the scheduler")
+        if self.mode == "quality":
+            problems += self._quality()
         if self.depth_size is not None and not 32 <= self.depth_size <= 2048:
             problems.append(f"depth_size: expected 32 to 2048 pixels, got {self.depth_size}")
         if problems:
             raise InvalidInputError("; ".join(problems) + ".")
         if self.size is not None:
             DEFAULT_LIMITS.check_size("size", *self.size)
+
+    def _quality(self) -> Iterator[str]:
+        if self.bundle is None:
+            yield "bundle: quality mode needs a bundle's folder; build one with: secondeye build-engine"
+        if not self.fill:
+            yield "fill: quality mode paints the disocclusions; use mode fast to leave them"
+        if self.conditioning == "authors" and str(self.depth) != AUTO:
+            yield "depth: the authors' conditioning takes the bundle's own depth; leave it out"
 
     def _range(self, name: str, low: float, high: float, meaning: str) -> Iterator[str]:
         value = getattr(self, name)
@@ -118,15 +166,33 @@ class StereoFrame:
 
 
 class _Clock:
-    """Times named stages, in order."""
+    """Times named stages, in order, and tells a listener of those that come in steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress | None = None) -> None:
         self.timings: dict[str, float] = {}
+        self._progress = progress
+        self._open: tuple[str, float] | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
+        self._add(name, start)
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """The last step ends and one of stage `name` begins."""
+        self.finish()
+        self._open = (name, time.perf_counter())
+        if self._progress is not None:
+            self._progress(name, done, total)
+
+    def finish(self) -> None:
+        """The last step ends."""
+        if self._open is not None:
+            self._add(*self._open)
+            self._open = None
+
+    def _add(self, name: str, start: float) -> None:
         self.timings[name] = self.timings.get(name, 0.0) + (time.perf_counter() - start) * 1e3
 
 
@@ -137,12 +203,21 @@ class StereoConverter:
     >>> converter = secondeye.StereoConverter(secondeye.StereoConfig(strength=2.0))  # doctest: +SKIP
     >>> frame = converter.convert("photo.jpg")  # doctest: +SKIP
 
-    The depth model is loaded at the first conversion, or by :meth:`load`. One converter serves one thread at a time.
+    The models are loaded at the first conversion, or by :meth:`load`. One converter serves one thread at a time.
+    `progress`, if given, is called in quality mode with (stage, steps done, steps in all).
     """
 
-    def __init__(self, config: StereoConfig | None = None, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        config: StereoConfig | None = None,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        progress: Progress | None = None,
+    ) -> None:
         self.config = config or StereoConfig()
         self._limits = limits
+        self.progress = progress
+        self._painter: QualityPainter | None = None
         self._depth: DepthModel | None = None
         self._kept: dict[str, NDArray[Any]] = {}
 
@@ -154,11 +229,15 @@ class StereoConverter:
         return kept
 
     def load(self) -> DepthModel:
-        """Load the depth model now, and return it.
+        """Load the models now, and return the depth model.
 
         Raises:
-            ModelFormatError, BackendUnavailableError, MediaError: see :func:`secondeye.runtime.depth.open_depth`.
+            ModelFormatError, BackendUnavailableError, MediaError: see :func:`secondeye.runtime.depth.open_depth`, and
+                :class:`secondeye.runtime.models.mono2stereo.Mono2Stereo` for quality mode.
         """
+        painter = self._load_painter()
+        if self._depth is None and painter is not None and str(self.config.depth) == AUTO and painter.model.has_depth:
+            self._depth = painter.depth
         if self._depth is None:
             config = self.config
             options = DepthOptions(
@@ -168,8 +247,17 @@ class StereoConverter:
                 device=config.device,
                 threads=config.threads,
             )
-            self._depth = open_depth(config.depth, options, limits=self._limits)
+            spec = BUILTIN if str(config.depth) == AUTO else config.depth
+            self._depth = open_depth(spec, options, limits=self._limits)
         return self._depth
+
+    def _load_painter(self) -> QualityPainter | None:
+        config = self.config
+        if self._painter is None and config.mode == "quality":
+            from secondeye.runtime.quality import QualityPainter
+
+            self._painter = QualityPainter(config)
+        return self._painter
 
     def convert(
         self,
@@ -191,7 +279,7 @@ class StereoConverter:
             InvalidInputError: pixels or a map that do not fit.
             MediaError, ResourceLimitError: see :func:`secondeye.runtime.pictures.read_picture`.
         """
-        clock = _Clock()
+        clock = _Clock(self.progress)
         with clock.stage("read"):
             loaded = self._read(picture)
             pixels = self._resized(loaded.pixels)
@@ -203,7 +291,10 @@ class StereoConverter:
                 disparity = self._from_map(np.asarray(depth), depth_kind, pixels, notes)
             else:
                 assert nearness is not None
-                disparity = self._condition(nearness, pixels, guided=True)
+                if self._painter is not None and self.config.conditioning == "authors":
+                    disparity = self._painter.authors_disparity(nearness, pixels)
+                else:
+                    disparity = self._condition(nearness, pixels, guided=True)
         return self._render(pixels, disparity, clock, notes)
 
     def convert_with(self, pixels: Pixels, nearness: Map, convergence: float | None = None) -> StereoFrame:
@@ -232,7 +323,7 @@ class StereoConverter:
         Raises:
             InvalidInputError: arrays that do not fit.
         """
-        return self._render(pixels, disparity, _Clock(), [])
+        return self._render(pixels, disparity, _Clock(self.progress), [])
 
     def _read(self, picture: str | os.PathLike[str] | bytes | Pixels | Picture) -> Picture:
         if isinstance(picture, Picture):
@@ -315,9 +406,13 @@ class StereoConverter:
         with clock.stage("warp"):
             scales = [(1.0 if eye == "right" else -1.0) / len(eyes) for eye in eyes]
             out = ops.Views(self._outputs(pixels, eye) for eye in eyes)
-            warped = ops.warp_views(pixels, disparity, scales, out=out, threads=config.threads)
-        filled = [self._fill(one, eye, clock) for one, eye in zip(warped, eyes, strict=True)]
-        right, left = filled[0], filled[1] if len(filled) > 1 else pixels
+            # The authors' code puts each pixel on the nearest one, and wraps round the left border.
+            authors = config.mode == "quality" and config.conditioning == "authors"
+            law: ops.Law = "nearest" if authors else "surface"
+            warped = ops.warp_views(pixels, disparity, scales, law=law, wrap=authors, out=out, threads=config.threads)
+        moves = disparity if len(eyes) == 1 else disparity * np.float32(0.5)
+        done = [self._finish(pixels, moves, one, eye, clock) for one, eye in zip(warped, eyes, strict=True)]
+        right, left = done[0], done[1] if len(done) > 1 else pixels
         if config.swap:
             left, right = right, left
         return StereoFrame(
@@ -337,6 +432,16 @@ class StereoConverter:
         own = self.config.fill
         view = self._buffer(f"{eye} view", pixels.shape, np.uint8) if own else np.empty(pixels.shape, np.uint8)
         return ops.Warped(view, np.empty(shape, np.uint8), self._buffer(f"{eye} map", shape, np.int32))
+
+    def _finish(self, pixels: Pixels, moves: Map, warped: ops.Warped, eye: ops.Eye, clock: _Clock) -> Pixels:
+        """The view without holes: filled, and in quality mode painted."""
+        filled = self._fill(warped, eye, clock)
+        painter = self._load_painter()
+        if painter is None:
+            return filled
+        painted = painter(pixels, moves, filled, warped.holes, eye, clock.step)
+        clock.finish()
+        return painted
 
     def _fill(self, warped: ops.Warped, eye: ops.Eye, clock: _Clock) -> Pixels:
         if not self.config.fill:

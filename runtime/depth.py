@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from secondeye.runtime import ops
 from secondeye.runtime.errors import (
-    BackendUnavailableError,
     EngineError,
     InvalidInputError,
     MediaError,
@@ -28,12 +27,13 @@ from secondeye.runtime.errors import (
     ResourceLimitError,
 )
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
+from secondeye.runtime.sessions import Device, first_line, open_session
 
 Map = NDArray[np.float32]
-Device = Literal["cpu", "cuda"]
 Normalisation = Literal["auto", "imagenet", "half", "none"]
 OutputKind = Literal["auto", "disparity", "depth"]
 
+AUTO = "auto"
 BUILTIN = "builtin"
 CUES = "cues"
 
@@ -234,7 +234,7 @@ class OnnxDepth:
             raw = self._session.run([self._output_name], {self._input.name: tensor})[0]
         except Exception as error:  # onnxruntime's exceptions share no base of their own
             raise EngineError(
-                f"{self._label}: failed on an input of {list(tensor.shape)}: {_first_line(error)}"
+                f"{self._label}: failed on an input of {list(tensor.shape)}: {first_line(error)}"
             ) from error
         values = np.squeeze(np.asarray(raw))
         if values.ndim != 2 or min(values.shape) < 8 or values.dtype.kind != "f":
@@ -257,29 +257,7 @@ def _open_session(path: Path, options: DepthOptions, limits: Limits) -> Any:
         raise MediaError(f"{path}: is a folder where an ONNX file is meant.")
     if size > limits.max_model_bytes:
         raise ResourceLimitError(f"{path}: {size >> 20} MiB is over the limit of {limits.max_model_bytes >> 20} MiB.")
-    import onnxruntime as ort
-
-    wanted = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[options.device]
-    if wanted not in ort.get_available_providers():
-        raise BackendUnavailableError(
-            f"device {options.device}: this onnxruntime ({ort.__version__}) has only "
-            f"{', '.join(ort.get_available_providers())}; install secondeye[cuda] in place of plain onnxruntime."
-        )
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = options.threads
-    settings.log_severity_level = 4
-    try:
-        session = ort.InferenceSession(str(path), settings, providers=[wanted])
-    except Exception as error:
-        raise ModelFormatError(
-            f"{path}: not an ONNX model that can be loaded ({_first_line(error)}); export it to ONNX again."
-        ) from error
-    if session.get_providers()[0] != wanted:
-        raise BackendUnavailableError(
-            f"device {options.device}: onnxruntime could not start {wanted} and fell back to "
-            f"{session.get_providers()[0]}; check the driver and CUDA with 'secondeye doctor'."
-        )
-    return session
+    return open_session(path, device=options.device, threads=options.threads)
 
 
 def _takes(dimension: object, size: int) -> bool:
@@ -346,8 +324,3 @@ def _number(text: str) -> int:
     if not 1 <= value <= 4096:
         raise ModelFormatError(f"the model's metadata names a size of {value}; expected 1 to 4096.")
     return value
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200].rstrip(".")

@@ -9,6 +9,7 @@ import typer
 
 from secondeye import __version__
 from secondeye.runtime.cli._guard import guarded
+from secondeye.runtime.cli.build_engine import build_engine
 from secondeye.runtime.cli.convert import convert
 from secondeye.runtime.cli.doctor import doctor
 from secondeye.runtime.cli.layouts import layouts
@@ -28,6 +29,7 @@ app.command()(convert)
 app.command()(sample)
 app.command()(layouts)
 app.command()(doctor)
+app.command("build-engine")(build_engine)
 app.add_typer(models_app, name="models")
 
 

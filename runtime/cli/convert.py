@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from secondeye.runtime.converter import StereoConfig, StereoConverter, StereoFrame
     from secondeye.runtime.pictures import Picture
 
-_LOOK, _DEPTH, _FILES, _FILMS, _MORE = "How it looks", "Depth", "Files", "Films", "More"
+_LOOK, _DEPTH, _QUALITY = "How it looks", "Depth", "Quality mode"
+_FILES, _FILMS, _MORE = "Files", "Films", "More"
 _STDOUT = "\0"
 """Begins a target that is standard output; its format's suffix follows. No file name holds this character."""
 
@@ -108,8 +109,11 @@ def convert(
     ] = True,
     depth_model: Annotated[
         str,
-        typer.Option(rich_help_panel=_DEPTH, help="builtin, cues, an ONNX file, or a name from: secondeye models list"),
-    ] = "builtin",
+        typer.Option(
+            rich_help_panel=_DEPTH,
+            help="auto (the bundle's own in quality mode, else built in), builtin, cues, an ONNX file, or a name from: secondeye models list",
+        ),
+    ] = "auto",
     depth_map: Annotated[
         Path | None,
         typer.Option(
@@ -136,9 +140,50 @@ def convert(
         str,
         typer.Option(rich_help_panel=_DEPTH, help="auto, disparity (larger is nearer) or depth (larger is farther)."),
     ] = "auto",
-    device: Annotated[
-        str, typer.Option(rich_help_panel=_DEPTH, help="Where the depth model runs: cpu or cuda.")
-    ] = "cpu",
+    device: Annotated[str, typer.Option(rich_help_panel=_DEPTH, help="Where the models run: cpu or cuda.")] = "cpu",
+    mode: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_QUALITY,
+            help="fast: kernels fill what the second eye reveals. quality: the model of a --bundle paints it.",
+        ),
+    ] = "fast",
+    bundle: Annotated[
+        Path | None,
+        typer.Option(rich_help_panel=_QUALITY, help="Folder of a Mono2Stereo bundle. Made by: secondeye build-engine"),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=_QUALITY, help="Steps of the scheduler. Default: 50 for ddim, 4 for warped."),
+    ] = None,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_QUALITY,
+            help="ddim: from noise, as the model's authors do. warped: from the warped view with noise added, for 1 to 4 steps.",
+        ),
+    ] = "ddim",
+    noise: Annotated[
+        float,
+        typer.Option(rich_help_panel=_QUALITY, help="How far towards noise the warped scheduler starts, to 1."),
+    ] = 0.8,
+    seed: Annotated[
+        int, typer.Option(rich_help_panel=_QUALITY, help="Of the noise; the same seed gives the same picture.")
+    ] = 0,
+    compose: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_QUALITY,
+            help="inpaint: the model's picture in and round disocclusions only. generated: all of it.",
+        ),
+    ] = "inpaint",
+    conditioning: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_QUALITY,
+            help="stereo: --strength and --convergence hold. authors: disparity and warp as the model's published code.",
+        ),
+    ] = "stereo",
     save_depth: Annotated[
         Path | None,
         typer.Option(
@@ -209,6 +254,8 @@ def convert(
     secondeye convert film.mp4 -o film_3d.mp4 --layout half-sbs
 
     A film that was stopped, by Ctrl-C, a crash or a kill, goes on with the same command.
+
+    secondeye convert photo.jpg --mode quality --bundle stereo_bundle --scheduler warped --steps 4
     """
     from secondeye.runtime.converter import StereoConfig, StereoConverter
     from secondeye.runtime.layouts import LAYOUTS, SEPARATE
@@ -233,6 +280,14 @@ def convert(
         widen=widen,
         fill=fill,
         threads=threads,
+        mode=mode,  # type: ignore[arg-type]
+        bundle=bundle,
+        scheduler=scheduler,  # type: ignore[arg-type]
+        steps=steps,
+        noise=noise,
+        seed=seed,
+        compose=compose,  # type: ignore[arg-type]
+        conditioning=conditioning,  # type: ignore[arg-type]
     )
     if film:
         if depth_map or save_depth or preview:
@@ -251,7 +306,7 @@ def convert(
         if many:
             _convert_many(job, sources, targets, skip_existing)
         elif not (skip_existing and not targets[0].startswith(_STDOUT) and job.done(targets[0])):
-            job.run(sources[0], targets[0])
+            _convert_one(job, sources[0], targets[0])
     except KeyboardInterrupt:
         more = "; go on with --skip-existing" if many else ""
         typer.echo(f"secondeye: stopped; every file that was written is whole{more}.", err=True)
@@ -380,6 +435,23 @@ class _Job:
             save_values(wanted.save_depth, frame.disparity)
         if wanted.preview is not None:
             save_picture(wanted.preview, contact_sheet(frame, anaglyph=wanted.anaglyph))
+
+
+def _convert_one(job: _Job, source: str, target: str) -> None:
+    """One picture; in quality mode, where it may take minutes, with a bar of the model's steps."""
+    if job.quiet or job.converter.config.mode == "fast":
+        job.run(source, target)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("load", total=None)
+        job.converter.progress = lambda stage, done, total: progress.update(
+            task, description=stage, completed=done, total=total
+        )
+        job.run(source, target)
 
 
 def _convert_many(job: _Job, sources: list[str], targets: list[str], skip_existing: bool) -> None:

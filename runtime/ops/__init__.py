@@ -15,11 +15,12 @@ from secondeye.runtime.ops.mask import Tile, inpaint_mask, mask_cells, mask_tile
 from secondeye.runtime.ops.motion import motion
 from secondeye.runtime.ops.pack import pack
 from secondeye.runtime.ops.resample import prepare, resize
-from secondeye.runtime.ops.warp import Eye, Views, Warped, warp, warp_views
+from secondeye.runtime.ops.warp import Eye, Law, Views, Warped, warp, warp_views
 
 __all__ = [
     "ANAGLYPHS",
     "Eye",
+    "Law",
     "Tile",
     "Views",
     "Warped",

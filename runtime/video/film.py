@@ -72,6 +72,8 @@ class FilmConfig:
     segment: int = 240
 
     def __post_init__(self) -> None:
+        if self.stereo.mode != "fast":
+            raise InvalidInputError("mode: films are converted in fast mode so far.")
         if self.layout not in LAYOUTS:
             raise InvalidInputError(f"layout: expected one of {', '.join(LAYOUTS)}, got {self.layout!r}.")
         if self.anaglyph not in ops.ANAGLYPHS:
@@ -362,7 +364,7 @@ def _settings(info: media.FilmInfo, config: FilmConfig) -> dict[str, Any]:
         "source": {"bytes": stat.st_size, "ends": hashlib.sha256(ends).hexdigest()},
         "version": __version__,
     }  # fmt: skip
-    normal: dict[str, Any] = json.loads(json.dumps(settings))  # as it will be read again
+    normal: dict[str, Any] = json.loads(json.dumps(settings, default=str))  # as it will be read again
     return normal
 
 

@@ -151,8 +151,8 @@ def test_models_that_need_a_licence_or_the_internet_say_so(cli, tmp_path, monkey
 def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    for i in range(60):
-        (source / f"{i:02d}.jpg").write_bytes(photo.read_bytes())
+    for i in range(150):
+        (source / f"{i:03d}.jpg").write_bytes(photo.read_bytes())
     run = subprocess.Popen(
         [sys.executable, "-m", "secondeye", "convert", source, "-o", out], stderr=subprocess.PIPE, text=True
     )
@@ -167,7 +167,7 @@ def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
     assert "stopped; every file that was written is whole" in err
     assert "Traceback" not in err
     made = sorted(out.iterdir())
-    assert 3 <= len(made) < 60
+    assert 3 <= len(made) < 150
     for path in made:
         assert path.suffix == ".png"
         with Image.open(path) as image:
@@ -177,7 +177,7 @@ def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert f"{len(made)} were there already" in done.stderr
-    assert len(list(out.iterdir())) == 60
+    assert len(list(out.iterdir())) == 150
 
 
 def test_completion_works():

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a PyTorch module to a checked ONNX graph with a measured error.
+
+An exporter describes its graphs (:class:`Graph`); this file does the rest, the same way for every model: precision,
+export through torch.export, the gate, and the comparison with PyTorch in float32 at several sizes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye.runtime.errors import ExportError
+from secondeye.runtime.sessions import first_line, open_session
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPSET = 18
+Precision = Literal["fp32", "fp16", "int8"]
+ISLANDS = ("none", "norms", "norms and attention")
+"""What stays in float32 inside a float16 graph, from the least to the most."""
+Axis = int | str | tuple[str, int]
+"""A fixed length, a named axis, or a named axis times a factor."""
+OPERATORS = frozenset((
+    "Add", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv", "ConvTranspose", "Cos",
+    "DequantizeLinear", "Div", "Erf", "Exp", "Expand", "Flatten", "Gather", "Gelu", "Gemm", "Identity",
+    "InstanceNormalization", "LayerNormalization", "MatMul", "Mul", "Neg", "Pad", "Pow", "Reciprocal", "ReduceMean",
+    "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub",
+    "Tanh", "Transpose", "Unsqueeze", "Where",
+))  # fmt: skip
+"""What a graph may hold: plain tensor arithmetic, no control flow, no functions, no custom code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """An input or output: its name, dtype (numpy's name) and axes."""
+
+    name: str
+    dtype: str
+    shape: tuple[Axis, ...]
+
+    def at(self, sizes: dict[str, int]) -> tuple[int, ...]:
+        """The shape for given lengths of the named axes."""
+        return tuple(
+            axis if isinstance(axis, int) else sizes[axis] if isinstance(axis, str) else sizes[axis[0]] * axis[1]
+            for axis in self.shape
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """One graph of a model.
+
+    Attributes:
+        name: of the engine in the bundle.
+        build: makes the module in float32, folded, in eval mode; float32 inputs and outputs at any inner precision.
+        inputs, outputs: in the order of the module's arguments and results.
+        sizes: lengths of the named axes at which the error is measured, the first also traces.
+        least: the least length of each named axis.
+        bounds: the greatest relative error (root mean square) per precision that is accepted.
+        steps: the values that an integer input may take.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    sizes: tuple[dict[str, int], ...]
+    least: dict[str, int] = field(default_factory=dict)
+    bounds: dict[str, float] = field(default_factory=lambda: {"fp32": 1e-4, "fp16": 1e-2, "int8": 5e-2})
+    steps: int = 1000
+
+    def example(self, sizes: dict[str, int], seed: int = 0) -> dict[str, NDArray[Any]]:
+        """Seeded inputs: normal floats, uniform steps."""
+        rng = np.random.default_rng(seed)
+        result: dict[str, NDArray[Any]] = {}
+        for one in self.inputs:
+            shape = one.at(sizes)
+            if one.dtype == "int64":
+                result[one.name] = rng.integers(0, self.steps, shape)
+            else:
+                result[one.name] = rng.standard_normal(shape).astype(one.dtype)
+        return result
+
+
+def relative_error(got: Sequence[NDArray[Any]], want: Sequence[NDArray[Any]]) -> tuple[float, float]:
+    """(root mean square of the difference over that of the wanted values, greatest absolute difference)."""
+    a = np.concatenate([np.asarray(x, np.float64).ravel() for x in got])
+    b = np.concatenate([np.asarray(x, np.float64).ravel() for x in want])
+    if not np.isfinite(a).all():
+        return float("inf"), float("inf")
+    scale = max(float(np.sqrt(np.mean(b**2))), 1e-12)
+    return float(np.sqrt(np.mean((a - b) ** 2))) / scale, float(np.abs(a - b).max())
+
+
+def _run_torch(module: nn.Module, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    import torch
+
+    with torch.inference_mode():
+        result = module(*(torch.from_numpy(value) for value in inputs.values()))
+    return [one.numpy() for one in (result if isinstance(result, tuple) else (result,))]
+
+
+def to_half(module: nn.Module, island: str) -> nn.Module:
+    """The module in float16 but for an island of :data:`ISLANDS`."""
+    import torch
+
+    module.half()
+    for one in module.modules():
+        if island != "none" and isinstance(one, torch.nn.GroupNorm | torch.nn.LayerNorm):
+            one.float()
+        if hasattr(one, "in_fp32"):
+            one.in_fp32 = island == "norms and attention"
+    return module
+
+
+def make_graph(graph: Graph, precision: Precision, path: Path, told: Callable[[str], None]) -> dict[str, Any]:
+    """Export one graph, check it, measure it.
+
+    Args:
+        graph: what to export.
+        precision: of weights and arithmetic inside.
+        path: the ONNX file to write; its weights go beside it as NAME.data.
+        told: called with the name of each step.
+
+    Returns:
+        What the manifest says: island, relative and absolute error, bound.
+
+    Raises:
+        ExportError: PyTorch cannot export it, the gate refuses it, or its error is over the bound.
+    """
+    import torch
+
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), os.cpu_count() or 1)))
+    bound = graph.bounds[precision]
+    told("reference")
+    module = graph.build()
+    examples = [graph.example(sizes, seed) for seed, sizes in enumerate(graph.sizes)]
+    wanted = [_run_torch(module, example) for example in examples]
+    island, tried = "all", []
+    if precision != "fp32":
+        for island in ISLANDS:
+            told(f"float16, in float32: {island}")
+            module = to_half(graph.build() if tried else module, island)
+            error = relative_error(_run_torch(module, examples[0]), wanted[0])[0]
+            tried.append(error)
+            if error <= graph.bounds["fp16"]:
+                break
+        else:
+            errors = ", ".join(f"{e:.2g}" for e in tried)
+            raise ExportError(
+                f"{graph.name}: float16 is off by {errors} (relative, {' / '.join(ISLANDS)} in float32), over the "
+                f"bound of {graph.bounds['fp16']:g}; build it with --precision fp32."
+            )
+    told("export")
+    _export(graph, module, path)
+    del module
+    if precision == "int8":
+        from secondeye.export.quantise import quantise
+
+        told("quantise")
+        quantise(path)
+    told("check")
+    _gate(path)
+    told("compare")
+    relative, absolute = _compare(graph, path, examples, wanted)
+    if not relative <= bound:
+        raise ExportError(
+            f"{graph.name}: differs from PyTorch by {relative:.2g} (relative), over the bound of {bound:g}."
+        )
+    return {
+        "fp32_island": island,
+        "relative_rms": relative,
+        "max_abs": absolute,
+        "bound": bound,
+        "sizes": [list(sizes.values()) for sizes in graph.sizes],
+    }
+
+
+def _dynamic(graph: Graph, module: nn.Module) -> tuple[Any, ...]:
+    import torch
+
+    dims: dict[str, Any] = {}
+    for one in graph.inputs:
+        for axis in one.shape:
+            name = axis if isinstance(axis, str) else axis[0] if isinstance(axis, tuple) else None
+            if name is not None and name not in dims:
+                dims[name] = torch.export.Dim(name, min=graph.least.get(name, 1), max=4096)
+    shapes = tuple(
+        {
+            i: dims[axis] if isinstance(axis, str) else dims[axis[0]] * axis[1]
+            for i, axis in enumerate(one.shape)
+            if not isinstance(axis, int)
+        }
+        for one in graph.inputs
+    )
+    # A module whose forward is declared with *inputs has one argument, a tuple.
+    kinds = [p.kind for p in inspect.signature(module.forward).parameters.values()]
+    return (shapes,) if kinds == [inspect.Parameter.VAR_POSITIONAL] else shapes
+
+
+def _export(graph: Graph, module: nn.Module, path: Path) -> None:
+    import torch
+
+    example = tuple(torch.from_numpy(v) for v in graph.example(graph.sizes[0]).values())
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own deprecations, which a user can do nothing about
+            program = torch.onnx.export(
+                module.eval(),
+                example,
+                input_names=[one.name for one in graph.inputs],
+                output_names=[one.name for one in graph.outputs],
+                dynamic_shapes=_dynamic(graph, module),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+                optimize=True,
+            )
+    except Exception as error:  # torch's exporter has many kinds
+        raise ExportError(
+            f"{graph.name}: PyTorch cannot export it ({first_line(error.__cause__ or error)})."
+        ) from error
+    assert program is not None
+    model = program.model
+    # Stack traces and paths of the machine that built it are nobody's business, and would make each build differ.
+    model.metadata_props.clear()
+    for function_or_graph in (model.graph, *model.graph.subgraphs()):
+        function_or_graph.metadata_props.clear()
+        for node in function_or_graph:
+            node.metadata_props.clear()
+            node.doc_string = None
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        value.metadata_props.clear()
+    model.producer_name, model.producer_version, model.doc_string = "secondeye", None, None
+    import onnx_ir
+
+    onnx_ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=1024)
+
+
+def _gate(path: Path) -> None:
+    """Refuse a graph that ONNX's own checker, or our list of operators, does not pass."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:
+        raise ExportError(f"{path.name}: ONNX's checker refuses it ({first_line(error)}).") from error
+    model = onnx.load(str(path), load_external_data=False)
+    others = sorted({f"{n.domain}:{n.op_type}" for n in model.graph.node if n.domain or n.op_type not in OPERATORS})
+    if others or model.functions:
+        raise ExportError(f"{path.name}: operators that are not on the list: {', '.join(others) or 'functions'}.")
+
+
+def _compare(
+    graph: Graph, path: Path, examples: list[dict[str, NDArray[Any]]], wanted: list[list[NDArray[Any]]]
+) -> tuple[float, float]:
+    """The worst error of the ONNX graph over the examples."""
+    session = open_session(path)
+    errors = [relative_error(session.run(None, e), w) for e, w in zip(examples, wanted, strict=True)]
+    return max(e[0] for e in errors), max(e[1] for e in errors)

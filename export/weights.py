@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights from files that strangers made: read without running anything in them, every problem told at once.
+
+safetensors are mapped as they are. A pickle (.ckpt, .pth, .pt, .bin) is opened in a child process with limits on its
+memory and time, by ``torch.load(weights_only=True)``, and comes back as safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from secondeye.runtime.errors import ModelFormatError, ResourceLimitError
+from secondeye.runtime.files import explain_os_error
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    Module = TypeVar("Module", bound=nn.Module)
+
+MAX_BYTES = 32 << 30
+MAX_TENSORS = 20_000
+SHOWN = 8
+PICKLES = (".ckpt", ".pth", ".pt", ".bin")
+
+
+class Problems:
+    """Everything that is wrong with a set of files, gathered before it is told."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[str]] = defaultdict(list)
+
+    def add(self, label: str, problem: str) -> None:
+        """One more problem of the file `label`."""
+        if problem not in self._found[label]:
+            self._found[label].append(problem)
+
+    def of(self, label: str) -> list[str]:
+        """The problems of one file."""
+        return self._found.get(label, [])
+
+    def tell(self) -> None:
+        """Raise them all in one ModelFormatError, if there are any."""
+        found = {label: texts for label, texts in self._found.items() if texts}
+        if found:
+            raise ModelFormatError("; ".join(f"{label}: {', '.join(texts)}" for label, texts in found.items()) + ".")
+
+
+def some(names: list[str]) -> str:
+    """The first few names, and how many there are."""
+    shown = ", ".join(sorted(names)[:SHOWN])
+    return f"{len(names)} ({shown}{', ...' if len(names) > SHOWN else ''})"
+
+
+def checked(
+    make: Callable[[], Module], tensors: dict[str, Tensor], label: str, problems: Problems
+) -> Callable[[], Module] | None:
+    """A maker of modules that have these weights, in float32 and eval mode.
+
+    Missing, foreign and misshapen tensors and values that are no finite numbers are problems, and then there is none.
+    The modules share the tensors' memory until they change them.
+    """
+    import torch
+
+    with torch.device("meta"):
+        wanted = make().state_dict()
+    missing, foreign = [n for n in wanted if n not in tensors], [n for n in tensors if n not in wanted]
+    if missing:
+        problems.add(label, f"missing tensors: {some(missing)}")
+    if foreign:
+        problems.add(label, f"tensors of another model: {some(foreign)}")
+    ready: dict[str, Tensor] = {}
+    shapes, bad = [], []
+    for name in sorted(wanted.keys() & tensors.keys()):
+        tensor = tensors[name]
+        if tensor.shape != wanted[name].shape:
+            shapes.append(f"{name} {list(tensor.shape)} where {list(wanted[name].shape)} is expected")
+        elif not tensor.is_floating_point():
+            bad.append(f"{name} ({tensor.dtype})")
+        else:
+            ready[name] = tensor.to(torch.float32)
+            if not bool(torch.isfinite(ready[name]).all()):
+                bad.append(name)
+    if shapes:
+        problems.add(label, f"wrong shapes: {some(shapes)}")
+    if bad:
+        problems.add(label, f"values that are no finite numbers: {some(bad)}")
+    if problems.of(label):
+        return None
+
+    def build() -> Module:
+        with torch.device("meta"):
+            module = make()
+        module.load_state_dict(ready, strict=True, assign=True)
+        return module.eval().requires_grad_(False)
+
+    return build
+
+
+def read_tensors(path: Path, scratch: Path, problems: Problems) -> dict[str, Tensor]:
+    """The tensors of a file; empty, with the reason in `problems`, when it cannot be read.
+
+    Args:
+        path: .safetensors, or a pickle of torch: a state dict, or a dict with one under ``model`` or ``state_dict``.
+            A leading ``module.`` is taken off the names.
+        scratch: folder for a pickle's tensors, which stay there as NAME.safetensors and are mapped.
+        problems: where reasons go.
+    """
+    from safetensors.torch import load_file
+
+    label = path.name
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        problems.add(label, f"cannot be read ({explain_os_error(error)}: {path})")
+        return {}
+    if size > MAX_BYTES:
+        problems.add(label, f"{size >> 30} GiB is over the limit of {MAX_BYTES >> 30} GiB")
+        return {}
+    if path.suffix == ".safetensors":
+        converted = path
+    elif path.suffix in PICKLES:
+        scratch.mkdir(parents=True, exist_ok=True)
+        converted = scratch / f"{path.stem}.safetensors"
+        reason = _convert_in_child(path, converted, size)
+        if reason is not None:
+            problems.add(label, reason)
+            return {}
+    else:
+        problems.add(label, f"expected .safetensors or one of {', '.join(PICKLES)}")
+        return {}
+    try:
+        return dict(load_file(converted))
+    except Exception as error:  # the library raises its own kind and several built-in ones
+        problems.add(label, f"not a whole safetensors file ({str(error).splitlines()[0][:160]})")
+        return {}
+
+
+def _convert_in_child(source: Path, target: Path, size: int) -> str | None:
+    """Run this module on a pickle; the reason why not, or None."""
+    command = [sys.executable, "-I", "-m", "secondeye.export.weights", str(source), str(target), str(size)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120 + size / (20 << 20), check=False)
+    except subprocess.TimeoutExpired:
+        return "reading it took too long and was stopped"
+    if done.returncode == 0:
+        return None
+    lines = [line for line in done.stdout.splitlines() if line.startswith("reason: ")]
+    return lines[-1].removeprefix("reason: ") if lines else "reading it failed (out of memory, or a damaged file)"
+
+
+def _limit_memory(size: int) -> None:
+    try:
+        import resource
+    except ImportError:  # not on Windows; the child and its time limit remain
+        return
+    room = 3 * size + (16 << 30)  # address space: torch alone maps several GiB
+    resource.setrlimit(resource.RLIMIT_AS, (room, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _unpickle(source: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        return torch.load(source, map_location="cpu", weights_only=True)
+
+
+def _child(source: Path, target: Path, size: int) -> str | None:
+    """Write the tensors of a pickle; the reason why not, or None."""
+    _limit_memory(size)
+    import pickle
+
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        loaded = _unpickle(source)
+    except pickle.UnpicklingError as error:
+        text = " ".join(str(error).split())
+        if "nsupported global" in text or "not an allowed global" in text or "WeightsUnpickler" in text:
+            return "it holds code, not weights alone, and was not run; save its state dict as safetensors"
+        return "not a torch file, or a damaged one"
+    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+        return f"not a whole torch file ({str(error).splitlines()[0][:160]})"
+    for key in ("model", "state_dict"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not loaded:
+        return f"expected a dict of tensors, got {type(loaded).__name__}"
+    if len(loaded) > MAX_TENSORS:
+        return f"{len(loaded)} entries are over the limit of {MAX_TENSORS}"
+    wrong = [str(k) for k, v in loaded.items() if not isinstance(k, str) or not isinstance(v, torch.Tensor)]
+    if wrong:
+        return f"entries that are no tensors: {some(wrong)}"
+    total = sum(v.numel() * v.element_size() for v in loaded.values())
+    if total > size + (1 << 20):
+        return f"its tensors claim {total} bytes in a file of {size}"
+    tensors, seen = {}, set()
+    for key, value in loaded.items():
+        storage = value.untyped_storage()
+        alone = storage.data_ptr() not in seen and storage.nbytes() == value.numel() * value.element_size()
+        seen.add(storage.data_ptr())
+        tensors[key.removeprefix("module.")] = value.contiguous() if alone else value.contiguous().clone()
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    os.close(descriptor)
+    try:
+        save_file(tensors, temporary)
+        os.replace(temporary, target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return None
+
+
+def read_config(path: Path, needed: tuple[str, ...], label: str, problems: Problems) -> dict[str, Any]:
+    """A JSON object of at most 1 MiB that has the keys `needed`; empty, with reasons, otherwise."""
+    try:
+        if path.stat().st_size > 1 << 20:
+            raise ResourceLimitError("over 1 MiB")
+        data = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        problems.add(label, f"cannot be read ({explain_os_error(error)}: {path})")
+        return {}
+    except (ValueError, RecursionError, ResourceLimitError) as error:
+        problems.add(label, f"not a JSON configuration ({error})")
+        return {}
+    absent = [key for key in needed if key not in data] if isinstance(data, dict) else list(needed)
+    if absent:
+        problems.add(label, f"lacks {', '.join(absent)}")
+        return {}
+    return dict(data)
+
+
+if __name__ == "__main__":
+    _reason = _child(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    if _reason is not None:
+        print(f"reason: {_reason}")
+        sys.exit(1)

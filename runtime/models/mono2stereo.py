@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mono2Stereo (arXiv 2503.22262): the right view painted by a diffusion model that sees the source and its warp.
+
+The bundle's engines: ``encoder`` (picture to latent), ``unet`` (one step, scheduler's arithmetic included),
+``decoder``, and perhaps ``depth`` (Depth Anything V2). Pictures are worked on at a size that the bundle allows, as
+[-1, 1] planes; disocclusions are 0 (mid grey), which is what the model was trained with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye.runtime.bundle import Bundle, check_run, read_bundle
+from secondeye.runtime.errors import EngineError, InvalidInputError, ModelFormatError
+from secondeye.runtime.interpolate import interpolate
+from secondeye.runtime.schedulers import Schedule, make_schedule
+from secondeye.runtime.sessions import Device, first_line
+
+KIND = "mono2stereo"
+AUTHORS_GAIN = 8 * 0.6
+"""Baseline 8 by focal length 0.6: raw depth to pixels in the authors' code."""
+Pixels = NDArray[np.uint8]
+Map = NDArray[np.float32]
+Tensor = NDArray[Any]
+_MEAN = np.array((0.485, 0.456, 0.406), np.float32)
+_STD = np.array((0.229, 0.224, 0.225), np.float32)
+_ENGINES = {
+    "encoder": (("picture",), ("latent",)),
+    "decoder": (("latent",), ("picture",)),
+    "unet": (None, ("next",)),
+    "depth": (("picture",), ("depth",)),
+}
+_PARTS = {"source", "warped", "mask", "latent"}
+
+
+class Mono2Stereo:
+    """The engines of a bundle, opened.
+
+    Args:
+        bundle: a folder, or a bundle that has been read.
+        device, threads: where and how the engines run.
+
+    Raises:
+        ModelFormatError, MediaError: see :func:`secondeye.runtime.bundle.read_bundle`; or engines are missing.
+        BackendUnavailableError: the device cannot be had.
+    """
+
+    def __init__(self, bundle: str | Path | Bundle, *, device: Device = "cpu", threads: int = 0) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle, kind=KIND)
+        manifest = self.bundle.manifest
+        self._check_engines()
+        self.has_depth = "depth" in manifest.engines
+        self.name = f"{KIND} ({manifest.engines['unet'].precision})"
+        constants = manifest.constants
+        self.factor, self.channels = 8, 4
+        told = constants.get("latent_factor"), constants.get("latent_channels")
+        if told != (self.factor, self.channels) or not isinstance(constants.get("scheduler"), dict):
+            raise ModelFormatError(f"{self.bundle.folder}: its constants are not Mono2Stereo's; build it again.")
+        self._sessions = {name: self.bundle.session(name, device=device, threads=threads) for name in manifest.engines}
+        self.parts = tuple(one.name for one in manifest.engines["unet"].inputs if one.name in _PARTS)
+
+    def _check_engines(self) -> None:
+        engines = self.bundle.manifest.engines
+        problems = [f"no engine {name!r}" for name in ("encoder", "unet", "decoder") if name not in engines]
+        for name, entry in engines.items():
+            if name not in _ENGINES:
+                problems.append(f"an engine {name!r} that this model does not have")
+                continue
+            inputs, outputs = _ENGINES[name]
+            got = tuple(one.name for one in entry.inputs), tuple(one.name for one in entry.outputs)
+            if inputs is None:
+                rest = set(got[0]) - {"timestep", "keep", "gain"}
+                fits = "latent" in rest and rest <= _PARTS and len(got[0]) == len(rest) + 3
+            else:
+                fits = got[0] == inputs
+            if not fits or got[1] != outputs:
+                problems.append(f"engine {name!r} takes {', '.join(got[0])} and gives {', '.join(got[1])}")
+        if problems:
+            raise ModelFormatError(f"{self.bundle.folder}: {'; '.join(problems)}; build the bundle again.")
+
+    def run(self, name: str, **inputs: Tensor) -> Tensor:
+        """Run one engine; the names, dtypes and shapes are checked against the manifest.
+
+        Raises:
+            InvalidInputError: inputs that do not fit.
+            EngineError: the engine failed, or gave values that are not finite.
+        """
+        entry = self.bundle.manifest.engines[name]
+        check_run(inputs, entry, self.bundle.manifest.axes)
+        try:
+            result = np.asarray(self._sessions[name].run(None, inputs)[0])
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            raise EngineError(f"{entry.file}: failed ({first_line(error)}).") from error
+        if not np.isfinite(result).all():
+            raise EngineError(f"{entry.file}: gave values that are not finite; build it with --precision fp32.")
+        return result
+
+    def size_for(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) in pixels that a picture of this size is worked on at: the nearest the bundle allows."""
+        (low_h, high_h), (low_w, high_w) = (self.bundle.manifest.axes[a] for a in ("height", "width"))
+        scale = min(1.0, high_h * self.factor / height, high_w * self.factor / width)
+        high, wide = round(height * scale / self.factor), round(width * scale / self.factor)
+        return min(high_h, max(low_h, high)) * self.factor, min(high_w, max(low_w, wide)) * self.factor
+
+    def depth(self, picture: Pixels) -> Map:
+        """Raw relative inverse depth of a picture, larger = nearer.
+
+        Args:
+            picture: uint8 [H, W, 3], sRGB.
+
+        Returns:
+            float32 [h, w] at the depth engine's own size. The picture is resized by OpenCV's cubic rule, as the
+            authors of Depth Anything V2 do.
+        """
+        shape = self.bundle.manifest.engines["depth"].inputs[0].shape
+        height, width = int(shape[2]), int(shape[3])  # type: ignore[arg-type]  # lengths: checked by check_run
+        values = interpolate(picture[:, :, :3].astype(np.float32) / np.float32(255), height, width, "cubic")
+        planes = ((values - _MEAN) / _STD).transpose(2, 0, 1)[None]
+        return self.run("depth", picture=np.ascontiguousarray(planes, np.float32))[0]
+
+    def schedule(self, scheduler: Any, steps: int, start: float) -> Schedule:
+        """The scheduler's table; see :func:`secondeye.runtime.schedulers.make_schedule`."""
+        return make_schedule(self.bundle.manifest.constants["scheduler"], scheduler, steps, start)
+
+    def noise(self, height: int, width: int, seed: int) -> Tensor:
+        """Seeded Gaussian noise, float32 [1, 4, height / 8, width / 8], the same on every machine."""
+        shape = (1, self.channels, height // self.factor, width // self.factor)
+        return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, np.float32)
+
+    def __call__(
+        self,
+        source: Pixels,
+        warped: Pixels,
+        holes: Pixels,
+        schedule: Schedule,
+        noise: Tensor,
+        *,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Pixels:
+        """Paint the right view.
+
+        Args:
+            source: uint8 [H, W, 3], the left view, at a size of :meth:`size_for`.
+            warped: uint8 [H, W, 3], the source moved by its disparity.
+            holes: uint8 [H, W], not 0 where nothing landed.
+            schedule: of :meth:`schedule`.
+            noise: float32 [1, 4, H / 8, W / 8], normal; of :meth:`noise`.
+            progress: called before each part of it with its stage (``to latents``, ``denoise`` or ``to pixels``), how
+                much of the stage is done, and how much there is.
+
+        Returns:
+            uint8 [H, W, 3]: (v + 1) / 2 * 255, truncated, as the authors' code does.
+        """
+        if source.shape != warped.shape or holes.shape != source.shape[:2] or source.shape[2:] != (3,):
+            raise InvalidInputError(
+                f"expected source and warped [H, W, 3] and holes [H, W], got {source.shape}, {warped.shape}, "
+                f"{holes.shape}."
+            )
+        tell = progress or (lambda stage, done, total: None)
+        tell("to latents", 0, 1)
+        grey = _planes(warped)
+        grey[:, :, holes != 0] = 0.0
+        given: dict[str, Tensor] = {}
+        if "source" in self.parts:
+            given["source"] = self.run("encoder", picture=_planes(source))
+        if "warped" in self.parts or schedule.signal:
+            given["warped"] = self.run("encoder", picture=grey)
+        latent: Tensor = (np.float32(schedule.noise) * noise).astype(np.float32)
+        if schedule.signal:
+            latent = (latent + np.float32(schedule.signal) * given["warped"]).astype(np.float32)
+        if "mask" in self.parts:
+            cells = (holes != 0).reshape(holes.shape[0] // self.factor, self.factor, -1, self.factor)
+            given["mask"] = cells.any((1, 3))[None, None].astype(np.float32)
+        given = {name: value for name, value in given.items() if name in self.parts}
+        latent = self.denoise(latent, given, schedule, progress=tell)
+        tell("to pixels", 0, 1)
+        return _bytes(self.run("decoder", latent=latent))
+
+    def denoise(
+        self,
+        latent: Tensor,
+        given: Mapping[str, Tensor],
+        schedule: Schedule,
+        *,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Tensor:
+        """All steps of a schedule over latents [N, 4, h, w]; `given` holds the other inputs of the layout."""
+        count = latent.shape[0]
+        for done, step in enumerate(schedule.steps):
+            if progress is not None:
+                progress("denoise", done, len(schedule.steps))
+            latent = self.run(
+                "unet",
+                **given,
+                latent=latent,
+                timestep=np.full(count, step.timestep, np.int64),
+                keep=np.full(count, step.keep, np.float32),
+                gain=np.full(count, step.gain, np.float32),
+            )
+        return latent
+
+
+def _planes(picture: Pixels) -> Tensor:
+    """uint8 [H, W, 3] to float32 [1, 3, H, W] in [-1, 1]."""
+    values = picture.astype(np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+
+def _bytes(planes: Tensor) -> Pixels:
+    values = (np.clip(planes[0], -1, 1).astype(np.float32) + np.float32(1)) / np.float32(2) * np.float32(255)
+    return np.ascontiguousarray(values.transpose(1, 2, 0).astype(np.uint8))
+
+
+def authors_disparity(depth: Map, height: int, width: int) -> Map:
+    """Raw depth as the authors' code makes disparity of it, float32 [height, width], pixels.
+
+    8 x 0.6 x depth after two bilinear resizes: to 480 x 640 with corners aligned, then (where the heights differ) to
+    the picture's size without.
+    """
+    small = interpolate(depth, 480, 640, "linear-corners")
+    full = small if height == 480 else interpolate(small, height, width, "linear")
+    return (full * np.float32(AUTHORS_GAIN)).astype(np.float32)
+
+
+def blend_mask(holes: Pixels, radius: int) -> Pixels:
+    """How much of the model's picture is taken, 0 to 255: all in the holes and `radius` pixels round them, then less.
+
+    The holes grown by 2 `radius`, then averaged over squares of 2 `radius` + 1: integers throughout.
+
+    Args:
+        holes: uint8 [H, W], not 0 where nothing landed.
+        radius: pixels; 0 keeps the holes' own border.
+    """
+    hole = holes != 0
+    if radius == 0:
+        return np.where(hole, 255, 0).astype(np.uint8)
+    grown = _window_sum(hole.astype(np.int64), 2 * radius) > 0
+    total = _window_sum(grown.astype(np.int64), radius)
+    count = _window_sum(np.ones_like(total), radius)
+    return ((255 * total + count // 2) // count).astype(np.uint8)
+
+
+def _window_sum(values: NDArray[np.int64], radius: int) -> NDArray[np.int64]:
+    for axis in (0, 1):
+        length = values.shape[axis]
+        total = np.concatenate([np.zeros_like(values.take([0], axis)), np.cumsum(values, axis)], axis)
+        places = np.arange(length)
+        high, low = np.minimum(places + radius + 1, length), np.maximum(places - radius, 0)
+        values = total.take(high, axis) - total.take(low, axis)
+    return values
+
+
+def blend(base: Pixels, painted: Pixels, mask: Pixels) -> Pixels:
+    """base where the mask is 0, painted where it is 255; (a (255 - m) + b m + 127) / 255 between, rounded down."""
+    weight = mask.astype(np.uint32)[:, :, None]
+    return ((base * (255 - weight) + painted * weight + 127) // 255).astype(np.uint8)

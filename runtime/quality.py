@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quality mode: views painted by a diffusion model, whole or only where the warp has nothing to show."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye.runtime import ops
+from secondeye.runtime.converter import Progress, StereoConfig
+from secondeye.runtime.depth import DepthModel
+from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity, blend, blend_mask
+from secondeye.runtime.schedulers import DEFAULT_STEPS
+
+Pixels = NDArray[np.uint8]
+Map = NDArray[np.float32]
+
+
+class BundleDepth:
+    """The depth network of a bundle, as the converter wants one."""
+
+    def __init__(self, model: Mono2Stereo) -> None:
+        self._model = model
+        self.name = "depth of the bundle"
+
+    def __call__(self, picture: Pixels) -> Map:
+        """uint8 [H, W, 3] -> float32 [h, w], larger = nearer."""
+        return self._model.depth(picture)
+
+
+class QualityPainter:
+    """Paints views with the model of the configuration's bundle.
+
+    Raises:
+        MediaError, ModelFormatError, BackendUnavailableError: see :class:`Mono2Stereo`.
+    """
+
+    def __init__(self, config: StereoConfig) -> None:
+        if config.bundle is None:
+            raise InvalidInputError("bundle: quality mode needs a bundle's folder.")
+        self.config = config
+        self.model = Mono2Stereo(os.fspath(config.bundle), device=config.device, threads=config.threads)
+        steps = config.steps or DEFAULT_STEPS[config.scheduler]
+        self.schedule = self.model.schedule(config.scheduler, steps, config.noise)
+        if config.conditioning == "authors" and not self.model.has_depth:
+            raise InvalidInputError("the authors' conditioning needs a bundle with depth; build one with --depth.")
+
+    @property
+    def depth(self) -> DepthModel:
+        """The bundle's own depth network."""
+        return BundleDepth(self.model)
+
+    def authors_disparity(self, raw: Map, pixels: Pixels) -> Map:
+        """Disparity of a picture as the authors' code makes it at the model's size, float32 [H, W], pixels."""
+        height, width = pixels.shape[:2]
+        small = authors_disparity(raw, *self.model.size_for(height, width))
+        if small.shape == (height, width):
+            return small
+        return ops.upsample(small * np.float32(width / small.shape[1]), pixels[:, :, :3])
+
+    def __call__(
+        self, pixels: Pixels, disparity: Map, filled: Pixels, holes: Pixels, eye: ops.Eye, progress: Progress
+    ) -> Pixels:
+        """Paint one view.
+
+        Args:
+            pixels: uint8 [H, W, 3|4], the source.
+            disparity: float32 [H, W], pixels; the source is seen at x - disparity in a right view.
+            filled: uint8 like `pixels`: the warped view, its holes filled somehow.
+            holes: uint8 [H, W], 255 where nothing landed.
+            eye: which view it is; the left one is painted as the right view of the mirrored picture.
+            progress: called with (stage, done, total): to latents, denoise, to pixels.
+
+        Returns:
+            uint8 like `pixels`.
+        """
+        if eye == "left":
+            mirrored = self(pixels[:, ::-1], disparity[:, ::-1], filled[:, ::-1], holes[:, ::-1], "right", progress)
+            return np.ascontiguousarray(mirrored[:, ::-1])
+        if self.config.compose == "inpaint" and not holes.any():
+            return filled
+        height, width = pixels.shape[:2]
+        painted = self._paint(pixels[:, :, :3], disparity, progress)
+        if painted.shape[:2] != (height, width):
+            painted = ops.resize(painted, height, width, filter="bilinear")
+        if self.config.compose == "inpaint":
+            mask = blend_mask(holes, min(16, max(2, round(height / 270))))
+            painted = blend(filled[:, :, :3], painted, mask)
+        return painted if pixels.shape[2] == 3 else np.dstack([painted, filled[:, :, 3]])
+
+    def _paint(self, pixels: Pixels, disparity: Map, progress: Progress) -> Pixels:
+        """The model's own right view, at its size."""
+        height, width = pixels.shape[:2]
+        high, wide = self.model.size_for(height, width)
+        if (high, wide) == (height, width):
+            small, moves = np.ascontiguousarray(pixels), np.ascontiguousarray(disparity)
+        else:
+            small = ops.resize(pixels, high, wide, filter="bilinear")
+            # The nearest value, not a mean: between two surfaces there is no third.
+            rows, columns = (np.arange(n) * 2 + 1 for n in (high, wide))
+            moves = disparity[rows * height // (2 * high)][:, columns * width // (2 * wide)]
+            moves = (moves * np.float32(wide / width)).astype(np.float32)
+        authors = self.config.conditioning == "authors"
+        warped = ops.warp(
+            small, moves, law="nearest" if authors else "surface", wrap=authors, threads=self.config.threads
+        )
+        noise = self.model.noise(high, wide, self.config.seed)
+        return self.model(small, warped.view, warped.holes, self.schedule, noise, progress=progress)

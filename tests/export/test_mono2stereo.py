@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole bundle from tiny random checkpoints of the real files' form, held against diffusers in PyTorch."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="building needs torch (pip install -e '.[dev-export]')")
+pytest.importorskip("diffusers", reason="the reference is diffusers (pip install -e '.[dev-export]')")
+pytest.importorskip("onnxscript", reason="building needs onnxscript (pip install -e '.[dev-export]')")
+# These packages warn about themselves and each other.
+pytestmark = [pytest.mark.filterwarnings("ignore")]
+
+UNET = {
+    "block_out_channels": [32, 64, 64, 64], "attention_head_dim": [2, 4, 4, 4], "cross_attention_dim": 32,
+    "layers_per_block": 2, "norm_num_groups": 32, "norm_eps": 1e-5, "use_linear_projection": True, "out_channels": 4,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+}  # fmt: skip
+VAE = {
+    "block_out_channels": [32, 32, 64, 64], "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 32,
+    "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The files of a tiny Mono2Stereo, and diffusers' models with the same weights."""
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny")
+    base = folder / "stable-diffusion-2"
+    unet = UNet2DConditionModel(sample_size=16, in_channels=12, **UNET).eval()
+    state = {f"module.{name}": value for name, value in unet.state_dict().items()}
+    torch.save({"model": state, "optimizer": {"x": torch.zeros(3)}, "best_mse": 0.1}, folder / "mono2stereo.ckpt")
+    UNet2DConditionModel(sample_size=16, in_channels=4, **UNET).save_config(base / "unet")
+    vae = AutoencoderKL(**VAE).eval()
+    vae.save_pretrained(base / "vae")
+    config = CLIPTextConfig(
+        hidden_size=32, intermediate_size=64, num_attention_heads=2, num_hidden_layers=3, vocab_size=100,
+        hidden_act="gelu", bos_token_id=98, eos_token_id=99,
+    )  # fmt: skip
+    text = CLIPTextModel(config).eval()
+    text.save_pretrained(base / "text_encoder")
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
+        steps_offset=1, set_alpha_to_one=False, clip_sample=False,
+    )  # fmt: skip
+    scheduler.save_pretrained(base / "scheduler")
+    with torch.inference_mode():
+        prompt = text(torch.tensor([[98, 99]])).last_hidden_state
+    return folder, unet, vae, scheduler, prompt
+
+
+def request_for(tiny, out, **changes):
+    from secondeye.export.build_engine import Request, parse_shape
+
+    folder = tiny[0]
+    return Request(
+        **{
+            "checkpoint": folder / "mono2stereo.ckpt", "base": folder / "stable-diffusion-2", "depth": None,
+            "shape": parse_shape("128x128:128x192:136x256"), "out": out, "cache": folder / "cache",
+        } | changes
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny):
+    from secondeye.export.build_engine import build
+
+    return build(request_for(tiny, tiny[0] / "bundle"), lambda piece, step: None)
+
+
+def pictures(height, width):
+    rng = np.random.default_rng(3)
+    smooth = np.kron(rng.integers(0, 256, (height // 8, width // 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    holes = np.zeros((height, width), np.uint8)
+    holes[:, 40:52] = 255
+    return smooth, np.roll(smooth, -5, 1), holes
+
+
+@pytest.mark.parametrize("steps", [1, 4, 50])
+def test_the_chain_is_diffusers(tiny, bundle, steps):
+    import torch
+
+    from secondeye.runtime.models.mono2stereo import Mono2Stereo
+
+    _, unet, vae, scheduler, prompt = tiny
+    source, warped, holes = pictures(136, 168)
+    model = Mono2Stereo(str(bundle))
+    noise = model.noise(136, 168, seed=5)
+    got = model(source, warped, holes, model.schedule("ddim", steps, 0.8), noise)
+
+    def planes(picture):
+        return torch.from_numpy(picture.astype(np.float32) / 255 * 2 - 1).permute(2, 0, 1)[None]
+
+    with torch.inference_mode():
+        grey = planes(warped)
+        grey[:, :, torch.from_numpy(holes) != 0] = 0
+        left, right = (vae.encode(p).latent_dist.mean * 0.18215 for p in (planes(source), grey))
+        latent = torch.from_numpy(noise)
+        scheduler.set_timesteps(steps)
+        for t in scheduler.timesteps:
+            prediction = unet(torch.cat([left, right, latent], 1), t, encoder_hidden_states=prompt).sample
+            latent = scheduler.step(prediction, t, latent, eta=0.0).prev_sample
+        shown = vae.decode(latent / 0.18215).sample.clamp(-1, 1)
+    want = ((shown[0].permute(1, 2, 0).numpy() + 1) / 2 * 255).astype(np.uint8)
+    apart = np.abs(got.astype(int) - want)
+    assert (apart <= 1).mean() >= 0.999
+    assert want.std() > 1  # there is a picture to compare
+
+
+def test_the_manifest_tells_the_error(bundle):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert set(manifest["engines"]) == {"encoder", "unet", "decoder"}
+    assert all("error" in engine for engine in manifest["engines"].values())
+
+
+def test_a_second_build_finds_the_pieces(tiny, bundle):
+    from secondeye.export.build_engine import build
+
+    told = []
+    again = build(request_for(tiny, tiny[0] / "again"), lambda piece, step: told.append(step))
+    assert told.count("found, built before") == 3
+    for file in bundle.iterdir():
+        assert (again / file.name).read_bytes() == file.read_bytes()
+
+
+def test_half_precision_is_measured(tiny, tmp_path):
+    from secondeye.export.build_engine import build
+
+    folder = build(request_for(tiny, tmp_path / "half", precision="fp16"), lambda piece, step: None)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert {engine["precision"] for engine in manifest["engines"].values()} == {"fp16"}
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("code in a pickle ran",))
+
+
+def test_bad_checkpoints_say_everything_at_once(tiny, tmp_path, capfd):
+    import torch
+
+    from secondeye import ModelFormatError
+    from secondeye.export.build_engine import build
+
+    folder, unet, *_ = tiny
+    state = unet.state_dict()
+    del state["conv_out.bias"]
+    state["conv_in.bias"] = torch.zeros(7)
+    torch.save(state, tmp_path / "wrong.ckpt")
+    with pytest.raises(ModelFormatError) as raised:
+        build(request_for(tiny, tmp_path / "out", checkpoint=tmp_path / "wrong.ckpt"), lambda piece, step: None)
+    assert "conv_out.bias" in str(raised.value)
+    assert "conv_in.bias" in str(raised.value)
+    (tmp_path / "short.ckpt").write_bytes((folder / "mono2stereo.ckpt").read_bytes()[:4000])
+    (tmp_path / "evil.ckpt").write_bytes(pickle.dumps(Evil()))
+    for name in ("short.ckpt", "evil.ckpt"):
+        with pytest.raises(ModelFormatError, match=name):
+            build(request_for(tiny, tmp_path / "out", checkpoint=tmp_path / name), lambda piece, step: None)
+    assert "code in a pickle ran" not in capfd.readouterr().out
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quality mode over a small true bundle: what goes into the model, and what becomes of its picture."""
+
+import numpy as np
+import pytest
+from bundles import DEPTH_SIZE, make_bundle
+
+import secondeye
+from secondeye import InvalidInputError, ModelFormatError, StereoConfig, StereoConverter, ops
+from secondeye.runtime.interpolate import interpolate
+from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity, blend, blend_mask
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("q") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def fixed(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("q") / "fixed", size=((128, 128), (192, 192)), depth=False)
+
+
+def options(bundle, **more):
+    return StereoConfig(mode="quality", bundle=bundle, **{"steps": 2, "depth": "cues"} | more)
+
+
+def test_outside_the_holes_the_warped_pixels_stay(bundle, scene):
+    fast = StereoConverter(StereoConfig(depth="cues")).convert(scene[0])
+    frame = StereoConverter(options(bundle)).convert(scene[0])
+    np.testing.assert_array_equal(frame.holes, fast.holes)
+    np.testing.assert_array_equal(frame.disparity, fast.disparity)
+    mask = blend_mask(frame.holes, 2)
+    assert frame.holes.any()
+    assert (mask[frame.holes > 0] == 255).all()
+    np.testing.assert_array_equal(frame.right[mask == 0], fast.right[mask == 0])
+    assert (frame.right[mask == 255] != fast.right[mask == 255]).any()
+    stages = ["read", "depth", "disparity", "warp", "fill", "to latents", "denoise", "to pixels"]
+    assert list(frame.timings) == stages
+
+
+def test_the_seed_decides(bundle, scene):
+    def right(seed):
+        return StereoConverter(options(bundle, seed=seed, compose="generated")).convert(scene[0]).right
+
+    np.testing.assert_array_equal(right(5), right(5))
+    assert (right(5) != right(6)).any()
+
+
+def test_nothing_to_fill_needs_no_model(bundle, scene):
+    frame = StereoConverter(options(bundle, strength=0)).convert(scene[0])
+    np.testing.assert_array_equal(frame.right, scene[0])
+    assert "denoise" not in frame.timings
+
+
+def test_the_left_view_is_the_mirrored_right_one(bundle, scene):
+    disparity = (scene[1] / scene[1].max() * 8).astype(np.float32)
+    both = StereoConverter(options(bundle, view="both"))
+    a = both.render(scene[0], disparity)
+    b = both.render(np.ascontiguousarray(scene[0][:, ::-1]), np.ascontiguousarray(disparity[:, ::-1]))
+    np.testing.assert_array_equal(a.left, b.right[:, ::-1])
+    np.testing.assert_array_equal(a.right, b.left[:, ::-1])
+
+
+def test_a_bundle_of_one_size_takes_every_picture(fixed, scene):
+    assert Mono2Stereo(fixed).size_for(1080, 1920) == (128, 192)
+    for compose in ("inpaint", "generated"):
+        frame = StereoConverter(options(fixed, compose=compose)).convert(scene[0])
+        assert frame.right.shape == scene[0].shape
+
+
+def test_sizes_of_a_ranged_bundle(bundle):
+    model = Mono2Stereo(bundle)
+    assert model.size_for(216, 384) == (216, 384)
+    assert model.size_for(219, 381) == (216, 384)
+    assert model.size_for(2160, 3840) == (576, 1024)
+    assert model.size_for(16, 3000) == (128, 1024)
+
+
+def test_alpha_stays(bundle, scene):
+    alpha = np.full(scene[0].shape[:2], 200, np.uint8)
+    frame = StereoConverter(options(bundle, compose="generated")).convert(np.dstack([scene[0], alpha]))
+    assert frame.right.shape[2] == 4
+    assert (frame.right[:, :, 3] == 200).mean() > 0.9
+
+
+@pytest.mark.parametrize("layout", ["one-stage", "inpaint"])
+def test_the_other_layouts(tmp_path, scene, layout):
+    folder = make_bundle(tmp_path / layout, layout=layout, prediction=0.5)
+    frames = [StereoConverter(options(folder, compose="generated", steps=n)).convert(scene[0]) for n in (1, 3)]
+    assert (frames[0].right != frames[1].right).any()
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "warped"])
+def test_what_the_network_is_given(tmp_path, scene, scheduler):
+    """The source, the warp with mid-grey holes, and the start: noise, or the warp's latent with noise added."""
+    model = Mono2Stereo(make_bundle(tmp_path / "b", prediction=1.0))
+    source = np.ascontiguousarray(scene[0][:208])
+    warped = ops.warp(source, np.full(source.shape[:2], 7, np.float32))
+    schedule = model.schedule(scheduler, 1, 0.6)
+    step, noise = schedule.steps[0], model.noise(208, 384, 3)
+    latents = []
+    for view, holes in ((source, None), (warped.view, warped.holes)):
+        values = view.astype(np.float64) / 127.5 - 1
+        if holes is not None:
+            values[holes > 0] = 0
+        small = values.reshape(26, 8, 48, 8, 3).mean((1, 3)).transpose(2, 0, 1)
+        latents.append(np.concatenate([small, np.zeros_like(small[:1])]))
+    start = schedule.noise * noise[0] + schedule.signal * latents[1]
+    mean = np.concatenate([*latents, start]).mean(0)
+    latent = step.keep * start + step.gain * mean
+    want = np.repeat(np.repeat((np.clip(latent[:3], -1, 1) + 1) * 127.5, 8, 1), 8, 2).transpose(1, 2, 0)
+    got = model(source, warped.view, warped.holes, schedule, noise)
+    assert np.abs(got - np.floor(want)).max() <= 1
+    assert (got == np.floor(want)).mean() > 0.999
+
+
+def test_the_bundles_depth_is_fed_as_its_authors_do(bundle, scene):
+    model = Mono2Stereo(bundle)
+    small = interpolate(scene[0].astype(np.float32) / 255, *DEPTH_SIZE, "cubic")
+    planes = (small - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(model.depth(scene[0]), np.maximum(planes.mean(2), 0) * 2, atol=1e-4)
+    frame = StereoConverter(StereoConfig(mode="quality", bundle=bundle, steps=1)).convert(scene[0])
+    assert frame.disparity.any()
+
+
+def test_the_authors_conditioning(bundle, scene):
+    config = StereoConfig(mode="quality", bundle=bundle, steps=1, conditioning="authors", compose="generated")
+    source = np.ascontiguousarray(scene[0][:, :200])
+    frame = StereoConverter(config).convert(source)
+    raw = Mono2Stereo(bundle).depth(source)
+    want = authors_disparity(raw, *source.shape[:2])
+    np.testing.assert_array_equal(frame.disparity, want)
+    columns = np.trunc(np.arange(200, dtype=np.float32) - want).astype(int)
+    reached = np.zeros(source.shape[:2], bool)
+    np.put_along_axis(reached, columns % 200, True, axis=1)
+    np.testing.assert_array_equal(frame.holes == 0, reached)
+
+
+def test_the_authors_two_resizes():
+    raw = np.random.default_rng(2).random((70, 98), np.float32)
+    once = interpolate(raw, 480, 640, "linear-corners")
+    np.testing.assert_array_equal(authors_disparity(raw, 480, 640), once * np.float32(8 * 0.6))
+    want = interpolate(once, 800, 1280, "linear") * np.float32(4.8)
+    np.testing.assert_array_equal(authors_disparity(raw, 800, 1280), want)
+
+
+def test_blending():
+    holes = np.zeros((40, 60), np.uint8)
+    holes[10:20, 30:33] = 255
+    mask = blend_mask(holes, 3)
+    assert (mask[7:23, 27:36] == 255).all()
+    assert not mask[:, :20].any()
+    assert not mask[:, 43:].any()
+    assert (np.diff(mask[15, 32:].astype(int)) <= 0).all()
+    np.testing.assert_array_equal(blend_mask(holes, 0), holes)
+    a, b = (np.random.default_rng(s).integers(0, 256, (40, 60, 3), np.uint8) for s in (0, 1))
+    mixed = blend(a, b, mask)
+    np.testing.assert_array_equal(mixed[mask == 0], a[mask == 0])
+    np.testing.assert_array_equal(mixed[mask == 255], b[mask == 255])
+    exact = a + (b.astype(float) - a) * (mask / 255)[:, :, None]
+    assert np.abs(mixed - exact).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("bad", "word"),
+    [({"bundle": None}, "bundle"), ({"fill": False}, "fill"), ({"steps": 0}, "steps"), ({"steps": 1001}, "steps"),
+     ({"scheduler": "euler"}, "scheduler"), ({"compose": "x"}, "compose"), ({"seed": -1}, "seed"),
+     ({"noise": 0}, "noise"), ({"mode": "best"}, "mode"), ({"conditioning": "authors"}, "depth")],
+)  # fmt: skip
+def test_settings_that_do_not_fit(bundle, bad, word):
+    with pytest.raises(InvalidInputError, match=word):
+        StereoConfig(**{"mode": "quality", "bundle": bundle, "depth": "cues"} | bad)
+
+
+def test_the_authors_conditioning_needs_depth(fixed, scene):
+    with pytest.raises(InvalidInputError, match="--depth"):
+        secondeye.convert(scene[0], mode="quality", bundle=fixed, conditioning="authors")
+
+
+def test_a_broken_bundle_loads_nothing(bundle, tmp_path, scene):
+    import shutil
+
+    shutil.copytree(bundle, tmp_path / "b")
+    with (tmp_path / "b" / "decoder.onnx").open("r+b") as file:
+        file.seek(40)
+        file.write(b"\0\0\0\0")
+    with pytest.raises(ModelFormatError, match=r"decoder\.onnx is altered"):
+        secondeye.convert(scene[0], mode="quality", bundle=tmp_path / "b")
+
+
+def test_from_the_command(cli, tmp_path, bundle, photo, read):
+    out = tmp_path / "o.png"
+    words = ("convert", photo, "-o", out, "--mode", "quality", "--bundle", bundle, "--steps", 2, "--seed", 7, "-v")
+    code, _, err = cli(*words)
+    assert code == 0, err
+    assert "to pixels" in err
+    again = StereoConverter(StereoConfig(mode="quality", bundle=bundle, steps=2, seed=7)).convert(str(photo))
+    np.testing.assert_array_equal(read(out)[:, 384:], again.right)
+    assert cli("convert", photo, "--mode", "quality")[0] == 2
+    code, _, err = cli("convert", photo, "--mode", "quality", "--bundle", tmp_path)
+    assert code == 2
+    assert "no manifest.json" in err
