@@ -205,16 +205,14 @@ def _piece(
     graph = next(one for one in model().graphs if one.name == name)
     folder = work / name
     folder.mkdir()
-    # Quantisation is for the UNet's many weights; the others are small and go at float16.
-    precision = "fp16" if request.precision == "int8" and name != "unet" else request.precision
-    error = make_graph(graph, precision, folder / f"{name}.onnx", lambda step: told(name, step))  # type: ignore[arg-type]
+    error = make_graph(graph, request.precision, folder / f"{name}.onnx", lambda step: told(name, step))  # type: ignore[arg-type]
     return cache.keep(
         key,
         folder,
         {
             "error": error,
             "opset": OPSET,
-            "precision": precision,
+            "precision": request.precision,
             "inputs": [asdict(one) for one in graph.inputs],
             "outputs": [asdict(one) for one in graph.outputs],
         },

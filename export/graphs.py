@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 OPSET = 18
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16"]
 ISLANDS = ("none", "norms", "norms and attention")
 """What stays in float32 inside a float16 graph, from the least to the most."""
 Axis = int | str | tuple[str, int]
@@ -77,7 +77,7 @@ class Graph:
     outputs: tuple[Tensor, ...]
     sizes: tuple[dict[str, int], ...]
     least: dict[str, int] = field(default_factory=dict)
-    bounds: dict[str, float] = field(default_factory=lambda: {"fp32": 1e-4, "fp16": 1e-2, "int8": 5e-2})
+    bounds: dict[str, float] = field(default_factory=lambda: {"fp32": 1e-4, "fp16": 1e-2})
     steps: int = 1000
 
     def example(self, sizes: dict[str, int], seed: int = 0) -> dict[str, NDArray[Any]]:
@@ -165,11 +165,6 @@ def make_graph(graph: Graph, precision: Precision, path: Path, told: Callable[[s
     told("export")
     _export(graph, module, path)
     del module
-    if precision == "int8":
-        from secondeye.export.quantise import quantise
-
-        told("quantise")
-        quantise(path)
     told("check")
     _gate(path)
     told("compare")
