@@ -151,10 +151,13 @@ def test_models_that_need_a_licence_or_the_internet_say_so(cli, tmp_path, monkey
 def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    for i in range(150):
-        (source / f"{i:03d}.jpg").write_bytes(photo.read_bytes())
+    for i in range(60):
+        (source / f"{i:02d}.jpg").write_bytes(photo.read_bytes())
+    # A shell's background jobs ignore interrupts, and these tests may be one.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    heeding += "from secondeye.runtime.cli import main; main()"
     run = subprocess.Popen(
-        [sys.executable, "-m", "secondeye", "convert", source, "-o", out], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", heeding, "convert", source, "-o", out], stderr=subprocess.PIPE, text=True
     )
     begun = time.monotonic()
     while len(list(out.glob("*.png"))) < 3:
@@ -167,7 +170,7 @@ def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
     assert "stopped; every file that was written is whole" in err
     assert "Traceback" not in err
     made = sorted(out.iterdir())
-    assert 3 <= len(made) < 150
+    assert 3 <= len(made) < 60
     for path in made:
         assert path.suffix == ".png"
         with Image.open(path) as image:
@@ -177,7 +180,7 @@ def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert f"{len(made)} were there already" in done.stderr
-    assert len(list(out.iterdir())) == 150
+    assert len(list(out.iterdir())) == 60
 
 
 def test_completion_works():
