@@ -5,8 +5,8 @@
 
 Medians of warm runs at 720p, 1080p and 4K on all cores (and on one): milliseconds, GB/s of the bytes that the op must
 move (inputs read once, outputs written once), the share of this machine's measured copy bandwidth, and the ratio to
-its peer: cv2.remap with float maps for warp, cv2.resize for resize and prepare, cv2.dilate for widen, a copy of the
-output for the packers. Under 1 is faster than the peer.
+its peer: cv2.remap with float maps for warp, cv2.resize for resize and prepare, cv2.dilate for widen and the mask, a
+copy of the output for the packers. Under 1 is faster than the peer.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def cases(height: int, width: int) -> list[Case]:
     def warp_and_fill(threads: int) -> object:
         return ops.fill(ops.warp(picture, disparity, out=out, threads=threads), out=filled, threads=threads)
 
-    twin, other = np.empty_like(full), np.empty_like(picture)
+    twin, other, mask = np.empty_like(full), np.empty_like(picture), np.empty_like(warped.holes)
+    tensor = (picture.transpose(2, 0, 1) / np.float32(255)).astype(np.float32)
     return [
         Case(
             op="warp + holes", moved=2 * p + 9 * n, peer="cv2.remap", run_peer=remap,
@@ -107,6 +108,15 @@ def cases(height: int, width: int) -> list[Case]:
             op="resize to half width", moved=p + half.nbytes, peer="cv2.resize (area)",
             run=lambda t: ops.resize(picture, height, width // 2, out=half, threads=t),
             run_peer=lambda: cv2.resize(picture, (width // 2, height), dst=half, interpolation=cv2.INTER_AREA),
+        ),
+        Case(
+            op="restore", moved=5 * p, peer="NumPy", run=lambda t: ops.restore(tensor, out=other, threads=t),
+            run_peer=lambda: np.clip(np.rint(tensor * 255), 0, 255).astype(np.uint8).transpose(1, 2, 0).copy(),
+        ),
+        Case(
+            op="inpainting mask", moved=6 * n, peer="cv2.dilate 17 x 17, bytes",
+            run=lambda t: ops.inpaint_mask(warped.holes, warped.map, out=mask, threads=t),
+            run_peer=lambda: cv2.dilate(warped.holes, np.ones((17, 17), np.uint8), dst=mask),
         ),
         Case(
             op="pack side by side", moved=2 * full.nbytes, peer="copy of the output",

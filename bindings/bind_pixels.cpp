@@ -101,11 +101,20 @@ void resample_tensor(const Any& source, const Any& fx, const Any& cx, const Any&
   call.run([&](const se_exec* exec) { return se_resample_tensor(exec, &s, &x, &y, gain.data(), bias.data(), &o); });
 }
 
-void upsample(int32_t threshold_q8, const Any& map, const Any& picture, const Any& out, int32_t threads, int32_t isa) {
+void restore(const Any& source, const std::array<float, 3>& gain, const std::array<float, 3>& bias, const Any& out,
+             int32_t threads, int32_t isa) {
+  Call call("restore", threads, isa);
+  const se_array s = call.view(source, Axes::CHW, false), o = call.view(out, Axes::HWC, true);
+  call.run([&](const se_exec* exec) { return se_restore(exec, gain.data(), bias.data(), &s, &o); });
+}
+
+void upsample(int32_t threshold_q8, const Any& map, const Any& picture, const Any& labels, const Any& out,
+              int32_t threads, int32_t isa) {
   Call call("upsample", threads, isa);
   const se_array m = call.view(map, Axes::HW, false), p = call.view(picture, Axes::HWC, false);
-  const se_array o = call.view(out, Axes::HW, true);
-  call.run([&](const se_exec* exec) { return se_upsample(exec, threshold_q8, &m, &p, &o); });
+  const bool labelled = !labels.is_none();
+  const se_array l = labelled ? call.view(labels, Axes::HW, false) : se_array{}, o = call.view(out, Axes::HW, true);
+  call.run([&](const se_exec* exec) { return se_upsample(exec, threshold_q8, &m, &p, labelled ? &l : nullptr, &o); });
 }
 
 void widen(int32_t radius, int32_t threshold_q8, const Any& disparity, const Any& out, int32_t threads, int32_t isa) {
@@ -140,6 +149,7 @@ void bind_pixels(py::module_& m) {
   m.def("pack", &pack);
   m.def("resample", &resample);
   m.def("resample_tensor", &resample_tensor);
+  m.def("restore", &restore);
   m.def("upsample", &upsample);
   m.def("warp", &warp);
   m.def("warp_views", &warp_views);

@@ -36,7 +36,12 @@ def resample_tensor(
     threads: int,
     isa: int,
 ) -> None: ...
-def upsample(threshold_q8: int, map: Array, picture: Array, out: Array, threads: int, isa: int) -> None: ...
+def restore(
+    source: Array, gain: Sequence[float], bias: Sequence[float], out: Array, threads: int, isa: int
+) -> None: ...
+def upsample(
+    threshold_q8: int, map: Array, picture: Array, labels: Array | None, out: Array, threads: int, isa: int
+) -> None: ...
 def warp(
     eye: int,
     law: int,

@@ -15,7 +15,7 @@ bool runs(int32_t isa) {
     case SE_ISA_AVX512:
       return runs(SE_ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-             __builtin_cpu_supports("avx512vbmi");
+             __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
 #endif
 #if defined(SE_HAVE_NEON_TABLE)
     case SE_ISA_NEON: return true;

@@ -7,6 +7,7 @@
 #include "ops/motion.op.h"
 #include "ops/pack.op.h"
 #include "ops/resample.op.h"
+#include "ops/restore.op.h"
 #include "ops/upsample.op.h"
 #include "ops/warp.op.h"
 #include "ops/widen.op.h"
@@ -21,6 +22,7 @@ struct OpTable {
   void (*motion_rows)(const MotionArgs& args, int32_t i0, int32_t i1);
   void (*pack_rows)(const PackArgs& args, int32_t y0, int32_t y1);
   void (*resample_rows)(const ResampleArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
+  void (*restore_rows)(const RestoreArgs& args, int32_t y0, int32_t y1);
   void (*upsample_rows)(const UpsampleArgs& args, int32_t y0, int32_t y1, int64_t* scratch);
   void (*warp_rows)(const WarpViewsArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
   void (*widen_rows)(const WidenArgs& args, int32_t y0, int32_t y1, int32_t* scratch);

@@ -8,6 +8,7 @@
 #include "ops/motion.op.h"
 #include "ops/pack.op.h"
 #include "ops/resample.op.h"
+#include "ops/restore.op.h"
 #include "ops/upsample.op.h"
 #include "ops/warp.op.h"
 #include "ops/widen.op.h"
@@ -21,6 +22,7 @@
   X(MotionBlocks)      \
   X(PackBlocks)        \
   X(ResampleBlocks)    \
+  X(RestoreBlocks)     \
   X(UpsampleBlocks)    \
   X(WarpBlocks)        \
   X(WidenBlocks)

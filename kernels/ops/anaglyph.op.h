@@ -7,7 +7,7 @@
 #pragma once
 #include "core/block.h"
 #include "core/types.h"
-#if defined(__AVX512VBMI__) && !defined(__CUDACC__)
+#if defined(__AVX512VBMI__) && defined(__AVX512VNNI__) && !defined(__CUDACC__)
 #include <immintrin.h>
 #endif
 
@@ -27,50 +27,59 @@ SE_HD uint8_t anaglyph_channel(const int32_t* m, const uint8_t* l, int64_t ls, c
 }
 
 #if !defined(__CUDACC__)
-#if defined(__AVX512VBMI__)
-// Sixteen pixels at a time of packed rows; gives how many pixels it did. Coefficients have to fit 16 bits.
+#if defined(__AVX512VBMI__) && defined(__AVX512VNNI__)
+// Sixty-four pixels at a time of packed rows; gives how many pixels it did. Coefficients have to fit 16 bits.
 inline int32_t anaglyph_lanes(const int32_t* m, const uint8_t* l, const uint8_t* r, uint8_t* o, int32_t width) {
   for (int32_t k = 0; k < 18; ++k)
     if (m[k] < -32768 || m[k] > 32767) return 0;
+  if (width < 64) return 0;
   // A pixel's six values in three pairs: (l0, l1), (l2, r0), (r1, r2). Bytes 0..63 are the left's, 64..127 the right's.
-  alignas(64) uint8_t pick[3][64], weave[64];
+  alignas(64) uint8_t pick[3][64], weave[3][64];
   for (int32_t lane = 0; lane < 16; ++lane) {
-    for (int32_t pair = 0; pair < 3; ++pair) {
-      for (int32_t half = 0; half < 2; ++half) {
-        const int32_t value = 2 * pair + half;
-        pick[pair][4 * lane + 2 * half] = (uint8_t)(value < 3 ? 3 * lane + value : 64 + 3 * lane + value - 3);
-        pick[pair][4 * lane + 2 * half + 1] = 0;
-      }
+    for (int32_t value = 0; value < 6; ++value) {
+      const int32_t at = 4 * lane + 2 * (value % 2);
+      pick[value / 2][at] = (uint8_t)(value < 3 ? 3 * lane + value : 64 + 3 * lane + value - 3);
+      pick[value / 2][at + 1] = 0;
     }
   }
-  for (int32_t k = 0; k < 64; ++k) {
-    const int32_t at = k < 48 ? k : 0;
-    // The results of the channels lie 16 bytes apart.
-    weave[k] = (uint8_t)(16 * (at % 3) + at / 3);
+  // Packing leaves pixel 16 g + 4 i + j at byte 16 i + 4 g + j of its channel's vector.
+  uint64_t third[3] = {0, 0, 0};
+  for (int32_t k = 0; k < 192; ++k) {
+    const int32_t pixel = k / 3, channel = k % 3;
+    const int32_t place = 16 * ((pixel >> 2) & 3) + 4 * (pixel >> 4) + (pixel & 3);
+    weave[k / 64][k % 64] = (uint8_t)(channel == 1 ? 64 + place : place);
+    if (channel == 2) third[k / 64] |= uint64_t{1} << (k % 64);
   }
-  __m512i weight[9];
+  __m512i weight[3][3];
   for (int32_t c = 0; c < 3; ++c)
     for (int32_t pair = 0; pair < 3; ++pair)
-      weight[3 * c + pair] = _mm512_set1_epi32((m[6 * c + 2 * pair] & 0xffff) | (int32_t)((uint32_t)m[6 * c + 2 * pair + 1] << 16));
+      weight[c][pair] = _mm512_set1_epi32((m[6 * c + 2 * pair] & 0xffff) |
+                                          (int32_t)((uint32_t)m[6 * c + 2 * pair + 1] << 16));
   const __m512i p0 = _mm512_load_si512(pick[0]), p1 = _mm512_load_si512(pick[1]), p2 = _mm512_load_si512(pick[2]);
-  const __m512i back = _mm512_load_si512(weave), half = _mm512_set1_epi32(2048), zero = _mm512_setzero_si512();
+  const __m512i half = _mm512_set1_epi32(2048);
   const __mmask64 low = 0x5555555555555555ull, bytes = 0xffffffffffffull;
   int32_t x = 0;
-  for (; x + 16 <= width; x += 16) {
-    const __m512i a = _mm512_maskz_loadu_epi8(bytes, l + 3 * x), b = _mm512_maskz_loadu_epi8(bytes, r + 3 * x);
-    const __m512i v0 = _mm512_maskz_permutexvar_epi8(low, p0, a), v1 = _mm512_maskz_permutex2var_epi8(low, a, p1, b);
-    const __m512i v2 = _mm512_maskz_permutex2var_epi8(low, a, p2, b);
-    __m128i done[3];
-    for (int32_t c = 0; c < 3; ++c) {
-      __m512i sum = _mm512_add_epi32(half, _mm512_madd_epi16(v0, weight[3 * c]));
-      sum = _mm512_add_epi32(sum, _mm512_madd_epi16(v1, weight[3 * c + 1]));
-      sum = _mm512_add_epi32(sum, _mm512_madd_epi16(v2, weight[3 * c + 2]));
-      done[c] = _mm512_cvtusepi32_epi8(_mm512_max_epi32(_mm512_srai_epi32(sum, 12), zero));
+  for (; x + 64 <= width; x += 64) {
+    __m512i sum[3][4];
+    for (int32_t g = 0; g < 4; ++g) {
+      const __m512i a = _mm512_maskz_loadu_epi8(bytes, l + 3 * x + 48 * g);
+      const __m512i b = _mm512_maskz_loadu_epi8(bytes, r + 3 * x + 48 * g);
+      const __m512i v0 = _mm512_maskz_permutexvar_epi8(low, p0, a), v1 = _mm512_maskz_permutex2var_epi8(low, a, p1, b);
+      const __m512i v2 = _mm512_maskz_permutexvar_epi8(low, p2, b);
+      for (int32_t c = 0; c < 3; ++c) {
+        __m512i s = _mm512_dpwssd_epi32(half, v0, weight[c][0]);
+        s = _mm512_dpwssd_epi32(s, v1, weight[c][1]);
+        sum[c][g] = _mm512_srai_epi32(_mm512_dpwssd_epi32(s, v2, weight[c][2]), 12);
+      }
     }
-    __m512i all = _mm512_castsi128_si512(done[0]);
-    all = _mm512_inserti32x4(all, done[1], 1);
-    all = _mm512_inserti32x4(all, done[2], 2);
-    _mm512_mask_storeu_epi8(o + 3 * x, bytes, _mm512_permutexvar_epi8(back, all));
+    __m512i channel[3];
+    for (int32_t c = 0; c < 3; ++c)
+      channel[c] = _mm512_packus_epi16(_mm512_packs_epi32(sum[c][0], sum[c][1]), _mm512_packs_epi32(sum[c][2], sum[c][3]));
+    for (int32_t v = 0; v < 3; ++v) {
+      const __m512i index = _mm512_load_si512(weave[v]);
+      const __m512i two = _mm512_permutex2var_epi8(channel[0], index, channel[1]);
+      _mm512_storeu_si512(o + 3 * x + 64 * v, _mm512_mask_permutexvar_epi8(two, (__mmask64)third[v], index, channel[2]));
+    }
   }
   return x;
 }
@@ -86,7 +95,7 @@ inline void anaglyph_rows(const AnaglyphArgs& p, int32_t y0, int32_t y1) {
       const uint8_t *__restrict l = p.left.row(y), *__restrict r = p.right.row(y);
       uint8_t* __restrict o = p.out.row(y);
       int32_t x = 0;
-#if defined(__AVX512VBMI__)
+#if defined(__AVX512VBMI__) && defined(__AVX512VNNI__)
       x = anaglyph_lanes(m, l, r, o, width);
 #endif
       for (; x < width; ++x) {

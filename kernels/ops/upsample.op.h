@@ -12,6 +12,8 @@
 //   |dy| + |dx| in cells, colour(s) = max(1, 256 >> (s >> 4)) for s the sum of absolute differences of the three
 //   channels. The heavier side wins, near on a tie, and the result is its weighted mean, (sum + weight / 2) / weight.
 // The guide of a cell is the picture's pixel at the cell's centre, row floor((2 r + 1) H / (2 h)).
+// With labels (uint16 [H, W], 0 is none): where both the cell's centre and the pixel have one, colour(s) is at least 32
+//   when they are the same and 1 when they differ, so that edges fall on the borders of objects.
 #pragma once
 #include "core/block.h"
 #include "core/types.h"
@@ -23,16 +25,19 @@ namespace se {
 
 // Made once per call by the C interface. q: the map, [h, w]; low, high: least and greatest of each cell's window;
 // column, fraction: whole and 1/256 part of upsample_position of each output column; begin: the first output column
-// whose nearest cell is s, s = 0..w; guide: [h, w, 4], the last byte unused. greatest: of |q|.
+// whose nearest cell is s, s = 0..w; guide: [h, w, 4], the last byte unused; label: [h, w], zeros where there are no
+// labels. greatest: of |q|.
 struct UpsampleTables {
   const int32_t *q, *low, *high, *column, *fraction, *begin;
   const uint8_t* guide;
+  const uint16_t* label;
   int32_t greatest;
 };
 
 struct UpsampleArgs {
   View<const float> map;
   View<const uint8_t> picture;
+  View<const uint16_t> labels;  // data is null when there are none
   View<float> out;
   int32_t guided, threshold_q8;
   UpsampleTables tables;
@@ -55,12 +60,17 @@ SE_HD int32_t upsample_space(int32_t distance) { return (int32_t)((0x358bfu >> (
 
 SE_HD int32_t upsample_abs(int32_t v) { return v < 0 ? -v : v; }
 
-SE_HD int32_t upsample_likeness(int32_t apart) { return max_i32(1, 256 >> min_i32(apart >> 4, 9)); }
+SE_HD int32_t upsample_likeness(int32_t apart, int32_t cell_label, int32_t label) {
+  const int32_t colour = max_i32(1, 256 >> min_i32(apart >> 4, 9));
+  if (cell_label == 0 || label == 0) return colour;
+  return cell_label == label ? max_i32(colour, 32) : 1;
+}
 
 #if !defined(__CUDACC__)
 // The voters of one cell's window, laid out for loops of fixed length; absent ones weigh nothing.
 struct alignas(64) UpsampleVoters {
   int16_t red[32], green[32], blue[32];
+  uint16_t label[32];
   int16_t near[32], far[32];  // weight by distance where the cell votes that way, else 0
   int16_t low[32];            // the low 13 bits of q - lo
   int32_t rise[32];           // q - lo
@@ -78,6 +88,7 @@ inline void upsample_voters(const UpsampleTables& t, int32_t h, int32_t w, int32
     v->far[k] = (int16_t)(!near && q <= lo + third ? weight : 0);
     v->rise[k] = q - lo;
     v->low[k] = (int16_t)((q - lo) & 0x1fff);
+    v->label[k] = t.label[cell];
     v->red[k] = t.guide[4 * cell];
     v->green[k] = t.guide[4 * cell + 1];
     v->blue[k] = t.guide[4 * cell + 2];
@@ -85,16 +96,24 @@ inline void upsample_voters(const UpsampleTables& t, int32_t h, int32_t w, int32
 }
 
 // small: q - lo is under 2^13 (32 pixels) throughout, so that 25 votes of at most 4096 stay inside 32 bits.
-inline int32_t upsample_vote(const UpsampleVoters& v, int32_t lo, bool small, int32_t red, int32_t green, int32_t blue) {
+inline int32_t upsample_vote(const UpsampleVoters& v, int32_t lo, bool small, int32_t red, int32_t green, int32_t blue,
+                             int32_t label) {
   int32_t near = 0, far = 0, near_sum = 0, far_sum = 0;
 #if defined(__AVX512BW__)
   const __m512i apart = _mm512_add_epi16(
       _mm512_add_epi16(_mm512_abs_epi16(_mm512_sub_epi16(_mm512_load_si512(v.red), _mm512_set1_epi16((int16_t)red))),
                        _mm512_abs_epi16(_mm512_sub_epi16(_mm512_load_si512(v.green), _mm512_set1_epi16((int16_t)green)))),
       _mm512_abs_epi16(_mm512_sub_epi16(_mm512_load_si512(v.blue), _mm512_set1_epi16((int16_t)blue))));
-  const __m512i vote = _mm512_max_epi16(
+  __m512i vote = _mm512_max_epi16(
       _mm512_srlv_epi16(_mm512_set1_epi16(256), _mm512_min_epi16(_mm512_srli_epi16(apart, 4), _mm512_set1_epi16(9))),
       _mm512_set1_epi16(1));
+  if (label != 0) {
+    const __m512i labels = _mm512_load_si512(v.label);
+    const __mmask32 has = _mm512_test_epi16_mask(labels, labels);
+    const __mmask32 same = _mm512_cmpeq_epi16_mask(labels, _mm512_set1_epi16((int16_t)label));
+    vote = _mm512_mask_max_epi16(vote, same, vote, _mm512_set1_epi16(32));
+    vote = _mm512_mask_mov_epi16(vote, has & ~same, _mm512_set1_epi16(1));
+  }
   const __m512i n = _mm512_mullo_epi16(vote, _mm512_load_si512(v.near));
   const __m512i f = _mm512_mullo_epi16(vote, _mm512_load_si512(v.far));
   const __m512i one = _mm512_set1_epi16(1), low = _mm512_load_si512(v.low);
@@ -112,7 +131,7 @@ inline int32_t upsample_vote(const UpsampleVoters& v, int32_t lo, bool small, in
   for (int32_t k = 0; k < 32; ++k) {
     const int32_t apart =
         upsample_abs(v.red[k] - red) + upsample_abs(v.green[k] - green) + upsample_abs(v.blue[k] - blue);
-    const int32_t vote = upsample_likeness(apart), n = vote * v.near[k], f = vote * v.far[k];
+    const int32_t vote = upsample_likeness(apart, v.label[k], label), n = vote * v.near[k], f = vote * v.far[k];
     votes[k] = vote;
     near += n;
     far += f;
@@ -167,7 +186,8 @@ inline void upsample_rows(const UpsampleArgs& p, int32_t y0, int32_t y1, int64_t
       const bool small = t.high[cell] - t.low[cell] < 8192;
       for (int32_t x = t.begin[s]; x < t.begin[s + 1]; ++x) {
         const int32_t red = *p.picture.at(y, x, 0), green = *p.picture.at(y, x, 1), blue = *p.picture.at(y, x, 2);
-        *p.out.at(y, x) = (float)upsample_vote(voters, t.low[cell], small, red, green, blue) * 0.00390625f;
+        const int32_t label = p.labels.data != nullptr ? *p.labels.at(y, x) : 0;
+        *p.out.at(y, x) = (float)upsample_vote(voters, t.low[cell], small, red, green, blue, label) * 0.00390625f;
       }
     }
   }
@@ -186,6 +206,7 @@ struct UpsampleBlocks {
   SE_HD static int32_t vote(const Args& p, int32_t y, int32_t x, int32_t r, int32_t s, int32_t lo, int32_t hi) {
     const int32_t h = p.map.height, w = p.map.width, third = (hi - lo) / 3;
     const int32_t red = *p.picture.at(y, x, 0), green = *p.picture.at(y, x, 1), blue = *p.picture.at(y, x, 2);
+    const int32_t label = p.labels.data != nullptr ? *p.labels.at(y, x) : 0;
     int32_t near = 0, far = 0;
     int64_t near_sum = 0, far_sum = 0;
     for (int32_t cy = max_i32(r - 2, 0); cy <= min_i32(r + 2, h - 1); ++cy) {
@@ -194,12 +215,14 @@ struct UpsampleBlocks {
         const int32_t q = cell(p, cy, cx);
         const bool is_near = q >= hi - third;
         if (!is_near && q > lo + third) continue;
-        const uint8_t* guide = p.picture.at(gy, upsample_centre(cx, w, p.picture.width));
+        const int32_t gx = upsample_centre(cx, w, p.picture.width);
+        const uint8_t* guide = p.picture.at(gy, gx);
+        const int32_t cell_label = p.labels.data != nullptr ? *p.labels.at(gy, gx) : 0;
         const int64_t step = p.picture.stride_c;
         const int32_t apart =
             upsample_abs(guide[0] - red) + upsample_abs(guide[step] - green) + upsample_abs(guide[2 * step] - blue);
         const int32_t distance = upsample_abs(cy - r) + upsample_abs(cx - s);
-        const int32_t weight = upsample_space(distance) * upsample_likeness(apart);
+        const int32_t weight = upsample_space(distance) * upsample_likeness(apart, cell_label, label);
         (is_near ? near : far) += weight;
         (is_near ? near_sum : far_sum) += (int64_t)weight * (q - lo);
       }

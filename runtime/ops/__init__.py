@@ -14,7 +14,7 @@ from secondeye.runtime.ops.fill import fill
 from secondeye.runtime.ops.mask import Tile, inpaint_mask, mask_cells, mask_tiles
 from secondeye.runtime.ops.motion import motion
 from secondeye.runtime.ops.pack import pack
-from secondeye.runtime.ops.resample import prepare, resize
+from secondeye.runtime.ops.resample import prepare, resize, restore
 from secondeye.runtime.ops.warp import Eye, Law, Views, Warped, warp, warp_views
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "pack",
     "prepare",
     "resize",
+    "restore",
     "strength_for_degrees",
     "upsample",
     "warp",

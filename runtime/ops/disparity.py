@@ -143,7 +143,9 @@ def _positions(outputs: int, cells: int) -> NDArray[np.int64]:
     return np.clip(((2 * i + 1) * cells * 128) // outputs - 128, 0, 256 * (cells - 1))
 
 
-def upsample_reference(values: Array, picture: Array, threshold_q8: int) -> NDArray[np.float32]:
+def upsample_reference(
+    values: Array, picture: Array, threshold_q8: int, labels: Array | None = None
+) -> NDArray[np.float32]:
     """The law of upsample in NumPy; see kernels/ops/upsample.op.h."""
     q = disparity_q8(values)
     (h, w), (height, width) = q.shape, picture.shape[:2]
@@ -154,11 +156,13 @@ def upsample_reference(values: Array, picture: Array, threshold_q8: int) -> NDAr
     bottom = q[jy][:, ix] * (256 - fx) + q[jy][:, jx] * fx
     result = (top * (256 - fy) + bottom * fy + 32768) >> 16
     if threshold_q8 >= 0:
-        result = _vote(q, picture, threshold_q8, (py + 128) >> 8, (px + 128) >> 8, result)
+        result = _vote(q, picture, labels, threshold_q8, (py + 128) >> 8, (px + 128) >> 8, result)
     return (result * np.float32(1 / 256)).astype(np.float32)
 
 
-def _vote(q: Array, picture: Array, threshold: int, r: Array, s: Array, plain: Array) -> NDArray[np.int64]:
+def _vote(
+    q: Array, picture: Array, labels: Array | None, threshold: int, r: Array, s: Array, plain: Array
+) -> NDArray[np.int64]:
     (h, w), (height, width) = q.shape, picture.shape[:2]
     around = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)]
     ys, xs = r[:, None] + np.zeros_like(s), s[None] + np.zeros_like(r)[:, None]
@@ -171,12 +175,18 @@ def _vote(q: Array, picture: Array, threshold: int, r: Array, s: Array, plain: A
     guide_columns = ((2 * np.arange(w) + 1) * width) // (2 * w)
     guide = picture[guide_rows][:, guide_columns, :3].astype(np.int64)
     pixel = picture[:, :, :3].astype(np.int64)
+    cell_labels = None if labels is None else labels[guide_rows][:, guide_columns]
     weight, total = np.zeros((2, height, width), np.int64), np.zeros((2, height, width), np.int64)
     for (dy, dx), cell, exists in zip(around, cells, inside, strict=True):
         value = q[cell]
         near, far = value >= high - third, value <= low + third
         apart = np.abs(guide[cell] - pixel).sum(2)
-        vote = _SPACE[abs(dy) + abs(dx)] * np.maximum(1, np.where(apart >> 4 > 8, 0, 256 >> np.minimum(apart >> 4, 9)))
+        alike = np.maximum(1, np.where(apart >> 4 > 8, 0, 256 >> np.minimum(apart >> 4, 9)))
+        if labels is not None and cell_labels is not None:
+            theirs = cell_labels[cell]
+            known = (theirs != 0) & (labels != 0)
+            alike = np.where(known, np.where(theirs == labels, np.maximum(alike, 32), 1), alike)
+        vote = _SPACE[abs(dy) + abs(dx)] * alike
         for side, chosen in ((1, near), (0, far & ~near)):
             use = np.where(exists & chosen, vote, 0)
             weight[side] += use
@@ -192,6 +202,7 @@ def upsample(
     values: Array,
     picture: Array,
     *,
+    labels: Array | None = None,
     threshold: float | None = None,
     guided: bool = True,
     out: Array | None = None,
@@ -208,6 +219,7 @@ def upsample(
     Args:
         values: float32 [h, w], pixels of disparity of the picture (not of the map).
         picture: uint8 [H, W, 3|4], any strides.
+        labels: uint16 [H, W], objects of the picture (0 is none); edges then fall on their borders.
         threshold: pixels; None takes a sixteenth of the map's range, at least one pixel.
         guided: False for plain bilinear.
         out, backend, threads, isa: as in :func:`secondeye.runtime.ops.pack`.
@@ -222,6 +234,8 @@ def upsample(
     """
     check_plane("values", values, np.float32)
     check_picture("picture", picture, channels=(3, 4))
+    if labels is not None:
+        check_plane("labels", labels, np.uint16, picture.shape[:2])
     if values.size > 1 << 24:
         raise InvalidInputError(f"values: expected at most {1 << 24} cells, got {list(values.shape)}.")
     if not guided:
@@ -237,10 +251,10 @@ def upsample(
         threshold_q8 = round(threshold * 256)
     threshold_q8 = min(threshold_q8, 1 << 23)
     target = output(out, picture.shape[:2], np.float32, picture)
-    if uses_reference(backend, values, picture):
-        target[...] = upsample_reference(values, picture, threshold_q8)
+    if uses_reference(backend, values, picture, labels):
+        target[...] = upsample_reference(values, picture, threshold_q8, labels)
     else:
-        _native.upsample(threshold_q8, values, picture, target, threads, isa_code(isa))
+        _native.upsample(threshold_q8, values, picture, labels, target, threads, isa_code(isa))
     return target
 
 

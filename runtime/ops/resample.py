@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""resize and prepare: a picture at another size, as bytes or as a network's input."""
+"""resize, prepare and restore: a picture at another size, as a network's input, and back."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.ops._arrays import any_array, on_device
 from secondeye.runtime.ops._common import (
+    ARRAYS,
     Array,
     Backend,
     Isa,
@@ -177,3 +178,59 @@ def prepare(
     else:
         _native.resample_tensor(picture, *x, *y, gain.tolist(), bias.tolist(), target[0], threads, isa_code(isa))
     return target if np.dtype(dtype) == np.float32 else target.astype(dtype)
+
+
+def restore_reference(tensor: Array, gain: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The law of restore in NumPy; see kernels/ops/restore.op.h."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = tensor.astype(np.float32) * gain[:, None, None] + bias[:, None, None]
+    values = np.clip(np.where(np.isnan(values), np.float32(0), values), 0, 255)
+    return np.rint(values).astype(np.uint8).transpose(1, 2, 0)
+
+
+@any_array
+def restore(
+    tensor: Array,
+    *,
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (1.0, 1.0, 1.0),
+    out: Array | None = None,
+    backend: Backend = "auto",
+    threads: int = 0,
+    isa: Isa = "auto",
+) -> Array:
+    """A network's output as a picture: the inverse of :func:`prepare`, at the tensor's own size.
+
+    Args:
+        tensor: float32 or float16 [3, H, W] or [1, 3, H, W], any strides; NaN becomes 0.
+        mean, std: per channel; a value is (v * std + mean) * 255. (0.5, 0.5, 0.5) twice undoes [-1, 1].
+        out: uint8 [H, W, 3|4] to write into; a fourth channel becomes 255.
+        backend, threads, isa: as in :func:`secondeye.runtime.ops.pack`.
+
+    Returns:
+        uint8 [H, W, 3], sRGB as the network saw it.
+
+    Raises:
+        InvalidInputError: shapes, dtypes or parameters do not fit.
+
+    Numerics: EXACT.
+    """
+    if not isinstance(tensor, ARRAYS) or tensor.dtype not in (np.float32, np.float16):
+        got = str(tensor.dtype) if isinstance(tensor, ARRAYS) else type(tensor).__name__
+        raise InvalidInputError(f"tensor: expected float32 or float16, got {got}.")
+    planes = tensor[0] if tensor.ndim == 4 and tensor.shape[0] == 1 else tensor
+    if planes.ndim != 3 or planes.shape[0] != 3:
+        raise InvalidInputError(f"tensor: expected shape [3, height, width], got {list(tensor.shape)}.")
+    check_size("tensor", planes.shape[1], planes.shape[2])
+    if len(mean) != 3 or len(std) != 3 or not np.isfinite([*mean, *std]).all():
+        raise InvalidInputError(f"mean, std: expected three numbers each, got {mean} and {std}.")
+    gain = (255.0 * np.asarray(std, np.float64)).astype(np.float32)
+    bias = (255.0 * np.asarray(mean, np.float64)).astype(np.float32)
+    channels = 4 if isinstance(out, ARRAYS) and out.ndim == 3 and out.shape[2] == 4 else 3
+    target = output(out, (planes.shape[1], planes.shape[2], channels), np.uint8, planes)
+    if uses_reference(backend, planes):
+        target[:, :, :3] = restore_reference(planes, gain, bias)
+        target[:, :, 3:] = 255
+    else:
+        _native.restore(planes, gain.tolist(), bias.tolist(), target, threads, isa_code(isa))
+    return target

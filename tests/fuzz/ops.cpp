@@ -43,7 +43,7 @@ struct Input {
   }
 };
 
-int32_t size_of(int32_t dtype) { return dtype == SE_UINT8 ? 1 : 4; }
+int32_t size_of(int32_t dtype) { return dtype == SE_UINT8 ? 1 : (dtype == SE_UINT16 || dtype == SE_FLOAT16 ? 2 : 4); }
 
 // An array in memory of exactly its own, so that a step outside is seen.
 struct Owned {
@@ -277,9 +277,32 @@ void upsample(Input& in) {
   fill_floats(in, map);
   fill_bytes(in, picture, 0);
   const int32_t threshold = in.range(-1, 3000);
+  Owned labels = make(in, s.height, s.width, 1, SE_UINT16);
+  for (size_t i = 0; i + 2 <= labels.bytes; i += 2) {
+    const uint16_t label = static_cast<uint16_t>(in.next() % 4 * 9000);
+    std::memcpy(labels.memory.get() + i, &label, 2);
+  }
+  const bool labelled = in.range(0, 1) != 0;
   spoil(in, picture.view);
-  everywhere(in, "upsample", {&out},
-             [&](const se_exec* e) { return se_upsample(e, threshold, &map.view, &picture.view, &out.view); });
+  spoil(in, labels.view);
+  everywhere(in, "upsample", {&out}, [&](const se_exec* e) {
+    return se_upsample(e, threshold, &map.view, &picture.view, labelled ? &labels.view : nullptr, &out.view);
+  });
+}
+
+void restore(Input& in) {
+  const Size s = size_from(in);
+  const int32_t half = in.range(0, 1), channels = in.range(3, 4);
+  Owned tensor = make(in, s.height, s.width, 3, half != 0 ? SE_FLOAT16 : SE_FLOAT32);
+  Owned out = make(in, s.height, s.width, channels, SE_UINT8);
+  if (half != 0)
+    fill_bytes(in, tensor, 2);
+  else
+    fill_floats(in, tensor);
+  const float gain[3] = {127.5f, 58.4f, -60.0f}, bias[3] = {127.5f, 120.0f, 0.5f};
+  spoil(in, tensor.view);
+  everywhere(in, "restore", {&out},
+             [&](const se_exec* e) { return se_restore(e, gain, bias, &tensor.view, &out.view); });
 }
 
 void widen(Input& in) {
@@ -331,7 +354,7 @@ struct Target {
 };
 const Target kTargets[] = {{"warp", warp},         {"fill", fill},   {"mask", mask}, {"resample", resample},
                            {"upsample", upsample}, {"widen", widen}, {"pack", pack},
-                           {"motion", motion}};
+                           {"motion", motion},     {"restore", restore}};
 constexpr int32_t kCount = sizeof kTargets / sizeof kTargets[0];
 
 void one(const uint8_t* data, size_t size) {

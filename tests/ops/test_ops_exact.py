@@ -140,19 +140,43 @@ def test_resize_and_prepare(data, source, kind):
 
 
 @SETTINGS
+@given(data=st.data(), shape=SHAPES, half=st.booleans(), seed=st.integers(0, 10**6))
+def test_restore(data, shape, half, seed):
+    rng = np.random.default_rng(seed)
+    tensor = rng.normal(size=(1, 3, *shape)).astype(np.float32)
+    tensor[rng.random(tensor.shape) < 0.05] = data.draw(st.sampled_from([np.nan, np.inf, -np.inf, 1e30]))
+    if half:
+        with np.errstate(over="ignore"):
+            tensor = tensor.astype(np.float16)
+    if data.draw(st.booleans()):
+        tensor = tensor[:, ::-1, ::-1, ::-1]
+    out = rng.integers(0, 256, (*shape, 4), np.uint8) if data.draw(st.booleans()) else None
+    mean, std = (0.485, 0.456, 0.5), (0.229, 0.224, -0.5)
+    want = ops.restore(tensor, mean=mean, std=std, out=None if out is None else out.copy(), backend="reference")
+    for isa in ISAS:
+        got = ops.restore(tensor, mean=mean, std=std, out=out, isa=isa, threads=data.draw(st.integers(1, 8)))
+        np.testing.assert_array_equal(got, want)
+
+
+@SETTINGS
 @given(data=st.data(), source=picture(channels=(3, 4)), kind=DISPARITIES, seed=st.integers(0, 10**6))
 def test_upsample_and_widen(data, source, kind, seed):
     cells = (data.draw(st.integers(1, 12)), data.draw(st.integers(1, 30)))
     values = disparity_for(cells, seed, kind)
     threshold = data.draw(st.sampled_from([None, 0.0, 1.0, 100.0]))
     guided = data.draw(st.booleans())
-    want = ops.upsample(values, source, threshold=threshold, guided=guided, backend="reference")
+    labels = None
+    if data.draw(st.booleans()):
+        coarse = np.random.default_rng(seed).choice(np.array([0, 1, 2, 40000], np.uint16), cells)
+        rows = np.arange(source.shape[0]) * cells[0] // source.shape[0]
+        labels = coarse[rows][:, np.arange(source.shape[1]) * cells[1] // source.shape[1]]
+    want = ops.upsample(values, source, labels=labels, threshold=threshold, guided=guided, backend="reference")
     radius = data.draw(st.integers(0, 5))
     full = disparity_for(source.shape[:2], seed, kind)
     wide = ops.widen_foreground(full, radius, backend="reference")
     for isa in ISAS:
         threads = data.draw(st.integers(1, 8))
-        got = ops.upsample(values, source, threshold=threshold, guided=guided, isa=isa, threads=threads)
+        got = ops.upsample(values, source, labels=labels, threshold=threshold, guided=guided, isa=isa, threads=threads)
         np.testing.assert_array_equal(got, want)
         np.testing.assert_array_equal(ops.widen_foreground(full, radius, isa=isa, threads=threads), wide)
 

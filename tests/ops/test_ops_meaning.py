@@ -144,6 +144,29 @@ def test_upsample_keeps_one_sides_value_and_follows_the_picture():
     assert ((got < 0.5) | (got > 7.5)).mean() > 0.99
 
 
+def test_upsample_puts_edges_on_the_borders_of_labels():
+    # Nothing in the picture says where the edge is, and the model has it ten pixels off: the label does.
+    picture = np.full((160, 320, 3), 90, np.uint8)
+    labels = np.ones((160, 320), np.uint16)
+    labels[:, 170:] = 2
+    values = np.zeros((20, 40), np.float32)
+    values[:, 20:] = 8
+    got = ops.upsample(values, picture, labels=labels)
+    assert ((got < 0.5) | (got > 7.5)).all()
+    assert np.abs(np.argmax(got > 4, axis=1) - 170).max() <= 2
+    assert np.abs(np.argmax(ops.upsample(values, picture) > 4, axis=1) - 170).min() >= 8
+    unknown = ops.upsample(values, picture, labels=np.zeros_like(labels))
+    np.testing.assert_array_equal(unknown, ops.upsample(values, picture))
+
+
+def test_restore_undoes_prepare():
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    tensor = ops.prepare(NOISE, *NOISE.shape[:2], mean=mean, std=std)
+    np.testing.assert_array_equal(ops.restore(tensor, mean=mean, std=std), NOISE)
+    np.testing.assert_array_equal(ops.restore(tensor.astype(np.float16), mean=mean, std=std), NOISE)
+    assert ops.restore(np.full((3, 1, 1), np.nan, np.float32)).max() == 0
+
+
 def test_widening_moves_edges_outward_only():
     values = full(0, (30, 60))
     values[10:20, 20:40] = 5
@@ -193,6 +216,10 @@ def test_red_cyan_shows_each_eye_its_view():
         lambda: ops.resize(NOISE, 5, 5, filter="cubic"),
         lambda: ops.prepare(NOISE, 5, 5, std=(0, 1, 1)),
         lambda: ops.upsample(full(0), NOISE[:, :, :1]),
+        lambda: ops.upsample(full(0), NOISE, labels=np.zeros((2, 2), np.uint16)),
+        lambda: ops.restore(NOISE),
+        lambda: ops.restore(np.zeros((4, 5, 5), np.float32)),
+        lambda: ops.restore(np.zeros((3, 0, 5), np.float32)),
         lambda: ops.widen_foreground(full(0), 99),
         lambda: ops.pack(NOISE, NOISE, "spiral"),
         lambda: ops.pack(NOISE, NOISE, out=np.zeros((20, 64, 3), np.uint8)),

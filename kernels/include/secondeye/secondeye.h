@@ -169,12 +169,20 @@ SE_API int32_t se_resample_tensor(const se_exec *exec, const se_array *source, c
                                   const se_resample_axis *y, const float gain[3], const float bias[3],
                                   const se_array *out);
 
+/* ---- restore: a network's tensor as a picture ------------------------------------------------------------- */
+
+/* source: float32 or float16 with 3 channels, any strides (CHW as a network gives it). out: uint8 [H, W, 3|4], equal size;
+ * value = source * gain + bias, rounded half to even, clamped to 0..255, NaN is 0; a fourth channel becomes 255. Class EXACT. */
+SE_API int32_t se_restore(const se_exec *exec, const float gain[3], const float bias[3], const se_array *source,
+                          const se_array *out);
+
 /* ---- upsample: disparity from the model's resolution to the picture's ------------------------------------- */
 
 /* map: float32 [h, w], h * w at most 2^24; picture: uint8 [H, W, 3|4]; out: float32 [H, W]. threshold_q8: a window that
- * spans more than this (1/256 pixel) is an edge and follows the picture; negative: plain bilinear. Class EXACT. */
+ * spans more than this (1/256 pixel) is an edge and follows the picture; negative: plain bilinear. labels: uint16 [H, W]
+ * objects (0 is none) whose borders edges fall on, or null. Class EXACT. */
 SE_API int32_t se_upsample(const se_exec *exec, int32_t threshold_q8, const se_array *map, const se_array *picture,
-                           const se_array *out);
+                           const se_array *labels, const se_array *out);
 
 /* ---- widen: near objects grow outward --------------------------------------------------------------------- */
 
