@@ -115,7 +115,7 @@ def cases(height: int, width: int) -> list[Case]:
         ),
         Case(
             op="inpainting mask", moved=6 * n, peer="cv2.dilate 17 x 17, bytes",
-            run=lambda t: ops.inpaint_mask(warped.holes, warped.map, out=mask, threads=t),
+            run=lambda t: ops.inpaint_mask(warped, out=mask, threads=t),
             run_peer=lambda: cv2.dilate(warped.holes, np.ones((17, 17), np.uint8), dst=mask),
         ),
         Case(
