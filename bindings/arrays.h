@@ -71,6 +71,7 @@ class Call {
   }
 
   void fail(int32_t status) const { raise_status(status, op_); }
+  bool on_host() const { return exec_.device == SE_CPU; }
 
   template <typename Run>
   void run(Run run) const {
@@ -123,7 +124,8 @@ class Call {
   bool placed_ = false;
 };
 
-// Defined in bind_pixels.cpp; called by module.cpp.
+// Called by module.cpp.
 void bind_pixels(py::module_& m);
+void bind_session(py::module_& m);
 
 }  // namespace se_py

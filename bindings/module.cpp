@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels as Python functions over numpy arrays. Arguments are checked by the C interface; the GIL is released
+// The kernels as Python functions over numpy arrays, and live sessions. Arguments are checked by the C interface; the GIL is released
 // while a kernel runs. The public functions, with shapes and defaults, are in secondeye.runtime.ops.
 #include "arrays.h"
 
@@ -12,4 +12,5 @@ PYBIND11_MODULE(_native, m) {
   m.def("cuda_device_count", [] { return se_cuda_device_count(); });
   m.def("isa_supported", [](int32_t isa) { return se_cpu_isa_supported(isa) != 0; });
   bind_pixels(m);
+  bind_session(m);
 }

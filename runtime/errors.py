@@ -45,6 +45,10 @@ class MediaError(SecondEyeError, OSError):
     exit_code = 2
 
 
+class SessionError(SecondEyeError, RuntimeError):
+    """A live session has ended, or cannot do what was asked now."""
+
+
 class ExportError(SecondEyeError):
     """A checkpoint cannot be turned into an engine."""
 
@@ -64,6 +68,9 @@ _STATUS_CLASSES: dict[int, type[SecondEyeError]] = {
     7: EngineError,
     8: ResourceLimitError,
     9: InvalidInputError,
+    10: SessionError,
+    11: SessionError,
+    12: ModelFormatError,
 }
 
 

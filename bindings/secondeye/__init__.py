@@ -33,6 +33,10 @@ _HOMES = {
     "MediaError": "secondeye.runtime.errors",
     "ExportError": "secondeye.runtime.errors",
     "InternalError": "secondeye.runtime.errors",
+    "SessionError": "secondeye.runtime.errors",
+    "LiveConfig": "secondeye.runtime.live",
+    "LiveFrame": "secondeye.runtime.live",
+    "LiveSession": "secondeye.runtime.live",
     "ops": "secondeye.runtime.ops",
 }
 
@@ -56,6 +60,12 @@ if TYPE_CHECKING:
         ModelFormatError as ModelFormatError,
         ResourceLimitError as ResourceLimitError,
         SecondEyeError as SecondEyeError,
+        SessionError as SessionError,
+    )
+    from secondeye.runtime.live import (
+        LiveConfig as LiveConfig,
+        LiveFrame as LiveFrame,
+        LiveSession as LiveSession,
     )
     from secondeye.runtime.video.film import (
         FilmConfig as FilmConfig,

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// Live sessions. Python's threads go on while a call waits or works; results are views of the session's own memory,
+// which goes back to it when the last of them does.
+#include <chrono>
+#include <memory>
+
+#include "arrays.h"
+#include "secondeye/session.h"
+
+namespace se_py {
+namespace {
+
+constexpr int32_t kSliceMs = 50;  // how long a wait goes without looking at Python's signals
+
+// Owns the session; results keep it alive.
+class Holder {
+ public:
+  ~Holder() {
+    py::gil_scoped_release release;  // a depth function that waits for the GIL has to be able to end
+    se_session_destroy(session);
+  }
+
+  static int32_t call_depth(void* self, const se_array* picture, const se_array* nearness) {
+    const py::gil_scoped_acquire acquire;
+    Holder& holder = *static_cast<Holder*>(self);
+    try {
+      const py::array view = array_of(*picture, py::none());
+      const py::array_t<float, py::array::c_style | py::array::forcecast> map(holder.depth(view));
+      if (map.ndim() != 2 || map.shape(0) != nearness->height || map.shape(1) != nearness->width) {
+        holder.depth_error = "the depth function gave another shape than it was to";
+        return 2;
+      }
+      std::memcpy(nearness->data, map.data(), static_cast<size_t>(map.nbytes()));
+      return 0;
+    } catch (py::error_already_set& error) {
+      holder.depth_error = error.what();
+      return 1;
+    }
+  }
+
+  // A read-only numpy view of packed bytes.
+  static py::array array_of(const se_array& a, const py::object& base) {
+    py::array view(py::dtype::of<uint8_t>(), {a.height, a.width, a.channels}, {a.stride_y, a.stride_x, a.stride_c}, a.data,
+                   base.is_none() ? py::capsule(a.data, [](void*) {}) : base);
+    view.attr("setflags")(py::arg("write") = false);
+    return view;
+  }
+
+  se_session* session = nullptr;
+  py::object depth;
+  std::string depth_error;
+};
+
+struct Held {
+  std::shared_ptr<Holder> holder;
+  uint64_t ticket;
+};
+
+class Session {
+ public:
+  explicit Session(const py::dict& options) : holder_(std::make_shared<Holder>()) {
+    se_session_config config;
+    se_session_defaults(&config, options["width"].cast<int32_t>(), options["height"].cast<int32_t>(),
+                        options["channels"].cast<int32_t>());
+    config.policy = options["policy"].cast<int32_t>();
+    config.slots = options["slots"].cast<int32_t>();
+    config.depth_every = options["depth_every"].cast<int32_t>();
+    config.deadline_ms = options["deadline_ms"].cast<float>();
+    config.cheaper = options["cheaper"].cast<uint32_t>();
+    config.steady = options["steady"].cast<float>();
+    config.threads = options["threads"].cast<int32_t>();
+    if (!options["widen"].is_none()) config.widen = options["widen"].cast<int32_t>();
+    config.depth_width = options["depth_width"].cast<int32_t>();
+    config.depth_height = options["depth_height"].cast<int32_t>();
+    const std::string model = options["depth_model"].cast<std::string>();
+    const std::string library = options["onnxruntime"].cast<std::string>();
+    if (!model.empty()) {
+      config.depth_model = model.c_str();
+      config.onnxruntime = library.empty() ? nullptr : library.c_str();
+    } else {
+      holder_->depth = options["depth"];
+      config.depth = &Holder::call_depth;
+      config.depth_user = holder_.get();
+    }
+    read_params(options, &config.params);
+    char message[512] = "";
+    int32_t status;
+    {
+      py::gil_scoped_release release;
+      status = se_session_create(&config, &holder_->session, message, sizeof message);
+    }
+    if (status != SE_OK) {
+      const py::object errors = py::module_::import("secondeye.runtime.errors");
+      const py::object error = errors.attr("from_status")(status, "live session", message);
+      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+      throw py::error_already_set();
+    }
+  }
+
+  // Gives the ticket, or None when there was no room in time.
+  py::object submit(const py::object& frame, int64_t timestamp, double timeout) {
+    Call call("submit", 0, 0);
+    const se_array a = call.view(frame, Axes::HWC, false);
+    if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "submit");
+    uint64_t ticket = 0;
+    const int32_t status = in_slices(timeout, [&](int32_t ms) { return se_session_submit(session(), &a, timestamp, ms, &ticket); });
+    if (status == SE_ERROR_BUSY) return py::none();
+    raise_status(status, "submit");
+    return py::int_(ticket);
+  }
+
+  // Gives (ticket, timestamp, depth_ticket, flags, latency_ms, picture), or None when none was ready in time.
+  py::object wait(double timeout) {
+    se_session_result result{};
+    const int32_t status = in_slices(timeout, [&](int32_t ms) { return se_session_wait(session(), ms, &result); });
+    if (status == SE_ERROR_BUSY) return py::none();
+    raise_status(status, "wait");
+    const py::capsule base(new Held{holder_, result.ticket}, [](void* memory) {
+      const std::unique_ptr<Held> held(static_cast<Held*>(memory));
+      se_session_release(held->holder->session, held->ticket);
+    });
+    return py::make_tuple(result.ticket, result.timestamp, result.depth_ticket, result.flags, result.latency_ms,
+                          Holder::array_of(result.picture, base));
+  }
+
+  void set_params(const py::dict& options) {
+    se_session_params params;
+    raise_status(se_session_get_params(session(), &params), "live session");
+    read_params(options, &params);
+    raise_status(se_session_set_params(session(), &params), "live session");
+  }
+
+  void set_overlay(const py::object& rgba, int32_t x, int32_t y, float disparity) {
+    if (rgba.is_none()) return raise_status(se_session_set_overlay(session(), nullptr, 0, 0, 0), "overlay");
+    Call call("overlay", 0, 0);
+    const se_array a = call.view(rgba, Axes::HWC, false);
+    if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "overlay");
+    raise_status(se_session_set_overlay(session(), &a, x, y, disparity), "overlay");
+  }
+
+  // views: (eye, shift, out) each. Gives the frame's ticket, or None before the first frame.
+  py::object render(const std::vector<std::tuple<float, float, py::object>>& views, const py::dict& options) {
+    Call call("render", 0, 0);
+    std::vector<se_render_view> list;
+    for (const auto& [eye, shift, out] : views) list.push_back({eye, shift, call.view(out, Axes::HWC, true)});
+    if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "render");
+    se_session_params params;
+    raise_status(se_session_get_params(session(), &params), "render");
+    read_params(options, &params);
+    uint64_t ticket = 0;
+    int32_t status;
+    {
+      py::gil_scoped_release release;
+      status = se_session_render(session(), &params, static_cast<int32_t>(list.size()), list.data(), &ticket);
+    }
+    if (status == SE_ERROR_BUSY) return py::none();
+    raise_status(status, "render");
+    return py::int_(ticket);
+  }
+
+  py::dict stats() {
+    se_session_stats s;
+    raise_status(se_session_get_stats(session(), &s), "live session");
+    static const char* const names[SE_STAGES] = {"look", "depth", "warp", "pack", "total", "depth_age"};
+    py::dict stages, all;
+    for (int32_t k = 0; k < SE_STAGES; ++k) {
+      const se_stage_stats& t = s.stages[k];
+      stages[names[k]] = py::make_tuple(t.p50_ms, t.p90_ms, t.p99_ms, t.max_ms, t.count);
+    }
+    all["submitted"] = s.submitted;
+    all["ready"] = s.ready;
+    all["dropped"] = s.dropped;
+    all["late"] = s.late;
+    all["cheaper"] = s.cheaper;
+    all["depth_runs"] = s.depth_runs;
+    all["depth_failures"] = s.depth_failures;
+    all["memory_bytes"] = s.memory_bytes;
+    all["stages"] = stages;
+    return all;
+  }
+
+  std::string depth_error() {
+    return holder_->depth_error.empty() ? se_session_depth_error(session()) : holder_->depth_error;
+  }
+
+  void close() {
+    py::gil_scoped_release release;
+    se_session_close(session());
+  }
+
+ private:
+  se_session* session() const { return holder_->session; }
+
+  static void read_params(const py::dict& options, se_session_params* params) {
+    const auto has = [&](const char* name) { return options.contains(name); };
+    if (has("strength")) params->strength = options["strength"].cast<float>();
+    if (has("convergence")) params->convergence = options["convergence"].cast<float>();
+    if (has("layout")) params->layout = options["layout"].cast<int32_t>();
+    if (has("both")) params->both = options["both"].cast<bool>() ? 1 : 0;
+    if (has("swap")) params->swap = options["swap"].cast<bool>() ? 1 : 0;
+    if (has("fill")) params->fill = options["fill"].cast<bool>() ? 1 : 0;
+    if (has("anaglyph")) {
+      const auto matrix = options["anaglyph"].cast<std::array<int32_t, 18>>();
+      std::copy(matrix.begin(), matrix.end(), params->anaglyph);
+    }
+  }
+
+  // Waits for up to `timeout` seconds (negative: without end), looking at Python's signals now and then.
+  template <typename Try>
+  static int32_t in_slices(double timeout, Try attempt) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point begun = Clock::now();
+    for (;;) {
+      const double left = timeout < 0 ? 1e9 : timeout - std::chrono::duration<double>(Clock::now() - begun).count();
+      const bool last = left * 1e3 <= kSliceMs;
+      const int32_t ms = last ? std::max(0, static_cast<int32_t>(left * 1e3 + 0.999)) : kSliceMs;
+      int32_t status;
+      {
+        py::gil_scoped_release release;
+        status = attempt(ms);
+      }
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      if (status != SE_ERROR_BUSY || last) return status;
+    }
+  }
+
+  std::shared_ptr<Holder> holder_;
+};
+
+}  // namespace
+
+void bind_session(py::module_& m) {
+  py::class_<Session>(m, "Session")
+      .def(py::init<const py::dict&>())
+      .def("submit", &Session::submit)
+      .def("wait", &Session::wait)
+      .def("set_params", &Session::set_params)
+      .def("set_overlay", &Session::set_overlay)
+      .def("render", &Session::render)
+      .def("stats", &Session::stats)
+      .def("depth_error", &Session::depth_error)
+      .def("close", &Session::close);
+}
+
+}  // namespace se_py

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Live sessions (C99): frames in, stereo pictures out, on time.
+ *
+ *   se_session_config config;
+ *   se_session_defaults(&config, 1280, 720, 3);
+ *   config.depth_model = "depth_builtin.onnx";
+ *   se_session *session;
+ *   se_session_create(&config, &session, message, sizeof message);
+ *   for each frame: se_session_submit(...), se_session_wait(...), show, se_session_release(...)
+ *   se_session_destroy(session);
+ *
+ * A session takes frames of one size. Two threads of its own work on them, one after another: the first sees to depth
+ * (a network at its own rate, or your function), carried along the picture's motion in between; the second warps, fills
+ * and packs. After creation nothing is allocated, and no lock is held while pixels are worked on. Every function may be
+ * called from any thread. Errors are codes; a session whose depth fails stays usable and says so in its results.
+ *
+ * This runs on the CPU. ONNX Runtime's own library is loaded when a model is named, and is not needed otherwise.
+ */
+#ifndef SECONDEYE_SESSION_H
+#define SECONDEYE_SESSION_H
+
+#include "secondeye/secondeye.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct se_session se_session;
+
+typedef enum se_policy {
+  SE_POLICY_NEWEST = 0, /* a new frame takes the place of one that still waits; a slow consumer sees the newest */
+  SE_POLICY_EVERY = 1   /* every frame comes out, in order; submit waits, or answers SE_ERROR_BUSY */
+} se_policy;
+
+typedef enum se_session_layout {
+  SE_LAYOUT_SBS = 0,
+  SE_LAYOUT_TB = 1,
+  SE_LAYOUT_ROWS = 2,
+  SE_LAYOUT_COLUMNS = 3,
+  SE_LAYOUT_CHECKERBOARD = 4,
+  SE_LAYOUT_HALF_SBS = 5,
+  SE_LAYOUT_HALF_TB = 6,
+  SE_LAYOUT_ANAGLYPH = 7, /* 3 channels; se_session_params::anaglyph is its matrix */
+  SE_LAYOUT_RIGHT = 8,    /* the right view alone */
+  SE_LAYOUT_DEPTH = 9     /* nearness in grey, in every channel */
+} se_session_layout;
+
+/* What may be given up, in this order, when a frame would otherwise miss its deadline. */
+typedef enum se_cheaper {
+  SE_CHEAPER_SMALL_DEPTH = 1, /* the network at half its width and height (where it takes other sizes) */
+  SE_CHEAPER_NO_DEPTH = 2,    /* the last depth, carried along the motion */
+  SE_CHEAPER_PLAIN_EDGES = 4  /* depth enlarged without regard to the picture's edges */
+} se_cheaper;
+
+/* How the pictures look. May be changed between frames; the next frame that is warped obeys. */
+typedef struct se_session_params {
+  float strength;    /* disparity range, percent of the width, 0..20 */
+  float convergence; /* the nearness that lies on the screen, 0..1 */
+  int32_t layout;    /* se_session_layout */
+  int32_t both;      /* not 0: each eye moves half way, else the frame is the left view */
+  int32_t swap;      /* not 0: the views change places */
+  int32_t fill;      /* 0 leaves holes black */
+  int32_t anaglyph[18]; /* 3 x 6 in 1/4096, as se_anaglyph's */
+} se_session_params;
+
+/* Depth by a function of yours, called on the session's thread. picture: uint8 [H, W, 3|4], the whole frame; nearness:
+ * float32 [depth_height, depth_width], to be written, larger is nearer, any scale. Gives 0, or anything else on failure. */
+typedef int32_t (*se_depth_fn)(void *user, const se_array *picture, const se_array *nearness);
+
+typedef struct se_session_config {
+  uint32_t struct_size; /* sizeof(se_session_config), which tells versions apart */
+  int32_t width, height, channels; /* of the frames; 3 or 4 channels */
+  int32_t policy;       /* se_policy */
+  int32_t slots;        /* frames in flight, results that you hold among them: 2..16 */
+  int32_t depth_every;  /* every n-th frame gets depth of its own, 1..1000; 0: as often as the network can, on the side */
+  float deadline_ms;    /* from submit to ready; 0 is none */
+  uint32_t cheaper;     /* se_cheaper bits */
+  float steady;         /* 0..0.98: how much of the past stays in depth that agrees with it */
+  int32_t widen;        /* near objects grow by this many pixels, 0..16 */
+  int32_t threads;      /* 0: one per core */
+  const char *depth_model; /* an ONNX depth network, or null for `depth` */
+  const char *onnxruntime; /* path of ONNX Runtime's shared library; null: libonnxruntime.so as the loader finds it */
+  int32_t depth_width, depth_height; /* of the network's input, or of the map of `depth`; 0: what the model says */
+  float mean[3], std[3];   /* of the input; std[0] == 0: what the model says */
+  int32_t farther;         /* not 0: larger is farther in the network's output; -1: what the model says */
+  se_depth_fn depth;
+  void *depth_user;
+  se_session_params params; /* at the start */
+} se_session_config;
+
+typedef enum se_result_flags {
+  SE_RESULT_LATE = 1,        /* ready after its deadline */
+  SE_RESULT_OWN_DEPTH = 2,   /* depth was made for this very frame */
+  SE_RESULT_CHEAPER = 4,     /* a cheaper path was taken for the deadline's sake */
+  SE_RESULT_CUT = 8,         /* the first frame of a shot */
+  SE_RESULT_DEPTH_FAILED = 16 /* depth failed; the frame is flat, or carries the last depth */
+} se_result_flags;
+
+typedef struct se_session_result {
+  uint64_t ticket;       /* as submit gave it */
+  int64_t timestamp;     /* as submitted */
+  uint64_t depth_ticket; /* the frame that the depth is of; 0 when there is none yet */
+  uint32_t flags;        /* se_result_flags */
+  float latency_ms;      /* submit to ready */
+  se_array picture;      /* valid until se_session_release */
+} se_session_result;
+
+typedef struct se_stage_stats {
+  float p50_ms, p90_ms, p99_ms, max_ms; /* of the last 1024 */
+  uint64_t count;
+} se_stage_stats;
+
+typedef enum se_stage {
+  SE_STAGE_LOOK = 0,  /* small grey picture, motion, carrying depth */
+  SE_STAGE_DEPTH = 1, /* the network */
+  SE_STAGE_WARP = 2,  /* disparity, warp, fill */
+  SE_STAGE_PACK = 3,  /* layout */
+  SE_STAGE_TOTAL = 4, /* submit to ready */
+  SE_STAGE_AGE = 5,   /* of the depth that a frame used */
+  SE_STAGES = 6
+} se_stage;
+
+typedef struct se_session_stats {
+  uint64_t submitted, ready, dropped, late, cheaper, depth_runs, depth_failures;
+  uint64_t memory_bytes; /* of the session's buffers; the network's own are not counted */
+  se_stage_stats stages[SE_STAGES];
+} se_session_stats;
+
+/* One view that se_session_render makes. */
+typedef struct se_render_view {
+  float eye;   /* where the eye stands: 1 is the right view of a pair, -1 the left one, 0 the frame; -2..2 */
+  float shift; /* moves the whole view to the left, pixels */
+  se_array out; /* uint8 [H, W, C] of the frame's shape, caller-owned */
+} se_render_view;
+
+SE_API void se_session_defaults(se_session_config *config, int32_t width, int32_t height, int32_t channels);
+
+/* message, if not null, gets a sentence when this fails. */
+SE_API int32_t se_session_create(const se_session_config *config, se_session **session, char *message,
+                                 size_t message_size);
+
+/* Ends the session from any state, within a second; results that were not released are gone. Null is allowed. No other
+ * call may be running on the session or begin after. */
+SE_API void se_session_destroy(se_session *session);
+
+/* Ends the work but not the session: every call that waits, or comes later, gives SE_ERROR_CLOSED. */
+SE_API void se_session_close(se_session *session);
+
+SE_API int32_t se_session_get_params(se_session *session, se_session_params *params);
+SE_API int32_t se_session_set_params(se_session *session, const se_session_params *params);
+
+/* Text and menus that stay flat and sharp: an RGBA picture (uint8, straight alpha) laid over every view at (x, y), at a
+ * disparity of its own (pixels; 0 lies on the screen). It is copied; null takes it away. At most the frame's size. */
+SE_API int32_t se_session_set_overlay(se_session *session, const se_array *rgba, int32_t x, int32_t y,
+                                      float disparity);
+
+/* Takes a frame (it is copied). timeout_ms: how long to wait for room (SE_POLICY_EVERY); negative: without end.
+ * SE_ERROR_BUSY when there is none. */
+SE_API int32_t se_session_submit(se_session *session, const se_array *frame, int64_t timestamp, int32_t timeout_ms,
+                                 uint64_t *ticket);
+
+/* The next result; timeout_ms 0 polls, negative waits without end. SE_ERROR_BUSY when there is none in time. */
+SE_API int32_t se_session_wait(se_session *session, int32_t timeout_ms, se_session_result *result);
+
+/* Gives a result's picture back. */
+SE_API int32_t se_session_release(se_session *session, uint64_t ticket);
+
+/* Views of the newest finished frame at once, on the calling thread: for displays that run faster than frames come, for
+ * head movement, for quilts. params null: the session's. SE_ERROR_BUSY before the first frame is ready. */
+SE_API int32_t se_session_render(se_session *session, const se_session_params *params, int32_t count,
+                                 const se_render_view *views, uint64_t *ticket);
+
+SE_API int32_t se_session_get_stats(se_session *session, se_session_stats *stats);
+
+/* What went wrong last with depth, as a sentence; "" when nothing did. Valid until the session ends. */
+SE_API const char *se_session_depth_error(se_session *session);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* SECONDEYE_SESSION_H */
