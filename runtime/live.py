@@ -51,17 +51,18 @@ class LiveConfig:
         width, height: of every frame, 16 to 8192 pixels.
         channels: 3 (RGB) or 4 (RGBA, alpha is carried along).
         strength, convergence, view, swap, fill: as :class:`secondeye.StereoConfig`'s.
-        layout: ``sbs``, ``tb``, ``rows``, ``columns``, ``checkerboard``, ``half-sbs``, ``half-tb``, ``anaglyph``, ``right``
-            or ``depth``.
+        layout: ``sbs``, ``tb``, ``rows``, ``columns``, ``checkerboard``, ``half-sbs``, ``half-tb``, ``anaglyph``,
+            ``right`` or ``depth``.
         anaglyph: the glasses, a name in :data:`secondeye.ops.ANAGLYPHS`.
-        depth: ``builtin``, ``cues``, an ONNX model's path, or a function (or :class:`DepthModel`) from uint8 [H, W, C] to
-            float32 [h, w], larger is nearer.
-        depth_every: every n-th frame gets depth of its own, the others the last depth carried along the picture's motion;
-            0 makes depth on the side, as often as it can be had.
-        policy: ``newest``: a new frame takes the place of one that waits, and a slow consumer sees the newest; ``every``:
-            every frame comes out, in order.
+        depth: ``builtin``, ``cues``, an ONNX model's path, or a function (or :class:`DepthModel`) from uint8 [H, W, C]
+            to float32 [h, w], larger is nearer.
+        depth_every: every n-th frame gets depth of its own, the others the last depth carried along the picture's
+            motion; 0 makes depth on the side, as often as it can be had.
+        policy: ``newest``: a new frame takes the place of one that waits, and a slow consumer sees the newest;
+            ``every``: every frame comes out, in order.
         slots: frames in flight, results that you hold among them, 2 to 16.
-        deadline_ms: from submit to ready; 0 is none. A frame that would miss it takes the first of `cheaper` that helps.
+        deadline_ms: from submit to ready; 0 is none. A frame that would miss it takes the first of `cheaper` that
+            helps.
         cheaper: ``small-depth`` (the network at half its size, where it can), ``no-depth`` (the last depth, carried),
             ``plain-edges``.
         steady: 0 to 0.98, how much of the past stays in depth that agrees with it.
@@ -129,8 +130,8 @@ class LiveFrame:
     Attributes:
         ticket: as :meth:`LiveSession.submit` gave it.
         timestamp: as submitted.
-        picture: uint8 [h, w, C], read-only, in the session's own memory: it goes back when the last reference to it goes,
-            so copy what you keep.
+        picture: uint8 [h, w, C], read-only, in the session's own memory: it goes back when the last reference to it
+            goes, so copy what you keep.
         latency_ms: submit to ready.
         depth_ticket: the frame that the depth is of, 0 before there is any.
         own_depth: depth was made for this very frame.
@@ -167,8 +168,8 @@ class StageStats:
 class LiveStats:
     """Counters since the start, the session's memory (the network's own apart), and times per stage.
 
-    Stages: ``look`` (small grey picture, motion, carrying depth), ``depth``, ``warp`` (disparity, warp, fill), ``pack``,
-    ``total`` (submit to ready), ``depth_age`` (of the depth that a frame used).
+    Stages: ``look`` (small grey picture, motion, carrying depth), ``depth``, ``warp`` (disparity, warp, fill),
+    ``pack``, ``total`` (submit to ready), ``depth_age`` (of the depth that a frame used).
     """
 
     submitted: int
@@ -278,7 +279,7 @@ class LiveSession:
         out: Sequence[Pixels] | None = None,
         **look: Any,
     ) -> list[Pixels] | None:
-        """Views of the newest finished frame, now, on this thread: at the display's rate, for a moved head, for N views.
+        """Views of the newest finished frame, now, on this thread: at the display's rate, for a moved head, for many.
 
         Args:
             eyes: where they stand: 1 is the right view of a pair, -1 the left one, 0 the frame itself; -2 to 2.

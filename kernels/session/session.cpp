@@ -335,7 +335,7 @@ class State {
     for (Slot& s : slots_)
       if (s.owner == Owner::FREE && usable(s)) return &s;
     if (!newest_wins()) return nullptr;
-    for (const Owner owner : {Owner::QUEUED, Owner::DONE}) {
+    for (const Owner owner : {Owner::QUEUED, Owner::LOOKED, Owner::DONE}) {
       Slot* oldest = nullptr;
       for (Slot& s : slots_)
         if (s.owner == owner && usable(s) && (oldest == nullptr || s.ticket < oldest->ticket)) oldest = &s;

@@ -2,6 +2,7 @@
 """Live sessions: order, policies, deadlines, depth that is carried, views on demand, ends from any state."""
 
 import gc
+import itertools
 import subprocess
 import sys
 import threading
@@ -238,7 +239,7 @@ def test_steady_depth_flickers_less_and_a_cut_starts_anew():
             greys = [one(session, smooth).picture[:, :, 0].astype(int) for _ in range(20)]
             other = one(session, 255 - smooth)
         assert other.cut
-        return np.mean([np.abs(b - a).mean() for a, b in zip(greys[8:], greys[9:], strict=False)])
+        return np.mean([np.abs(b - a).mean() for a, b in itertools.pairwise(greys[8:])])
 
     assert flicker(0.9) < 0.35 * flicker(0.0)
 
@@ -315,7 +316,13 @@ def test_close_ends_whoever_waits_and_is_quick_from_any_state():
     for _ in range(4):
         session.submit(SCENE)
     ended = []
-    waiting = threading.Thread(target=lambda: ended.append(pytest.raises(SessionError, session.wait)))
+
+    def wait(its):
+        with pytest.raises(SessionError) as caught:
+            its.wait()
+        ended.append(caught)
+
+    waiting = threading.Thread(target=wait, args=(session,))
     waiting.start()
     time.sleep(0.05)
     begun = time.monotonic()
@@ -324,11 +331,11 @@ def test_close_ends_whoever_waits_and_is_quick_from_any_state():
     assert time.monotonic() - begun < 1
     assert ended
     session.close()
-    for call in (lambda: session.submit(SCENE), session.poll, lambda: session.render()):
+    for call, arguments in ((session.submit, [SCENE]), (session.poll, []), (session.render, [])):
         with pytest.raises(SessionError, match="has ended"):
-            call()
+            call(*arguments)
     begun = time.monotonic()
-    del session
+    del session, call, waiting
     gc.collect()
     assert time.monotonic() - begun < 1.5
     block.set()
@@ -337,7 +344,8 @@ def test_close_ends_whoever_waits_and_is_quick_from_any_state():
 def test_a_program_that_ends_with_a_session_open_ends():
     code = (
         "import numpy as np, secondeye, time\n"
-        "s = secondeye.LiveSession(secondeye.LiveConfig(width=64, height=48, depth=lambda p: np.ones((16, 16), 'f4')))\n"
+        "c = secondeye.LiveConfig(width=64, height=48, depth=lambda p: np.ones((16, 16), 'f4'))\n"
+        "s = secondeye.LiveSession(c)\n"
         "s.submit(np.zeros((48, 64, 3), np.uint8)); held = s.wait(5); s.submit(np.zeros((48, 64, 3), np.uint8))\n"
         "print('done')\n"
     )
