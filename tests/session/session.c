@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Sessions through the C interface (C99), for .ci/library: run plainly it counts allocations and the scheduling's own
+ * time, and under sanitizers it looks for races and stray accesses. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "secondeye/session.h"
+
+#define CHECK(condition)                                                 \
+  do {                                                                   \
+    if (!(condition)) {                                                  \
+      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);     \
+      exit(1);                                                           \
+    }                                                                    \
+  } while (0)
+
+static atomic_ulong allocations;
+
+#if defined(COUNT_ALLOCATIONS)
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *memory, size_t size);
+extern void *__libc_memalign(size_t alignment, size_t size);
+void *malloc(size_t size) { atomic_fetch_add(&allocations, 1); return __libc_malloc(size); }
+void *calloc(size_t count, size_t size) { atomic_fetch_add(&allocations, 1); return __libc_calloc(count, size); }
+void *realloc(void *memory, size_t size) { atomic_fetch_add(&allocations, 1); return __libc_realloc(memory, size); }
+void *aligned_alloc(size_t alignment, size_t size) { atomic_fetch_add(&allocations, 1); return __libc_memalign(alignment, size); }
+#endif
+
+enum { HEIGHT = 90, WIDTH = 160, MAP_HEIGHT = 24, MAP_WIDTH = 40 };
+static uint8_t pixels[HEIGHT][WIDTH][3];
+static int32_t depth_fails;
+
+static int32_t depth(void *user, const se_array *picture, const se_array *nearness) {
+  int32_t y, x;
+  (void)picture;
+  ++*(atomic_int *)user;
+  for (y = 0; y < nearness->height; ++y)
+    for (x = 0; x < nearness->width; ++x) ((float *)nearness->data)[y * nearness->width + x] = (float)(y + (x > 20 ? 9 : 0));
+  return depth_fails;
+}
+
+static int32_t stuck(void *user, const se_array *picture, const se_array *nearness) {
+  (void)picture;
+  (void)nearness;
+  ++*(atomic_int *)user;
+  sleep(3);
+  return 1;
+}
+
+static se_array frame_of(void *data, int32_t height, int32_t width) {
+  se_array a;
+  a.data = data;
+  a.height = height;
+  a.width = width;
+  a.channels = 3;
+  a.dtype = SE_UINT8;
+  a.stride_y = (int64_t)width * 3;
+  a.stride_x = 3;
+  a.stride_c = 1;
+  return a;
+}
+
+static se_session *open_session(se_session_config *config, se_depth_fn fn, atomic_int *runs) {
+  se_session *session = NULL;
+  char message[256] = "";
+  config->depth = fn;
+  config->depth_user = runs;
+  if (config->depth_width == 0) {
+    config->depth_width = MAP_WIDTH;
+    config->depth_height = MAP_HEIGHT;
+  }
+  if (se_session_create(config, &session, message, sizeof message) != SE_OK) {
+    fprintf(stderr, "session: %s\n", message);
+    exit(1);
+  }
+  return session;
+}
+
+static void scene(int32_t k) {
+  int32_t y, x, c;
+  for (y = 0; y < HEIGHT; ++y)
+    for (x = 0; x < WIDTH; ++x)
+      for (c = 0; c < 3; ++c) pixels[y][x][c] = (uint8_t)(40 * (((x + k) / 9 + y / 7) % 4) + 20 * c + 11 * ((x + k) % 5));
+}
+
+static void no_allocations_per_frame(void) {
+  atomic_int runs = 0;
+  se_session_config config;
+  se_session *session;
+  se_session_result result;
+  se_session_params params;
+  se_session_stats stats;
+  se_render_view view;
+  static uint8_t out[HEIGHT][WIDTH][3];
+  const se_array frame = frame_of(pixels, HEIGHT, WIDTH);
+  unsigned long before = 0;
+  int32_t k;
+  se_session_defaults(&config, WIDTH, HEIGHT, 3);
+  config.policy = SE_POLICY_EVERY;
+  config.depth_every = 2;
+  config.threads = 2;
+  session = open_session(&config, depth, &runs);
+  view.eye = 0.5f;
+  view.shift = 0;
+  view.out = frame_of(out, HEIGHT, WIDTH);
+  for (k = 0; k < 400; ++k) {
+    if (k == 100) before = allocations;
+    scene(k);
+    CHECK(se_session_get_params(session, &params) == SE_OK);
+    params.strength = (float)(k % 8);
+    params.layout = k % 10;
+    params.both = k % 2;
+    CHECK(se_session_set_params(session, &params) == SE_OK);
+    CHECK(se_session_submit(session, &frame, k, 1000, NULL) == SE_OK);
+    CHECK(se_session_wait(session, 5000, &result) == SE_OK);
+    CHECK(result.timestamp == k && result.ticket == (uint64_t)k + 1);
+    CHECK(se_session_render(session, NULL, 1, &view, NULL) == SE_OK);
+    CHECK(se_session_release(session, result.ticket) == SE_OK);
+    CHECK(se_session_release(session, result.ticket) == SE_ERROR_BAD_PARAMETER);
+  }
+  before = allocations - before;
+  printf("allocations in 300 frames: %lu\n", before);
+  CHECK(before == 0);
+  CHECK(se_session_get_stats(session, &stats) == SE_OK);
+  CHECK(stats.ready == 400 && stats.dropped == 0 && stats.depth_runs == (uint64_t)runs && runs >= 200);
+  se_session_destroy(session);
+}
+
+/* What is left when the stages have next to nothing to do. */
+static void overhead(void) {
+  atomic_int runs = 0;
+  se_session_config config;
+  se_session *session;
+  se_session_result result;
+  se_session_stats stats;
+  static uint8_t tiny[16][16][3];
+  const se_array frame = frame_of(tiny, 16, 16);
+  int32_t k;
+  se_session_defaults(&config, 16, 16, 3);
+  config.policy = SE_POLICY_EVERY;
+  config.depth_every = 1000;
+  config.widen = 0;
+  config.threads = 1;
+  config.depth_width = config.depth_height = 8;
+  config.params.layout = SE_LAYOUT_RIGHT;
+  config.params.strength = 0;
+  session = open_session(&config, depth, &runs);
+  for (k = 0; k < 5000; ++k) {
+    CHECK(se_session_submit(session, &frame, k, 1000, NULL) == SE_OK);
+    CHECK(se_session_wait(session, 5000, &result) == SE_OK);
+    CHECK(se_session_release(session, result.ticket) == SE_OK);
+  }
+  CHECK(se_session_get_stats(session, &stats) == SE_OK);
+  printf("submit to ready, 16 x 16: p50 %.1f us, p99 %.1f us (of which stages: %.1f us)\n",
+         stats.stages[SE_STAGE_TOTAL].p50_ms * 1e3, stats.stages[SE_STAGE_TOTAL].p99_ms * 1e3,
+         (stats.stages[SE_STAGE_LOOK].p50_ms + stats.stages[SE_STAGE_WARP].p50_ms + stats.stages[SE_STAGE_PACK].p50_ms) * 1e3);
+  se_session_destroy(session);
+}
+
+struct crowd {
+  se_session *session;
+  atomic_int stop, ready;
+};
+
+static void *submits(void *argument) {
+  struct crowd *crowd = argument;
+  const se_array frame = frame_of(pixels, HEIGHT, WIDTH);
+  while (!crowd->stop) {
+    const int32_t status = se_session_submit(crowd->session, &frame, 7, 5, NULL);
+    CHECK(status == SE_OK || status == SE_ERROR_BUSY || status == SE_ERROR_CLOSED);
+  }
+  return NULL;
+}
+
+static void *takes(void *argument) {
+  struct crowd *crowd = argument;
+  unsigned seed = 5;
+  se_session_result result;
+  while (!crowd->stop) {
+    const int32_t status = se_session_wait(crowd->session, 20, &result);
+    CHECK(status == SE_OK || status == SE_ERROR_BUSY || status == SE_ERROR_CLOSED);
+    if (status != SE_OK) continue;
+    ++crowd->ready;
+    if (rand_r(&seed) % 4 == 0) usleep((useconds_t)(rand_r(&seed) % 8000));
+    CHECK(((const uint8_t *)result.picture.data)[0] != 255);
+    CHECK(se_session_release(crowd->session, result.ticket) == SE_OK);
+  }
+  return NULL;
+}
+
+static void *changes(void *argument) {
+  struct crowd *crowd = argument;
+  static uint8_t out[HEIGHT][WIDTH][3];
+  uint8_t text[4][8][4];
+  se_session_params params;
+  se_session_stats stats;
+  se_render_view view;
+  int32_t k = 0;
+  se_array overlay = frame_of(text, 4, 8);
+  overlay.channels = 4;
+  overlay.stride_y = 32;
+  overlay.stride_x = 4;
+  memset(text, 130, sizeof text);
+  view.out = frame_of(out, HEIGHT, WIDTH);
+  view.shift = 0;
+  while (!crowd->stop) {
+    ++k;
+    CHECK(se_session_get_params(crowd->session, &params) == SE_OK);
+    params.strength = (float)(k % 20);
+    params.layout = k % 10;
+    CHECK(se_session_set_params(crowd->session, &params) == SE_OK);
+    CHECK(se_session_set_overlay(crowd->session, k % 3 != 0 ? &overlay : NULL, k % 200 - 20, k % 90, 3) == SE_OK);
+    view.eye = (float)(k % 5 - 2);
+    (void)se_session_render(crowd->session, NULL, 1, &view, NULL);
+    CHECK(se_session_get_stats(crowd->session, &stats) == SE_OK);
+  }
+  return NULL;
+}
+
+static void crowds(int32_t policy, int32_t depth_every, int32_t milliseconds) {
+  void *(*const works[5])(void *) = {submits, submits, takes, takes, changes};
+  pthread_t threads[5];
+  atomic_int runs = 0;
+  se_session_config config;
+  struct crowd crowd;
+  int k;
+  se_session_defaults(&config, WIDTH, HEIGHT, 3);
+  config.policy = policy;
+  config.depth_every = depth_every;
+  config.deadline_ms = 4;
+  config.cheaper = SE_CHEAPER_NO_DEPTH | SE_CHEAPER_PLAIN_EDGES;
+  config.threads = 2;
+  scene(0);
+  crowd.session = open_session(&config, depth, &runs);
+  crowd.stop = 0;
+  crowd.ready = 0;
+  for (k = 0; k < 5; ++k) CHECK(pthread_create(&threads[k], NULL, works[k], &crowd) == 0);
+  usleep((useconds_t)milliseconds * 1000);
+  se_session_close(crowd.session);
+  usleep(20000);
+  crowd.stop = 1;
+  for (k = 0; k < 5; ++k) CHECK(pthread_join(threads[k], NULL) == 0);
+  CHECK(crowd.ready > 0);
+  se_session_destroy(crowd.session);
+}
+
+static double seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* static: a thread that is left behind still uses it */
+static atomic_int stuck_runs;
+
+static void ends(void) {
+  se_session_config config;
+  se_session *session;
+  double begun;
+  const se_array frame = frame_of(pixels, HEIGHT, WIDTH);
+  se_session_defaults(&config, WIDTH, HEIGHT, 3);
+  session = open_session(&config, stuck, &stuck_runs);
+  CHECK(se_session_submit(session, &frame, 0, 0, NULL) == SE_OK);
+  while (stuck_runs == 0) usleep(1000);
+  begun = seconds();
+  se_session_destroy(session);
+  CHECK(seconds() - begun < 1.0);
+  se_session_destroy(NULL);
+}
+
+static void failures(void) {
+  atomic_int runs = 0;
+  se_session_config config;
+  se_session *session = NULL;
+  se_session_result result;
+  se_session_params params;
+  se_render_view view;
+  char message[64];
+  se_array frame = frame_of(pixels, HEIGHT, WIDTH);
+  se_session_defaults(&config, WIDTH, HEIGHT, 3);
+  CHECK(se_session_create(&config, &session, message, sizeof message) == SE_ERROR_NULL_POINTER && session == NULL);
+  config.depth_model = "/nowhere/model.onnx";
+  config.onnxruntime = "/nowhere/libonnxruntime.so";
+  CHECK(se_session_create(&config, &session, message, sizeof message) == SE_ERROR_MODEL && message[0] != 0);
+  CHECK(se_session_create(&config, &session, NULL, 0) == SE_ERROR_MODEL);
+  config.depth_model = NULL;
+  config.struct_size -= 4;
+  CHECK(se_session_create(&config, &session, message, sizeof message) == SE_ERROR_BAD_PARAMETER);
+  config.struct_size += 4;
+  config.width = 9000;
+  CHECK(se_session_create(&config, &session, message, sizeof message) == SE_ERROR_BAD_SHAPE);
+  config.width = WIDTH;
+  session = open_session(&config, depth, &runs);
+  CHECK(se_session_wait(session, 0, &result) == SE_ERROR_BUSY);
+  view.out = frame;
+  view.eye = view.shift = 0;
+  CHECK(se_session_render(session, NULL, 1, &view, NULL) == SE_ERROR_BUSY);
+  CHECK(se_session_submit(session, NULL, 0, 0, NULL) == SE_ERROR_NULL_POINTER);
+  frame.width -= 1;
+  CHECK(se_session_submit(session, &frame, 0, 0, NULL) == SE_ERROR_BAD_SHAPE);
+  frame.width += 1;
+  frame.dtype = SE_FLOAT32;
+  CHECK(se_session_submit(session, &frame, 0, 0, NULL) != SE_OK);
+  frame.dtype = SE_UINT8;
+  CHECK(se_session_get_params(session, &params) == SE_OK);
+  params.strength = -1;
+  CHECK(se_session_set_params(session, &params) == SE_ERROR_BAD_PARAMETER);
+  params.strength = 0.0f / 0.0f;
+  CHECK(se_session_set_params(session, &params) == SE_ERROR_BAD_PARAMETER);
+  depth_fails = 7;
+  CHECK(se_session_submit(session, &frame, 0, 0, NULL) == SE_OK);
+  CHECK(se_session_wait(session, 5000, &result) == SE_OK);
+  CHECK((result.flags & SE_RESULT_DEPTH_FAILED) != 0 && result.depth_ticket == 0);
+  CHECK(strstr(se_session_depth_error(session), "code 7") != NULL);
+  depth_fails = 0;
+  CHECK(se_session_submit(session, &frame, 0, 0, NULL) == SE_OK);
+  CHECK(se_session_wait(session, 5000, &result) == SE_OK);
+  CHECK((result.flags & SE_RESULT_DEPTH_FAILED) == 0 && result.depth_ticket == 2);
+  se_session_close(session);
+  CHECK(se_session_wait(session, -1, &result) == SE_ERROR_CLOSED);
+  CHECK(se_session_submit(session, &frame, 0, -1, NULL) == SE_ERROR_CLOSED);
+  se_session_destroy(session);
+}
+
+int main(void) {
+  failures();
+  no_allocations_per_frame();
+  overhead();
+  crowds(SE_POLICY_NEWEST, 2, 700);
+  crowds(SE_POLICY_EVERY, 1, 700);
+  crowds(SE_POLICY_NEWEST, 0, 700);
+  ends();
+  puts("sessions: all is well");
+  return 0;
+}
