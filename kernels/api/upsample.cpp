@@ -8,20 +8,6 @@ namespace {
 
 constexpr int64_t kMaxCells = int64_t{1} << 24;
 
-// Least (or greatest, with sign -1) of the 5 cells round each cell along one axis.
-void window_least(const int32_t* from, int32_t* to, int32_t lines, int32_t length, int64_t line_step, int64_t step,
-                  int32_t sign) {
-  for (int32_t i = 0; i < lines; ++i) {
-    const int32_t* f = from + i * line_step;
-    int32_t* t = to + i * line_step;
-    for (int32_t j = 0; j < length; ++j) {
-      int32_t m = sign * f[j * step];
-      for (int32_t k = max_i32(0, j - 2); k <= min_i32(length - 1, j + 2); ++k) m = min_i32(m, sign * f[k * step]);
-      t[j * step] = sign * m;
-    }
-  }
-}
-
 }  // namespace
 
 extern "C" int32_t se_upsample(const se_exec* exec, int32_t threshold_q8, const se_array* map,
@@ -45,20 +31,19 @@ extern "C" int32_t se_upsample(const se_exec* exec, int32_t threshold_q8, const 
   if (runs_blocks(*exec)) return run_blocks(*exec, args);
   // The tables live in memory of the calling thread's own, apart from the row functions' scratch.
   const int64_t width = out->width;
-  int32_t* memory = static_cast<int32_t*>(thread_scratch(4 * (6 * cells + 2 * width + w + 1), kTableSlot));
+  int32_t* memory = static_cast<int32_t*>(thread_scratch(4 * (4 * cells + cells / 2 + 1 + h + 2 * width + w + 1), kTableSlot));
   if (memory == nullptr) return SE_ERROR_OUT_OF_MEMORY;
-  int32_t *q = memory, *low = q + cells, *high = low + cells, *work = high + cells, *column = work + cells;
+  int32_t *q = memory, *low = q + cells, *high = low + cells, *greatest = high + cells, *column = greatest + h;
   int32_t *fraction = column + width, *begin = fraction + width;
   uint8_t* guide = reinterpret_cast<uint8_t*>(begin + w + 1);
   uint16_t* label = reinterpret_cast<uint16_t*>(guide + 4 * cells);
-  int32_t greatest = 0;
-  for (int32_t y = 0; y < h; ++y) {
-    for (int32_t x = 0; x < w; ++x) {
-      const int32_t v = disparity_q8(*args.map.at(y, x));
-      q[int64_t{y} * w + x] = v;
-      greatest = max_i32(greatest, v < 0 ? -v : v);
-    }
-  }
+  const OpTable& table = op_table(exec->isa);
+  const UpsampleBuild build{args.map, args.picture, args.labels, q, low, high, greatest, guide, label};
+  const int32_t grain = 1 + 8192 / w;
+  SE_TRY(run_rows(*exec, h, grain, build, table.upsample_cell_rows));
+  if (args.guided != 0) SE_TRY(run_rows(*exec, h, grain, build, table.upsample_window_rows, int64_t{8} * w));
+  int32_t most = 0;
+  for (int32_t r = 0; r < h; ++r) most = max_i32(most, greatest[r]);
   int32_t cell = 0;
   for (int32_t x = 0; x < out->width; ++x) {
     const int32_t position = base::upsample_position(x, w, out->width);
@@ -67,21 +52,7 @@ extern "C" int32_t se_upsample(const se_exec* exec, int32_t threshold_q8, const 
     for (; cell <= (position + 128) >> 8; ++cell) begin[cell] = x;
   }
   for (; cell <= w; ++cell) begin[cell] = out->width;
-  args.tables = {q, low, high, column, fraction, begin, guide, label, greatest};
-  if (args.guided != 0) {
-    window_least(q, work, h, w, w, 1, 1);
-    window_least(work, low, w, h, 1, w, 1);
-    window_least(q, work, h, w, w, 1, -1);
-    window_least(work, high, w, h, 1, w, -1);
-    for (int32_t y = 0; y < h; ++y) {
-      const int32_t py = base::upsample_centre(y, h, picture->height);
-      for (int32_t x = 0; x < w; ++x) {
-        const int32_t px = base::upsample_centre(x, w, picture->width);
-        label[int64_t{y} * w + x] = labels != nullptr ? *args.labels.at(py, px) : 0;
-        for (int32_t c = 0; c < 3; ++c) guide[4 * (int64_t{y} * w + x) + c] = *args.picture.at(py, px, c);
-      }
-    }
-  }
-  return run_rows(*exec, out->height, grain_of(*out), args, op_table(exec->isa).upsample_rows,
+  args.tables = {q, low, high, column, fraction, begin, guide, label, most};
+  return run_rows(*exec, out->height, grain_of(*out), args, table.upsample_rows,
                   int64_t{8} * (w + 1));
 }

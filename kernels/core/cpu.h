@@ -23,7 +23,9 @@ struct OpTable {
   void (*pack_rows)(const PackArgs& args, int32_t y0, int32_t y1);
   void (*resample_rows)(const ResampleArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
   void (*restore_rows)(const RestoreArgs& args, int32_t y0, int32_t y1);
+  void (*upsample_cell_rows)(const UpsampleBuild& args, int32_t r0, int32_t r1);
   void (*upsample_rows)(const UpsampleArgs& args, int32_t y0, int32_t y1, int64_t* scratch);
+  void (*upsample_window_rows)(const UpsampleBuild& args, int32_t r0, int32_t r1, int32_t* scratch);
   void (*warp_rows)(const WarpViewsArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
   void (*widen_rows)(const WidenArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
 };

@@ -8,6 +8,11 @@
 #pragma once
 #include "core/block.h"
 #include "core/types.h"
+#if defined(__SSE2__) && !defined(__CUDACC__)
+#include <emmintrin.h>
+#elif defined(__ARM_NEON) && !defined(__CUDACC__)
+#include <arm_neon.h>
+#endif
 
 namespace se {
 
@@ -22,12 +27,34 @@ namespace SE_ISA_NAMESPACE {
 
 SE_HD int32_t motion_abs(int32_t v) { return v < 0 ? -v : v; }
 
+#if !defined(__CUDACC__) && defined(__SSE2__)
+inline int32_t motion_sad_8x8(const uint8_t* a, int64_t a_step, const uint8_t* b, int64_t b_step) {
+  __m128i sum = _mm_setzero_si128();
+  for (int32_t y = 0; y < 8; y += 2, a += 2 * a_step, b += 2 * b_step) {
+    const __m128i one = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i*)a), _mm_loadl_epi64((const __m128i*)(a + a_step)));
+    const __m128i two = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i*)b), _mm_loadl_epi64((const __m128i*)(b + b_step)));
+    sum = _mm_add_epi32(sum, _mm_sad_epu8(one, two));
+  }
+  return _mm_cvtsi128_si32(sum) + _mm_cvtsi128_si32(_mm_unpackhi_epi64(sum, sum));
+}
+#elif !defined(__CUDACC__) && defined(__ARM_NEON)
+inline int32_t motion_sad_8x8(const uint8_t* a, int64_t a_step, const uint8_t* b, int64_t b_step) {
+  uint16x8_t sum = vdupq_n_u16(0);
+  for (int32_t y = 0; y < 8; ++y, a += a_step, b += b_step) sum = vabal_u8(sum, vld1_u8(a), vld1_u8(b));
+  return (int32_t)vaddlvq_u16(sum);
+}
+#endif
+
 // Sum of absolute differences of a block at a displacement; at least `enough` when it is no less than that.
 SE_HD int32_t motion_sad(const MotionArgs& p, int32_t y0, int32_t x0, int32_t dy, int32_t dx, int32_t enough) {
   const int32_t height = p.now.height, width = p.now.width;
   const int32_t y1 = min_i32(y0 + 8, height), x1 = min_i32(x0 + 8, width);
   int32_t sum = 0;
   if (x1 - x0 == 8 && x0 + dx >= 0 && x0 + dx + 8 <= width && p.now.stride_x == 1 && p.before.stride_x == 1) {
+#if !defined(__CUDACC__) && (defined(__SSE2__) || defined(__ARM_NEON))
+    if (y1 - y0 == 8 && y0 + dy >= 0 && y0 + dy + 8 <= height)
+      return motion_sad_8x8(p.now.at(y0, x0), p.now.stride_y, p.before.at(y0 + dy, x0 + dx), p.before.stride_y);
+#endif
     for (int32_t y = y0; y < y1 && sum < enough; ++y) {
       const uint8_t *a = p.now.at(y, x0), *b = p.before.at(clamp_i32(y + dy, 0, height - 1), x0 + dx);
       for (int32_t x = 0; x < 8; ++x) sum += motion_abs(a[x] - b[x]);

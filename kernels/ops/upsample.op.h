@@ -34,6 +34,16 @@ struct UpsampleTables {
   int32_t greatest;
 };
 
+// Where the tables are made, row after row of cells; greatest: of each row.
+struct UpsampleBuild {
+  View<const float> map;
+  View<const uint8_t> picture;
+  View<const uint16_t> labels;
+  int32_t *q, *low, *high, *greatest;
+  uint8_t* guide;
+  uint16_t* label;
+};
+
 struct UpsampleArgs {
   View<const float> map;
   View<const uint8_t> picture;
@@ -67,6 +77,56 @@ SE_HD int32_t upsample_likeness(int32_t apart, int32_t cell_label, int32_t label
 }
 
 #if !defined(__CUDACC__)
+// q, guide, label and greatest of rows of cells.
+inline void upsample_cell_rows(const UpsampleBuild& p, int32_t r0, int32_t r1) {
+  const int32_t h = p.map.height, w = p.map.width;
+  for (int32_t r = r0; r < r1; ++r) {
+    int32_t* __restrict q = p.q + (int64_t)r * w;
+    disparity_row_q8(p.map, r, q);
+    int32_t greatest = 0;
+    for (int32_t s = 0; s < w; ++s) greatest = max_i32(greatest, upsample_abs(q[s]));
+    p.greatest[r] = greatest;
+    const int32_t y = upsample_centre(r, h, p.picture.height);
+    for (int32_t s = 0; s < w; ++s) {
+      const int32_t x = upsample_centre(s, w, p.picture.width);
+      const int64_t cell = (int64_t)r * w + s;
+      for (int32_t c = 0; c < 3; ++c) p.guide[4 * cell + c] = *p.picture.at(y, x, c);
+      p.label[cell] = p.labels.data != nullptr ? *p.labels.at(y, x) : 0;
+    }
+  }
+}
+
+// low and high of rows of cells, from q. scratch: 2 w int32.
+inline void upsample_window_rows(const UpsampleBuild& p, int32_t r0, int32_t r1, int32_t* scratch) {
+  const int32_t h = p.map.height, w = p.map.width;
+  int32_t *__restrict least = scratch, *__restrict most = scratch + w;
+  for (int32_t r = r0; r < r1; ++r) {
+    const int32_t* rows[5];
+    for (int32_t k = 0; k < 5; ++k) rows[k] = p.q + (int64_t)clamp_i32(r + k - 2, 0, h - 1) * w;
+    const int32_t *__restrict a = rows[0], *__restrict b = rows[1], *__restrict c = rows[2], *__restrict d = rows[3];
+    const int32_t* __restrict e = rows[4];
+    for (int32_t s = 0; s < w; ++s) {
+      least[s] = min_i32(min_i32(min_i32(a[s], b[s]), min_i32(c[s], d[s])), e[s]);
+      most[s] = max_i32(max_i32(max_i32(a[s], b[s]), max_i32(c[s], d[s])), e[s]);
+    }
+    int32_t *__restrict low = p.low + (int64_t)r * w, *__restrict high = p.high + (int64_t)r * w;
+    const int32_t begin = min_i32(2, w), end = max_i32(begin, w - 2);
+    for (int32_t s = begin; s < end; ++s) {
+      low[s] = min_i32(min_i32(min_i32(least[s - 2], least[s - 1]), min_i32(least[s], least[s + 1])), least[s + 2]);
+      high[s] = max_i32(max_i32(max_i32(most[s - 2], most[s - 1]), max_i32(most[s], most[s + 1])), most[s + 2]);
+    }
+    for (int32_t s = 0; s < w; s = s + 1 == begin ? max_i32(end, begin) : s + 1) {
+      int32_t lo = least[s], hi = most[s];
+      for (int32_t k = max_i32(s - 2, 0); k <= min_i32(s + 2, w - 1); ++k) {
+        lo = min_i32(lo, least[k]);
+        hi = max_i32(hi, most[k]);
+      }
+      low[s] = lo;
+      high[s] = hi;
+    }
+  }
+}
+
 // The voters of one cell's window, laid out for loops of fixed length; absent ones weigh nothing.
 struct alignas(64) UpsampleVoters {
   int16_t red[32], green[32], blue[32];
@@ -76,8 +136,40 @@ struct alignas(64) UpsampleVoters {
   int32_t rise[32];           // q - lo
 };
 
+#if defined(__AVX512BW__)
+// The same away from the borders: rows of 8 cells, each laid over the last three of the row before, so that voter
+// 6 i + j is cell (r + i - 2, s + j - 2) for j < 5, and the rest weigh nothing.
+inline void upsample_voters_inside(const UpsampleTables& t, int32_t w, int32_t r, int32_t s, int32_t lo, int32_t hi,
+                                   int32_t third, UpsampleVoters* v) {
+  alignas(64) static const int16_t space[32] = {4, 6, 9, 6, 4, 0, 6, 9, 12, 9, 6, 0, 9, 12, 16, 12, 9, 0, 6, 9, 12, 9, 6, 0, 4, 6, 9, 6, 4, 0, 0, 0};
+  const __m256i base = _mm256_set1_epi32(lo), byte = _mm256_set1_epi32(255);
+  for (int32_t i = 0; i < 5; ++i) {
+    const int32_t cell = (r + i - 2) * w + s - 2;
+    _mm256_storeu_si256((__m256i*)(v->rise + 6 * i), _mm256_sub_epi32(_mm256_loadu_si256((const __m256i*)(t.q + cell)), base));
+    _mm_storeu_si128((__m128i*)(v->label + 6 * i), _mm_loadu_si128((const __m128i*)(t.label + cell)));
+    const __m256i guide = _mm256_loadu_si256((const __m256i*)(t.guide + 4 * cell));
+    _mm_storeu_si128((__m128i*)(v->red + 6 * i), _mm256_cvtepi32_epi16(_mm256_and_si256(guide, byte)));
+    _mm_storeu_si128((__m128i*)(v->green + 6 * i), _mm256_cvtepi32_epi16(_mm256_and_si256(_mm256_srli_epi32(guide, 8), byte)));
+    _mm_storeu_si128((__m128i*)(v->blue + 6 * i), _mm256_cvtepi32_epi16(_mm256_and_si256(_mm256_srli_epi32(guide, 16), byte)));
+  }
+  const __m512i first = _mm512_load_si512(v->rise), second = _mm512_load_si512(v->rise + 16);
+  const __m512i high = _mm512_set1_epi32(hi - third - lo), low = _mm512_set1_epi32(third);
+  const __mmask32 near = (__mmask32)_mm512_cmpge_epi32_mask(first, high) | (__mmask32)_mm512_cmpge_epi32_mask(second, high) << 16;
+  const __mmask32 far = (__mmask32)_mm512_cmple_epi32_mask(first, low) | (__mmask32)_mm512_cmple_epi32_mask(second, low) << 16;
+  const __m512i weight = _mm512_load_si512(space);
+  _mm512_store_si512(v->near, _mm512_maskz_mov_epi16(near, weight));
+  _mm512_store_si512(v->far, _mm512_maskz_mov_epi16(far & ~near, weight));
+  const __m512i bits = _mm512_set1_epi32(0x1fff);
+  _mm256_store_si256((__m256i*)v->low, _mm512_cvtepi32_epi16(_mm512_and_si512(first, bits)));
+  _mm256_store_si256((__m256i*)(v->low + 16), _mm512_cvtepi32_epi16(_mm512_and_si512(second, bits)));
+}
+#endif
+
 inline void upsample_voters(const UpsampleTables& t, int32_t h, int32_t w, int32_t r, int32_t s, UpsampleVoters* v) {
   const int32_t lo = t.low[r * w + s], hi = t.high[r * w + s], third = (hi - lo) / 3;
+#if defined(__AVX512BW__)
+  if (r >= 2 && r + 2 < h && s >= 2 && s + 5 < w) return upsample_voters_inside(t, w, r, s, lo, hi, third, v);
+#endif
   for (int32_t k = 0; k < 32; ++k) {
     const int32_t dy = k / 5 - 2, dx = k % 5 - 2, y = r + dy, x = s + dx;
     const bool exists = k < 25 && y >= 0 && y < h && x >= 0 && x < w;
