@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A camera or a film in a window, side by side; keys: + and - strength, l the next layout, q ends.
 
-    pip install secondeye opencv-python
-    python live.py            # the first camera
-    python live.py film.mp4
+pip install secondeye opencv-python
+python live.py            # the first camera
+python live.py film.mp4
 """
 
 import sys

@@ -38,7 +38,7 @@ int32_t resample(const se_exec& exec, const se_array& source, const se_resample_
   args.y = table_of(*y);
   if (runs_blocks(exec)) return run_blocks(exec, args);
   return run_rows(exec, out.height, 4, args, op_table(exec.isa).resample_rows,
-                  int64_t{4} * source.width * source.channels);
+                  int64_t{4} * source.width * source.channels + 12);
 }
 
 }  // namespace
@@ -59,11 +59,12 @@ extern "C" int32_t se_resample_tensor(const se_exec* exec, const se_array* sourc
                                       const se_array* out) {
   SE_TRY(check_exec(exec));
   SE_TRY(check_array(source, 1u << SE_UINT8, 1, 4));
-  SE_TRY(check_array(out, 1u << SE_FLOAT32, 3, 3));
+  SE_TRY(check_array(out, 1u << SE_FLOAT32 | 1u << SE_FLOAT16, 3, 3));
   if (source->channels == 2) return SE_ERROR_BAD_SHAPE;
   if (gain == nullptr || bias == nullptr) return SE_ERROR_NULL_POINTER;
   ResampleArgs args{};
   args.tensor = view_of<float>(*out);
+  args.half = out->dtype == SE_FLOAT16 ? 1 : 0;
   for (int32_t c = 0; c < 3; ++c) {
     args.gain[c] = gain[c];
     args.bias[c] = bias[c];

@@ -5,10 +5,16 @@
 // 16384; columns likewise.
 //   V[x, c] = (sum_k wy[k] p[first + k, x, c] + 128) >> 8          (1/64 of a grey level)
 //   H[c]    = (sum_k wx[k] V[first + k, c] + 8192) >> 14           (1/64 of a grey level)
-// Bytes: (H + 32) >> 6. Tensor: fl32(fl32(H * gain[c]) + bias[c]), channel planes apart; one channel is repeated.
+// Bytes: (H + 32) >> 6. Tensor: fl32(fl32(H * gain[c]) + bias[c]), or that as float16; channel planes apart; one
+// channel is repeated.
 #pragma once
 #include "core/block.h"
 #include "core/types.h"
+#if defined(__SSE4_1__) && !defined(__CUDACC__)
+#include <smmintrin.h>
+#elif defined(__ARM_NEON) && !defined(__CUDACC__)
+#include <arm_neon.h>
+#endif
 
 namespace se {
 
@@ -20,12 +26,22 @@ struct ResampleTable {
 struct ResampleArgs {
   View<const uint8_t> source;
   View<uint8_t> bytes;   // used when its data is not null
-  View<float> tensor;    // else this
+  View<float> tensor;    // else this; holds float16 where half is not 0
   ResampleTable x, y;
   float gain[4], bias[4];
+  int32_t half;
 };
 
 namespace SE_ISA_NAMESPACE {
+
+SE_HD void resample_store(const ResampleArgs& p, int32_t y, int32_t x, int32_t c, int32_t h) {
+  const float scaled = (float)h * p.gain[c];
+  const float value = scaled + p.bias[c];
+  if (p.half != 0)
+    *(uint16_t*)p.tensor.at(y, x, c) = float_to_half(value);
+  else
+    *p.tensor.at(y, x, c) = value;
+}
 
 #if !defined(__CUDACC__)
 template <int C>
@@ -53,24 +69,35 @@ inline void resample_rows_of(const ResampleArgs& p, int32_t y0, int32_t y1, int3
     for (int32_t x = 0; x < out_width; ++x) {
       const int32_t* wx = p.x.weights + (int64_t)x * p.x.stride;
       const int32_t* from = v + (int64_t)p.x.first[x] * channels;
+      const int32_t taps = p.x.count[x];
+      // Four lanes at once: with fewer channels, the rest are the next pixels' and are not used.
+#if defined(__SSE4_1__)
+      alignas(16) int32_t h[4];
+      __m128i sum = _mm_set1_epi32(8192);
+      for (int32_t k = 0; k < taps; ++k)
+        sum = _mm_add_epi32(sum, _mm_mullo_epi32(_mm_set1_epi32(wx[k]), _mm_loadu_si128((const __m128i*)(from + k * channels))));
+      _mm_store_si128((__m128i*)h, sum);
+#elif defined(__ARM_NEON)
+      int32_t h[4];
+      int32x4_t sum = vdupq_n_s32(8192);
+      for (int32_t k = 0; k < taps; ++k) sum = vmlaq_n_s32(sum, vld1q_s32(from + k * channels), wx[k]);
+      vst1q_s32(h, sum);
+#else
       int32_t h[channels];
       for (int32_t c = 0; c < channels; ++c) h[c] = 8192;
-      const int32_t taps = p.x.count[x];
       for (int32_t k = 0; k < taps; ++k)
         for (int32_t c = 0; c < channels; ++c) h[c] += wx[k] * from[k * channels + c];
+#endif
       if (to_bytes) {
         for (int32_t c = 0; c < channels; ++c) *p.bytes.at(y, x, c) = (uint8_t)(((h[c] >> 14) + 32) >> 6);
       } else {
-        for (int32_t c = 0; c < p.tensor.channels; ++c) {
-          const float value = (float)(h[channels < 3 ? 0 : c] >> 14) * p.gain[c];
-          *p.tensor.at(y, x, c) = value + p.bias[c];
-        }
+        for (int32_t c = 0; c < 3; ++c) resample_store(p, y, x, c, h[channels < 3 ? 0 : c] >> 14);
       }
     }
   }
 }
 
-// scratch: width * channels int32.
+// scratch: width * channels + 3 int32.
 inline void resample_rows(const ResampleArgs& p, int32_t y0, int32_t y1, int32_t* scratch) {
   switch (p.source.channels) {
     case 1: return resample_rows_of<1>(p, y0, y1, scratch);
@@ -116,8 +143,7 @@ struct ResampleBlocks {
     int32_t h = 0;
     for (int32_t c = 0; c < 3; ++c) {
       if (c == 0 || channels >= 3) h = sum(p, x, y, c);
-      const float value = (float)h * p.gain[c];
-      *p.tensor.at(y, x, c) = value + p.bias[c];
+      resample_store(p, y, x, c, h);
     }
   }
 };

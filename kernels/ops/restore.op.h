@@ -32,6 +32,12 @@ SE_HD float restore_source(const RestoreArgs& p, int32_t y, int32_t x, int32_t c
 }
 
 #if !defined(__CUDACC__)
+constexpr int32_t kRestorePiece = 64;
+
+inline void restore_piece(const float* __restrict from, float gain, float bias, uint8_t* __restrict to) {
+  for (int32_t x = 0; x < kRestorePiece; ++x) to[x] = restore_value(from[x], gain, bias);
+}
+
 inline void restore_rows(const RestoreArgs& p, int32_t y0, int32_t y1) {
   const int32_t width = p.out.width;
   const bool planes = p.floats.data != nullptr && p.floats.stride_x == 4 && p.out.stride_c == 1 && p.out.stride_x == 3 &&
@@ -42,7 +48,21 @@ inline void restore_rows(const RestoreArgs& p, int32_t y0, int32_t y1) {
       const float* __restrict b = p.floats.at(y, 0, 2);
       uint8_t* __restrict o = p.out.row(y);
       const float gr = p.gain[0], gg = p.gain[1], gb = p.gain[2], br = p.bias[0], bg = p.bias[1], bb = p.bias[2];
-      for (int32_t x = 0; x < width; ++x) {
+      // Channel by channel into a small buffer first: conversions go side by side, and then only bytes are woven.
+      alignas(64) uint8_t red[kRestorePiece], green[kRestorePiece], blue[kRestorePiece];
+      int32_t x = 0;
+      for (; x + kRestorePiece <= width; x += kRestorePiece) {
+        restore_piece(r + x, gr, br, red);
+        restore_piece(g + x, gg, bg, green);
+        restore_piece(b + x, gb, bb, blue);
+        uint8_t* __restrict to = o + 3 * x;
+        for (int32_t k = 0; k < kRestorePiece; ++k) {
+          to[3 * k] = red[k];
+          to[3 * k + 1] = green[k];
+          to[3 * k + 2] = blue[k];
+        }
+      }
+      for (; x < width; ++x) {
         o[3 * x] = restore_value(r[x], gr, br);
         o[3 * x + 1] = restore_value(g[x], gg, bg);
         o[3 * x + 2] = restore_value(b[x], gb, bb);

@@ -150,8 +150,8 @@ def prepare(
         height, width: of the input.
         mean, std: per channel, for values in 0..1.
         filter: as in :func:`resize`.
-        dtype: float32, or float16 (rounded from it).
-        out: float32 [1, 3, height, width] to write into.
+        dtype: float32, or float16 (rounded half to even from it).
+        out: of that dtype [1, 3, height, width], to write into.
         backend, threads, isa: as in :func:`secondeye.runtime.ops.pack`.
 
     Returns:
@@ -168,16 +168,16 @@ def prepare(
         raise InvalidInputError(f"mean, std: expected three numbers each, std over 0, got {mean} and {std}.")
     gain = (1.0 / (64.0 * 255.0 * np.asarray(std, np.float64))).astype(np.float32)
     bias = (-np.asarray(mean, np.float64) / np.asarray(std, np.float64)).astype(np.float32)
-    if np.dtype(dtype) != np.float32 and not isinstance(picture, np.ndarray):
-        raise InvalidInputError("dtype: on a GPU the result is float32; convert it there.")
-    target = output(out, (1, 3, height, width), np.float32, picture)
+    if np.dtype(dtype) not in (np.float32, np.float16):
+        raise InvalidInputError(f"dtype: expected float32 or float16, got {np.dtype(dtype)}.")
+    target = output(out, (1, 3, height, width), np.dtype(dtype), picture)
     if uses_reference(backend, picture):
         q6 = _reference_q6(picture, x, y)
         planes = np.broadcast_to(q6, (*q6.shape[:2], 3)) if q6.shape[2] == 1 else q6[:, :, :3]
         target[0] = (planes.astype(np.float32) * gain + bias).transpose(2, 0, 1)
     else:
         _native.resample_tensor(picture, *x, *y, gain.tolist(), bias.tolist(), target[0], threads, isa_code(isa))
-    return target if np.dtype(dtype) == np.float32 else target.astype(dtype)
+    return target
 
 
 def restore_reference(tensor: Array, gain: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.uint8]:

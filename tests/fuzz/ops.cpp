@@ -256,7 +256,8 @@ void resample(Input& in) {
   const Size s = size_from(in);
   const int32_t channels = in.range(1, 4), h = in.range(1, 20), w = in.range(1, 150);
   Owned source = make(in, s.height, s.width, channels, SE_UINT8), out = make(in, h, w, channels, SE_UINT8);
-  Owned tensor = make(in, h, w, 3, SE_FLOAT32);
+  const bool half = in.range(0, 2) == 0;
+  Owned tensor = make(in, h, w, 3, half ? SE_FLOAT16 : SE_FLOAT32);
   fill_bytes(in, source, 0);
   const Axis x = axis_from(in, s.width, w), y = axis_from(in, s.height, h);
   const float gain[3] = {0.00006f, 0.00007f, 0.00008f}, bias[3] = {-2.1f, -2.0f, -1.8f};

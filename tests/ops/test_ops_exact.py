@@ -131,12 +131,14 @@ def test_resize_and_prepare(data, source, kind):
     height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 90))
     scaled = ops.resize(source, height, width, filter=kind, backend="reference")
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    tensor = ops.prepare(source, height, width, filter=kind, mean=mean, std=std, backend="reference")
+    dtype = data.draw(st.sampled_from([np.float32, np.float16]))
+    options = {"filter": kind, "mean": mean, "std": std, "dtype": dtype}
+    tensor = ops.prepare(source, height, width, backend="reference", **options)
     for isa in ISAS:
         threads = data.draw(st.integers(1, 8))
         np.testing.assert_array_equal(ops.resize(source, height, width, filter=kind, isa=isa, threads=threads), scaled)
-        got = ops.prepare(source, height, width, filter=kind, mean=mean, std=std, isa=isa, threads=threads)
-        np.testing.assert_array_equal(got.view(np.uint32), tensor.view(np.uint32))
+        got = ops.prepare(source, height, width, isa=isa, threads=threads, **options)
+        np.testing.assert_array_equal(got.view(np.uint8), tensor.view(np.uint8))
 
 
 @SETTINGS

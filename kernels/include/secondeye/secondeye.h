@@ -166,7 +166,7 @@ typedef struct se_resample_axis {
 SE_API int32_t se_resample(const se_exec *exec, const se_array *source, const se_resample_axis *x,
                            const se_resample_axis *y, const se_array *out);
 
-/* source: uint8 [H, W, 1|3|4]. out: float32 with 3 channels, any strides (CHW as a network wants it); value =
+/* source: uint8 [H, W, 1|3|4]. out: float32 or float16 with 3 channels, any strides (CHW as a network wants it); value =
  * grey level * 64 * gain + bias. Class EXACT. */
 SE_API int32_t se_resample_tensor(const se_exec *exec, const se_array *source, const se_resample_axis *x,
                                   const se_resample_axis *y, const float gain[3], const float bias[3],
