@@ -82,7 +82,7 @@ def cases(height: int, width: int) -> list[Case]:
         return ops.fill(ops.warp(picture, disparity, out=out, threads=threads), out=filled, threads=threads)
 
     twin, other, mask = np.empty_like(full), np.empty_like(picture), np.empty_like(warped.holes)
-    tensor = (picture.transpose(2, 0, 1) / np.float32(255)).astype(np.float32)
+    tensor = np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32) / np.float32(255)
     return [
         Case(
             op="warp + holes", moved=2 * p + 9 * n, peer="cv2.remap", run_peer=remap,

@@ -31,7 +31,6 @@ from rich.progress import Progress, TextColumn
 from rich.table import Table
 
 from secondeye.benchmarks.machine import machine
-from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
@@ -238,7 +237,8 @@ def page(result: dict[str, Any]) -> str:
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>SecondEye: latency</title><style>"
         "body{font:15px system-ui;margin:2em auto;max-width:760px;color:#222}table{border-collapse:collapse;width:100%}"
-        "td,th{padding:.25em .6em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}"
+        "td,th{padding:.25em .6em;text-align:right;border-bottom:1px solid #ddd}"
+        "td:first-child,th:first-child{text-align:left}"
         "svg{width:100%;margin:1em 0}rect{fill:#2a7f9e}text{font:11px system-ui;fill:#555}.t{font-size:13px;fill:#222}"
         "</style><h1>SecondEye: latency</h1><p>"
         + html.escape(", ".join(f"{k}: {v}" for k, v in {**result["machine"], **result["peaks"]}.items()))

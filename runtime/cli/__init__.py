@@ -13,6 +13,7 @@ from secondeye.runtime.cli.build_engine import build_engine
 from secondeye.runtime.cli.convert import convert
 from secondeye.runtime.cli.doctor import doctor
 from secondeye.runtime.cli.layouts import layouts
+from secondeye.runtime.cli.live import live, serve
 from secondeye.runtime.cli.models import models_app
 from secondeye.runtime.cli.sample import sample
 
@@ -27,6 +28,8 @@ app = typer.Typer(
 )
 app.command()(convert)
 app.command()(sample)
+app.command()(live)
+app.command()(serve)
 app.command()(layouts)
 app.command()(doctor)
 app.command("build-engine")(build_engine)

@@ -72,6 +72,7 @@ def _runtimes() -> list[Row]:
 def _extras() -> list[Row]:
     gives = (
         ("huggingface-hub", "models", "secondeye models get"),
+        ("uvicorn", "serve", "secondeye serve"),
         ("opencv-python-headless", "bench", "the benchmarks"),
         ("scikit-image", "bench", "SSIM in the benchmarks"),
         ("torch", "export", "training and exporting models"),

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``secondeye live`` and ``secondeye serve``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+import typer
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="camera (or /dev/videoN), screen (X11), a film, - for standard input, an address (--allow-network), "
+        "or sample: a picture that moves, to try it.",
+    ),
+]
+Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT that frames are scaled to (and a camera is asked for).")]
+Strength = Annotated[float, typer.Option(help="Disparity range in percent of the width; about 3 is comfortable.")]
+Convergence = Annotated[float, typer.Option(help="What lies on the screen: 0 the farthest, 1 the nearest.")]
+View = Annotated[str, typer.Option(help="right: the frame is the left view; both: each eye moves half way.")]
+Depth = Annotated[str, typer.Option(help="builtin, cues, or an ONNX depth model.")]
+DepthEvery = Annotated[
+    int, typer.Option(min=0, max=1000, help="Depth for every n-th frame, carried along in between; 0: on the side.")
+]
+Rate = Annotated[
+    float, typer.Option(min=1, max=240, help="Frames a second that camera, screen or sample are asked for.")
+]
+Network = Annotated[bool, typer.Option("--allow-network", help="Let SOURCE be an address (rtsp, http ...).")]
+Threads = Annotated[int, typer.Option(min=0, max=256, help="0: one per core.")]
+
+
+def _source(spec: str, size: str | None, rate: float, network: bool, *, loop: bool, paced: bool = True) -> Any:
+    from secondeye.runtime.errors import InvalidInputError
+    from secondeye.runtime.stream.sources import Source, SourceOptions
+
+    wanted = None
+    if size is not None:
+        wide, _, high = size.partition("x")
+        if not (wide.isdigit() and high.isdigit()):
+            raise InvalidInputError(f"--size: expected WIDTHxHEIGHT, got {size!r}.")
+        wanted = (int(wide), int(high))
+    options = SourceOptions(size=wanted, rate=rate, loop=loop, paced=paced, allow_network=network)
+    return Source(spec, options)
+
+
+def live(
+    source: SourceArgument = "camera",
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="A film (.mkv, .mp4, .mov, .ts, .nut), or - for standard output.")
+    ] = "-",
+    format: Annotated[str, typer.Option(help="Of standard output: nut or y4m as it is, mpegts compressed.")] = "nut",
+    layout: Annotated[
+        str, typer.Option(help="sbs, tb, half-sbs, half-tb, anaglyph, rows, columns, right, depth ...")
+    ] = "sbs",
+    strength: Strength = 2.5,
+    convergence: Convergence = 0.5,
+    view: View = "right",
+    size: Size = None,
+    depth_model: Depth = "builtin",
+    depth_every: DepthEvery = 1,
+    deadline: Annotated[
+        float, typer.Option(min=0, help="Milliseconds; what would be late carries the last depth.")
+    ] = 0.0,
+    every: Annotated[
+        bool, typer.Option("--every", help="Every frame comes out, as fast as it can, instead of the newest in time.")
+    ] = False,
+    frames: Annotated[int, typer.Option(min=0, help="End after so many; 0: with the source.")] = 0,
+    fps: Rate = 30.0,
+    allow_network: Network = False,
+    threads: Threads = 0,
+) -> None:
+    """Turn a camera, a screen or a film into 3D as it comes.
+
+    Into a window: secondeye live camera | ffplay -
+
+    Into a file: secondeye live camera -o evening.mkv (Ctrl-C ends it well)
+    """
+    import threading
+
+    from rich.console import Console
+
+    from secondeye.runtime.errors import SecondEyeError, SessionError
+    from secondeye.runtime.live import LiveConfig, LiveSession
+    from secondeye.runtime.stream.sinks import Sink
+
+    origin = _source(source, size, fps, allow_network, loop=False, paced=not every)
+    config = LiveConfig(
+        width=origin.width, height=origin.height, strength=strength, convergence=convergence, view=cast(Any, view),
+        layout=cast(Any, layout), depth=depth_model, depth_every=depth_every, deadline_ms=deadline, threads=threads,
+        policy="every" if every else "newest",
+    )  # fmt: skip
+    fault: list[SecondEyeError] = []
+    handed = 0
+    over = threading.Event()
+
+    def feed(session: LiveSession) -> None:
+        nonlocal handed
+        try:
+            for frame, due in origin.frames():
+                if session.submit(frame, due, timeout=None) is not None:
+                    handed += 1
+                if frames and handed >= frames:
+                    return
+        except SessionError:
+            return
+        except SecondEyeError as error:
+            fault.append(error)
+        finally:
+            over.set()
+
+    with Sink(output, kind=format, rate=fps) as sink, LiveSession(config) as session:
+        feeder = threading.Thread(target=feed, args=(session,), daemon=True)
+        feeder.start()
+        try:
+            while True:
+                ended = over.is_set()
+                result = session.wait(0.3)
+                if result is not None:
+                    sink.write(result.picture, result.timestamp)
+                    del result
+                elif ended:
+                    break
+        except KeyboardInterrupt:
+            pass
+        finally:
+            origin.close()
+            stats = session.stats
+    feeder.join(2)
+    if fault:
+        raise fault[0]
+    total = stats.stages["total"]
+    Console(stderr=True).print(
+        f"{sink.written} frames; submit to ready {total.p50:.1f} ms (p99 {total.p99:.1f}); {stats.dropped} dropped, "
+        f"depth for {stats.depth_runs}" + (f"; {session.depth_error}" if session.depth_error else "")
+    )
+
+
+def serve(
+    source: SourceArgument = "camera",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond this machine only with TLS or --insecure.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8765,
+    token: Annotated[
+        str | None, typer.Option(help="What the page's address has to carry; made up where it is needed.")
+    ] = None,
+    tls_cert: Annotated[str | None, typer.Option(help="Certificate, PEM.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="Its key, PEM.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without TLS.")] = False,
+    max_clients: Annotated[int, typer.Option(min=1, max=64)] = 4,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEGs.")] = 85,
+    strength: Strength = 2.5,
+    convergence: Convergence = 0.5,
+    view: View = "right",
+    size: Size = None,
+    depth_model: Depth = "builtin",
+    depth_every: DepthEvery = 1,
+    fps: Rate = 30.0,
+    allow_network: Network = False,
+    threads: Threads = 0,
+) -> None:
+    """Show live 3D on a web page: side by side, anaglyph, wiggle, depth, and in a headset through WebXR."""
+    from secondeye.runtime.live import LiveConfig
+    from secondeye.runtime.stream.server import ServeOptions, serve as run
+
+    options = ServeOptions(
+        host=host, port=port, token=token, tls_cert=tls_cert, tls_key=tls_key, insecure=insecure,
+        max_clients=max_clients, quality=quality,
+    )  # fmt: skip
+    origin = _source(source, size, fps, allow_network, loop=True)
+    config = LiveConfig(
+        width=origin.width, height=origin.height, strength=strength, convergence=convergence, view=cast(Any, view),
+        depth=depth_model, depth_every=depth_every, threads=threads,
+    )  # fmt: skip
+    scheme = "https" if tls_cert else "http"
+    place = f"[{host}]" if ":" in host else host
+    query = f"/?token={options.token}" if options.token else "/"
+    typer.echo(f"Open {scheme}://{place}:{port}{query} (Ctrl-C ends)")
+    run(origin, config, options)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where live pictures go: a film that grows, or a pipe into a player."""
+
+from __future__ import annotations
+
+import os
+import sys
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye.runtime.errors import InvalidInputError, MediaError
+
+if TYPE_CHECKING:
+    import av
+
+FILES = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov", ".ts": "mpegts", ".nut": "nut"}
+PIPES = {"nut": "rawvideo", "y4m": "rawvideo", "mpegts": "libx264"}
+MICROSECONDS = Fraction(1, 1_000_000)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).lower()
+
+
+class Sink:
+    """Encodes pictures as they come. As a context manager it finishes the file, after an error too.
+
+    Args:
+        target: a film's path (.mkv, .mp4, .mov, .ts, .nut), or ``-`` for standard output.
+        kind: of what goes to standard output: ``nut`` and ``y4m`` as it is, ``mpegts`` compressed.
+        rate: frames a second, about; what is written goes by the timestamps.
+
+    Raises:
+        InvalidInputError: a suffix or kind that is none of these.
+        MediaError: it cannot be written.
+    """
+
+    def __init__(self, target: str, *, kind: str = "nut", rate: float = 30.0) -> None:
+        self.target = target
+        self.written = 0
+        self._part: Path | None = None
+        self._stream: Any = None
+        self._rate = Fraction(rate).limit_denominator(1001)
+        if target == "-":
+            if kind not in PIPES:
+                raise InvalidInputError(f"--format: expected one of {', '.join(PIPES)}, got {kind!r}.")
+            self._codec, self._kind = PIPES[kind], {"y4m": "yuv4mpegpipe"}.get(kind, kind)
+        else:
+            suffix = Path(target).suffix.lower()
+            if suffix not in FILES:
+                raise InvalidInputError(f"{target}: expected a name that ends in {', '.join(FILES)}, or -.")
+            self._codec, self._kind = "libx264", FILES[suffix]
+            self._part = Path(target).with_name(f".{Path(target).name}.part")
+        self._container = self._open()
+        self._last = -1
+
+    def _open(self) -> av.container.OutputContainer:
+        import av
+
+        file: Any = sys.stdout.buffer if self._part is None else str(self._part)
+        try:
+            return av.open(file, "w", format=self._kind)
+        except (av.FFmpegError, OSError) as error:
+            raise MediaError(f"{self.target}: cannot be written ({_reason(error)}).") from error
+
+    def write(self, picture: NDArray[np.uint8], timestamp: int) -> None:
+        """Add a picture.
+
+        Args:
+            picture: uint8 [H, W, 3], every one of the first one's shape.
+            timestamp: microseconds, rising.
+
+        Raises:
+            MediaError: the disk is full, or the pipe is gone.
+        """
+        import av
+
+        try:
+            if self._stream is None:
+                self._begin(picture)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            # A pipe of raw pictures knows no timestamps: there, they are counted.
+            counted = self._kind == "yuv4mpegpipe"
+            self._last = self._last + 1 if counted else max(self._last + 1, timestamp)
+            frame.pts, frame.time_base = self._last, 1 / self._rate if counted else MICROSECONDS
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+        except (av.FFmpegError, OSError) as error:
+            raise MediaError(f"{self.target}: {_reason(error)}") from error
+        self.written += 1
+
+    def _begin(self, picture: NDArray[np.uint8]) -> None:
+        live = {"preset": "veryfast", "tune": "zerolatency", "crf": "18"} if self._codec == "libx264" else {}
+        stream: Any = self._container.add_stream(self._codec, rate=self._rate, options=live)
+        stream.height, stream.width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = 1 / self._rate if self._kind == "yuv4mpegpipe" else MICROSECONDS
+        self._stream = stream
+
+    def close(self) -> None:
+        """Finish; a film gets its name now."""
+        import av
+
+        try:
+            if self._stream is not None:
+                for packet in self._stream.encode(None):
+                    self._container.mux(packet)
+            self._container.close()
+            if self._part is not None and self._stream is not None:
+                os.replace(self._part, self.target)
+            elif self._part is not None:
+                self._part.unlink(missing_ok=True)
+        except (av.FFmpegError, OSError) as error:
+            raise MediaError(f"{self.target}: {_reason(error)}") from error
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

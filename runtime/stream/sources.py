@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where live frames come from: a camera, a film, the screen, a pipe, an address, or a sample that moves."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye.runtime.errors import InvalidInputError, MediaError
+from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    import av
+
+Pixels = NDArray[np.uint8]
+NETWORK = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """How a source is read.
+
+    Attributes:
+        size: (width, height) that frames are scaled to; for a camera also what it is asked for.
+        rate: frames a second of the sample, and what a camera or the screen is asked for.
+        loop: a film begins again at its end.
+        paced: a film's frames come when they are due, as a camera's do; else as fast as they can be read.
+        allow_network: whether an address (rtsp, http ...) is opened.
+    """
+
+    size: tuple[int, int] | None = None
+    rate: float = 30.0
+    loop: bool = False
+    paced: bool = True
+    allow_network: bool = False
+
+
+class Source:
+    """Frames of one size, one after another.
+
+    Args:
+        spec: ``sample``; ``camera`` (the first one) or ``/dev/videoN``; ``screen`` (X11); ``-`` for standard input; an
+            address, where that is allowed; else a film's path.
+        options: how it is read.
+
+    Raises:
+        MediaError: it cannot be opened, or holds no pictures.
+        InvalidInputError: an address without leave.
+    """
+
+    def __init__(self, spec: str, options: SourceOptions | None = None, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.spec = spec
+        self.options = options or SourceOptions()
+        self._limits = limits
+        self._stop = threading.Event()
+        self._container: av.container.InputContainer | None = None
+        if spec == "sample":
+            self.width, self.height = self.options.size or (960, 540)
+        else:
+            self._container = _open(spec, self.options)
+            stream = self._container.streams.video[0]
+            native = (stream.codec_context.width, stream.codec_context.height)
+            self.width, self.height = self.options.size or native
+        limits.check_size("source", self.width, self.height)
+
+    def close(self) -> None:
+        """Ends :meth:`frames` soon, from any thread."""
+        self._stop.set()
+
+    def frames(self) -> Iterator[tuple[Pixels, int]]:
+        """(uint8 [height, width, 3], microseconds since the start) until the end, or until :meth:`close`.
+
+        Raises:
+            MediaError: it breaks off.
+        """
+        frames = self._sample() if self._container is None else self._decoded(self._container)
+        try:
+            for frame, due in frames:
+                if self._stop.is_set():
+                    return
+                yield frame, due
+        finally:
+            if self._container is not None:
+                self._container.close()
+
+    def _wait_until(self, moment: float) -> None:
+        self._stop.wait(max(0.0, moment - time.monotonic()))
+
+    def _sample(self) -> Iterator[tuple[Pixels, int]]:
+        """The sample picture, swaying, so that nearer things do not simply slide along."""
+        from secondeye.runtime.sample import render_sample
+
+        wide = self.width + self.width // 8
+        scene, _ = render_sample(wide, self.height)
+        begun, k = time.monotonic(), 0
+        while not self._stop.is_set():
+            due = k / self.options.rate
+            self._wait_until(begun + due)
+            at = round((wide - self.width) * (0.5 + 0.5 * np.sin(due * 0.8)))
+            yield scene[:, at : at + self.width], round(due * 1e6)
+            k += 1
+
+    def _decoded(self, container: av.container.InputContainer) -> Iterator[tuple[Pixels, int]]:
+        import av
+
+        live = _is_live(self.spec)
+        begun, offset, last = time.monotonic(), 0.0, 0.0
+        while True:
+            first: float | None = None
+            count = 0
+            try:
+                for frame in container.decode(video=0):
+                    at = float(frame.time) if frame.time is not None else last + 1 / 30
+                    first = at if first is None else first
+                    last = offset + max(0.0, at - first)
+                    if self.options.paced and not live:
+                        self._wait_until(begun + last)
+                    count += 1
+                    yield self._pixels(frame), round(last * 1e6)
+                    if self._stop.is_set():
+                        return
+            except av.FFmpegError as error:
+                if count == 0 or live:
+                    raise MediaError(f"{self.spec}: breaks off ({error.strerror or error}).") from error
+            if live or not self.options.loop or self.spec == "-" or count == 0:
+                return
+            offset = last + 1 / 30
+            container.seek(0)
+
+    def _pixels(self, frame: Any) -> Pixels:
+        pixels: Pixels = frame.to_ndarray(format="rgb24", width=self.width, height=self.height)
+        return pixels
+
+
+def _is_live(spec: str) -> bool:
+    return spec in ("camera", "screen") or spec.startswith(("/dev/video", *NETWORK))
+
+
+def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
+    import av
+
+    asked: dict[str, str] = {}
+    if options.size is not None:
+        asked["video_size"] = f"{options.size[0]}x{options.size[1]}"
+    kind: str | None = None
+    target: Any = spec
+    if spec == "screen":
+        kind, target = "x11grab", os.environ.get("DISPLAY", ":0")
+        asked["framerate"] = f"{options.rate:g}"
+    elif spec == "camera" or spec.startswith("/dev/video"):
+        kind, target = "v4l2", "/dev/video0" if spec == "camera" else spec
+        asked["framerate"] = f"{options.rate:g}"
+        if not Path(target).exists():
+            raise MediaError(f"{target}: no such camera; give a film's path, or 'sample' to try without one.")
+    elif spec == "-":
+        target, asked = sys.stdin.buffer, {}
+    elif spec.lower().startswith(NETWORK):
+        if not options.allow_network:
+            raise InvalidInputError(f"{spec}: addresses are opened with --allow-network only.")
+        asked = {"rtsp_transport": "tcp", "rw_timeout": "10000000"} if spec.lower().startswith("rtsp") else {}
+    else:
+        asked = {}
+        _check_film(Path(spec))
+    try:
+        container = av.open(target, "r", format=kind, options=asked, timeout=None if spec == "-" else (10.0, 10.0))
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise MediaError(f"{spec}: cannot be opened ({getattr(error, 'strerror', None) or error}).") from error
+    if not container.streams.video:
+        container.close()
+        raise MediaError(f"{spec}: holds no pictures.")
+    container.streams.video[0].thread_type = "AUTO"
+    return container
+
+
+def _check_film(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise MediaError(
+            f"{path}: no such file; give a film, 'camera', 'screen', '-', or 'sample' to try without one."
+        ) from error
+    if stat.S_ISDIR(mode):
+        raise MediaError(f"{path}: is a folder where a film is meant.")

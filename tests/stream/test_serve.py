@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page: what a browser sees, who is let in, what a client may do."""
+
+import contextlib
+import json
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import browser
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.stream.server import ServeOptions
+
+COMMAND = (sys.executable, "-m", "secondeye")
+needs_browser = pytest.mark.skipif(browser.find() is None, reason="no Chromium is installed")
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(*options, port=None):
+    """``secondeye serve`` as a user starts it; gives its port."""
+    port = port or free_port()
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "sample", "--size", "320x180", "--port", str(port),
+         "--depth-model", "cues", "--depth-every", "4", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < end, "the server did not start"
+            time.sleep(0.05)
+        yield port
+        assert process.poll() is None, process.stdout.read()
+    finally:
+        process.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        process.wait(15)
+        process.stdout.close()
+        assert time.monotonic() - begun < 6
+
+
+def get(port, path="/", **headers):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), error.headers
+
+
+def stream(port, query="", **options):
+    return connect(f"ws://127.0.0.1:{port}/stream{query}", origin=f"http://127.0.0.1:{port}", max_size=2**24, **options)
+
+
+def frames(client, count, *, acknowledge=True):
+    """The next pictures: (number, latency, layout, JPEG)."""
+    found = []
+    while len(found) < count:
+        message = client.recv(timeout=10)
+        if isinstance(message, str):
+            continue
+        number, latency, _, layout = struct.unpack_from("<IfdB", message)
+        found.append((number, latency, layout, message[20:]))
+        if acknowledge:
+            client.send(json.dumps({"drawn": number}))
+    return found
+
+
+def state(client):
+    while True:
+        message = client.recv(timeout=10)
+        if isinstance(message, str):
+            return json.loads(message)
+        client.send(json.dumps({"drawn": struct.unpack_from("<I", message)[0]}))
+
+
+@pytest.fixture(scope="module")
+def port():
+    with serving() as one:
+        yield one
+
+
+@needs_browser
+def test_a_browser_shows_the_stream_and_its_controls_act(tmp_path):
+    with serving() as port, browser.Browser() as page:
+        page.open(f"http://127.0.0.1:{port}/")
+        page.until("window.secondeye && secondeye.frames > 3")
+        before = page.ask("secondeye.frames")
+        page.until(f"secondeye.frames > {before + 5}")
+        assert page.ask("[secondeye.width, secondeye.height]") == [640, 180]
+        assert page.ask("document.getElementById('notice').textContent") == ""
+        shifts = "(() => { const w = 640, h = 180, g = document.getElementById('picture').getContext('webgl2'); draw();"
+        shifts += (
+            "const p = new Uint8Array(4 * w * h); g.readPixels(0, 0, w, h, g.RGBA, g.UNSIGNED_BYTE, p); let s = 0;"
+        )
+        shifts += (
+            "for (let y = 0; y < h; ++y) for (let x = 0; x < 320; ++x) s += Math.abs(p[4*(y*w+x)] - p[4*(y*w+x+320)]);"
+        )
+        shifts += "return s / (320 * 180); })()"
+
+        def slide(value):
+            page.ask(f"(() => {{ const s = document.getElementById('strength'); s.value = {value};"
+                     "s.dispatchEvent(new Event('input')); })()")  # fmt: skip
+            page.until(f"Math.abs(secondeye.settings.strength - {value}) < 0.01")
+            page.until(f"secondeye.frames > {page.ask('secondeye.frames') + 6}")
+            return page.ask(shifts)
+
+        flat, deep = slide(0), slide(8)
+        assert deep > 2 * flat + 2
+        for mode, wide in (("anaglyph", 320), ("cross", 640), ("wiggle", 320), ("left", 320), ("sbs", 640)):
+            page.ask(f"document.querySelector('[data-mode={mode}]').click()")
+            page.until(f"document.getElementById('picture').width === {wide}")
+            page.picture(tmp_path / f"{mode}.png")
+        page.ask("document.querySelector('[data-mode=depth]').click()")
+        page.until("secondeye.layout === 9")
+        page.picture(tmp_path / "depth.png")
+        page.ask("document.querySelector('[data-mode=sbs]').click()")
+        page.until("secondeye.layout === 0")
+        # A socket that is gone is opened again.
+        page.ask("secondeye.socket.close()")
+        page.until("document.getElementById('notice').textContent.includes('Trying again')")
+        page.until("document.getElementById('notice').textContent === ''")
+        now = page.ask("secondeye.frames")
+        page.until(f"secondeye.frames > {now + 3}")
+        assert page.ask("document.getElementById('vr').disabled") is True
+
+
+@needs_browser
+def test_a_browser_without_the_token_sees_no_picture():
+    with serving("--token", "let-me-in") as port, browser.Browser() as page:
+        page.open(f"http://127.0.0.1:{port}/")
+        assert "token and all" in page.until("document.body && document.body.innerText")
+        page.open(f"http://127.0.0.1:{port}/?token=let-me-in")
+        page.until("window.secondeye && secondeye.frames > 3")
+
+
+def test_files_and_their_headers(port):
+    status, body, headers = get(port)
+    assert status == 200
+    assert b"<title>SecondEye</title>" in body
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert get(port, "/page.js")[2]["Content-Type"].startswith("text/javascript")
+    assert get(port, "/../pyproject.toml")[0] == 404
+    assert get(port, "/..%2fserver.py")[0] == 404
+    assert get(port, Host="evil.example")[0] == 400
+
+
+def test_settings_reach_every_page_and_the_session(port):
+    with stream(port) as one, stream(port) as other:
+        one.send(json.dumps({"set": {"strength": 4.5, "layout": "depth"}}))
+        end = time.monotonic() + 10
+        while state(other)["settings"]["strength"] != 4.5:
+            assert time.monotonic() < end
+        assert frames(other, 12)[-1][2] == 9
+        one.send(json.dumps({"set": {"strength": 2.5, "layout": "sbs"}}))
+        assert frames(other, 12)[-1][2] == 0
+        assert state(other)["clients"] == 2
+
+
+def test_a_page_that_does_not_draw_is_not_flooded(port):
+    with stream(port) as lazy, stream(port) as eager:
+        first = frames(eager, 1)[0][0]
+        assert frames(eager, 30)[-1][0] - first >= 29
+        got = 0
+        with contextlib.suppress(TimeoutError):
+            while True:
+                got += not isinstance(lazy.recv(timeout=0.3), str)
+        assert got == 2
+
+
+def test_numbers_and_times_go_forward(port):
+    with stream(port) as client:
+        seen = frames(client, 20)
+    numbers = [s[0] for s in seen]
+    assert numbers == sorted(set(numbers))
+    assert all(0 < s[1] < 5000 for s in seen)
+    assert all(s[3].startswith(b"\xff\xd8") and s[3].endswith(b"\xff\xd9") for s in seen)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["{", "[]", '{"drawn": 1, "more": 2}', '{"set": {"depth": "x"}}', '{"set": {"strength": 99}}', '{"set": 3}',
+     '{"set": {"layout": "rows"}}', '{"set": {"strength": NaN}}', '{"set": {"strength": "4"}}', "[" * 900, b"\x00\x01"],
+)  # fmt: skip
+def test_garbage_closes_that_connection_alone(port, message):
+    with stream(port) as good, stream(port) as bad:
+        frames(bad, 1)
+        bad.send(message)
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                bad.recv(timeout=10)
+        assert closed.value.rcvd.code == 1003
+        frames(good, 3)
+
+
+def test_long_messages_and_floods_close_the_connection(port):
+    with stream(port) as client:
+        with pytest.raises(ConnectionClosed) as closed:
+            client.send("x" * 100_000_000)
+            while True:
+                client.recv(timeout=10)
+        assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
+    with stream(port) as client:
+        with pytest.raises(ConnectionClosed) as closed:
+            for _ in range(2000):
+                client.send('{"drawn": 1}')
+            while True:
+                client.recv(timeout=10)
+        assert closed.value.rcvd is None or closed.value.rcvd.code == 1008
+    with stream(port) as client:
+        frames(client, 2)
+
+
+def test_who_is_let_in():
+    with serving("--token", "s3cret", "--max-clients", "1") as port:
+        assert get(port)[0] == 401
+        assert get(port, "/?token=wrong")[0] == 401
+        assert get(port, "/?token=s3cret")[0] == 200
+        for query in ("", "?token=wrong", "?token=%00%ff"):
+            with pytest.raises(InvalidStatus) as refused, stream(port, query):
+                pass
+            assert refused.value.response.status_code == 403
+        with (
+            pytest.raises(InvalidStatus),
+            connect(f"ws://127.0.0.1:{port}/stream?token=s3cret", origin="http://evil.example"),
+        ):
+            pass
+        with stream(port, "?token=s3cret") as first:
+            frames(first, 1)
+            with stream(port, "?token=s3cret") as second, pytest.raises(ConnectionClosed) as closed:
+                second.recv(timeout=10)
+            assert closed.value.rcvd.code == 1013
+            frames(first, 2)
+
+
+def test_the_source_ends_and_the_page_says_so(tmp_path):
+    film = tmp_path / "short.mkv"
+    subprocess.run(
+        [*COMMAND, "live", "sample", "--size", "320x180", "--frames", "5",
+         "--every", "--depth-model", "cues", "-o", str(film)], check=True, capture_output=True,
+    )  # fmt: skip
+    port = free_port()
+    with open(film, "rb") as pipe:
+        process = subprocess.Popen(
+            [*COMMAND, "serve", "-", "--port", str(port), "--depth-model", "cues"],
+            stdin=pipe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    try:
+        for _ in range(200):
+            with contextlib.suppress(OSError), stream(port) as client:
+                while not state(client)["error"]:
+                    pass
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("it never said so")
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"host": "0.0.0.0"}, "served over TLS"),
+        ({"host": "192.168.1.9", "tls_cert": "a.pem"}, "both --tls-cert and --tls-key"),
+        ({"port": 70000}, "port 0 to 65535"),
+        ({"max_clients": 0}, "clients 1 to 64"),
+    ],
+)
+def test_unsafe_options_are_refused(options, said):
+    with pytest.raises(InvalidInputError, match=said):
+        ServeOptions(**options)
+
+
+def test_beyond_this_machine_there_is_always_a_token():
+    assert ServeOptions(host="127.0.0.1").token is None
+    assert len(ServeOptions(host="0.0.0.0", insecure=True).token) >= 20
+    assert len(ServeOptions(host="0.0.0.0", tls_cert="a", tls_key="b").token) >= 20
+    assert ServeOptions(host="::1").local
+
+
+def test_tls(tmp_path):
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", "key.pem", "-out", "cert.pem", "-days", "2"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, *names]
+    openssl = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert openssl.returncode == 0
+    import ssl
+
+    trust = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+    with serving("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem")) as port:
+        with urllib.request.urlopen(f"https://127.0.0.1:{port}/", timeout=10, context=trust) as answer:
+            assert answer.status == 200
+        address = f"wss://127.0.0.1:{port}/stream"
+        with connect(address, ssl=trust, origin=f"https://127.0.0.1:{port}", max_size=2**24) as client:
+            frames(client, 2)
