@@ -179,14 +179,15 @@ function graph() {
   const at = $("graph").getContext("2d"), { width, height } = $("graph");
   const most = Math.max(40, ...page.latencies) * 1.1;
   at.clearRect(0, 0, width, height);
-  at.fillStyle = "#5c5a54";
+  at.fillStyle = "#e0a43a";
+  const empty = width - 2 * page.latencies.length; // the newest is at the right
+  page.latencies.forEach((ms, k) => at.fillRect(empty + 2 * k, height - (height * ms) / most, 2, (height * ms) / most));
+  at.fillStyle = "#d8d5ce";
   at.font = "18px system-ui";
   for (const line of [0.25, 0.5, 0.75]) {
     at.fillRect(0, height * (1 - line), width, 1);
     at.fillText(`${Math.round(most * line)} ms`, 4, height * (1 - line) - 4);
   }
-  at.fillStyle = "#e0a43a";
-  page.latencies.forEach((ms, k) => at.fillRect(2 * k, height - (height * ms) / most, 2, (height * ms) / most));
 }
 
 // ---- headsets --------------------------------------------------------------------------------------------------
