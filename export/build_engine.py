@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -63,14 +63,63 @@ def parse_shape(text: str) -> ShapeRange:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to build.
+class Common:
+    """What every build is told: out, precision, backend, cache; see :class:`Request`."""
+
+    out: Path
+    precision: str = "fp32"
+    backend: str = "onnx"
+    cache: Path | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot be built, before any work.
+
+        Raises:
+            InvalidInputError: everything that is wrong.
+        """
+        problems = list(self.problems())
+        if problems:
+            raise InvalidInputError("; ".join(problems) + ".")
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it, a sentence each."""
+        from secondeye.export.graphs import Precision
+
+        if self.precision not in get_args(Precision):
+            yield f"--precision: expected one of {', '.join(get_args(Precision))}, got {self.precision!r}"
+        if self.backend not in BACKENDS:
+            yield f"--backend: expected one of {', '.join(BACKENDS)}, got {self.backend!r}"
+        if not self.out.parent.is_dir():
+            yield f"--out: the folder {self.out.parent} does not exist"
+        elif self.out.exists() and not (self.out.is_dir() and _replaceable(self.out)):
+            yield f"--out: {self.out} is there already and is no bundle; choose another folder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SgtRequest(Common):
+    """An SGT-BAGEL bundle.
+
+    Attributes:
+        checkpoint: a folder of BAGEL's files with SGT's weights.
+        size: the greatest side of the colour map, pixels.
+        instruction: what the model is told; None takes the exporter's.
+    """
+
+    checkpoint: Path
+    size: int = 1024
+    instruction: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(Common):
+    """A Mono2Stereo bundle.
 
     Attributes:
         checkpoint, base, depth: see :class:`secondeye.export.models.mono2stereo.Sources`.
         shape: sizes of pictures that the bundle takes.
         batch: the greatest number of pictures in one call.
-        precision: ``fp32``, or ``fp16`` (weights and arithmetic; what must stay in float32 is found by measuring).
+        precision: ``fp32``; ``fp16`` (weights and arithmetic; what must stay in float32 is found by measuring); ``int8``
+            or ``int4`` (weights of matrix products alone).
         depth_side: the least side of the depth network's input.
         out: the bundle's folder.
         cache: where finished pieces are kept.
@@ -80,36 +129,16 @@ class Request:
     base: Path
     depth: Path | None
     shape: ShapeRange
-    out: Path
     batch: int = 1
-    precision: str = "fp32"
-    backend: str = "onnx"
     depth_side: int = 518
-    cache: Path | None = None
 
-    def check(self) -> None:
-        """Refuse what cannot be built, before any work.
-
-        Raises:
-            InvalidInputError: everything that is wrong.
-        """
-        from secondeye.export.graphs import Precision
-
-        problems = []
-        if self.precision not in get_args(Precision):
-            problems.append(f"--precision: expected one of {', '.join(get_args(Precision))}, got {self.precision!r}")
-        if self.backend not in BACKENDS:
-            problems.append(f"--backend: expected one of {', '.join(BACKENDS)}, got {self.backend!r}")
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it, a sentence each."""
+        yield from super().problems()
         if not 1 <= self.batch <= 64:
-            problems.append(f"--batch: expected 1 to 64, got {self.batch}")
+            yield f"--batch: expected 1 to 64, got {self.batch}"
         if not 28 <= self.depth_side <= 2044:
-            problems.append(f"--depth-side: expected 28 to 2044, got {self.depth_side}")
-        if not self.out.parent.is_dir():
-            problems.append(f"--out: the folder {self.out.parent} does not exist")
-        elif self.out.exists() and not (self.out.is_dir() and _replaceable(self.out)):
-            problems.append(f"--out: {self.out} is there already and is no bundle; choose another folder")
-        if problems:
-            raise InvalidInputError("; ".join(problems) + ".")
+            yield f"--depth-side: expected 28 to 2044, got {self.depth_side}"
 
 
 def _replaceable(folder: Path) -> bool:
@@ -152,7 +181,12 @@ def build(request: Request, told: Told) -> Path:
 
         names = [name for name in _ROLES if name != "depth" or request.depth is not None]
         keys = {name: _key(name, hashes, request, depth_size) for name in names}
-        pieces = {name: _piece(name, keys[name], cache, work, request, model, told) for name in names}
+        pieces = {
+            name: _piece(
+                name, keys[name], cache, work, request.precision, lambda n=name: _named(model().graphs, n), told
+            )  # type: ignore[misc]
+            for name in names
+        }
         facts_key = content_key({"facts": hashes, "code": code_hash()})
         facts = cache.find(facts_key)
         if facts is None:
@@ -160,12 +194,48 @@ def build(request: Request, told: Told) -> Path:
             folder.mkdir()
             facts = cache.keep(facts_key, folder, {"constants": model().constants})
         told("bundle", "assemble")
-        return _assemble(request, pieces, facts[1]["constants"], hashes)
+        axes = {"batch": (1, request.batch)}
+        for i, name in enumerate(("height", "width")):
+            axes[name] = (request.shape.least[i] // 8, request.shape.greatest[i] // 8)
+        return _assemble(request, "mono2stereo", axes, pieces, facts[1]["constants"], hashes)
 
 
-def _need_exporters() -> None:
+def build_sgt(request: SgtRequest, told: Told) -> Path:
+    """Build an SGT-BAGEL bundle, or find it built; raises as :func:`build` does."""
+    _need_exporters("transformers")
+    from secondeye.export.graphs import OPSET
+    from secondeye.export.models import sgt_bagel
+
+    request.check()
+    told("sources", "hash")
+    hashes = sgt_bagel.hashes(request.checkpoint)
+    cache = Cache(request.cache or cache_folder() / "engines")
+    with cache.locked(lambda: told("sources", "wait for another build")) as work:
+        told("sources", "check")
+        instruction = request.instruction or sgt_bagel.INSTRUCTION
+        model = sgt_bagel.load(request.checkpoint, instruction=instruction, size=request.size)
+        pieces = {}
+        for number, graph in enumerate(model.graphs):
+            parts = {"sources": hashes, "name": graph.name, "precision": request.precision, "backend": request.backend}
+            # The size is a range in the manifest; the instruction is in the first layers.
+            parts |= {"instruction": instruction, "cuts": model.constants["cuts"], "opset": OPSET}
+            key = content_key(parts | {"versions": _versions(), "code": code_hash()})
+
+            def say(piece: str, step: str, number: int = number) -> None:
+                told(f"{piece} ({number + 1} of {len(model.graphs)})", step)
+
+            pieces[graph.name] = _piece(graph.name, key, cache, work, request.precision, lambda g=graph: g, say)  # type: ignore[misc]
+        told("bundle", "assemble")
+        return _assemble(request, "sgt-bagel", model.axes, pieces, model.constants, hashes)
+
+
+def _named(graphs: tuple[Any, ...], name: str) -> Any:
+    return next(one for one in graphs if one.name == name)
+
+
+def _need_exporters(*others: str) -> None:
     absent = []
-    for package in ("torch", "onnx", "onnxscript", "safetensors"):
+    for package in ("torch", "onnx", "onnxscript", "safetensors", *others):
         try:
             metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -194,7 +264,7 @@ def _key(name: str, hashes: dict[str, str], request: Request, depth_size: tuple[
 
 
 def _piece(
-    name: str, key: str, cache: Cache, work: Path, request: Request, model: Callable[[], Any], told: Told
+    name: str, key: str, cache: Cache, work: Path, precision: str, graph_of: Callable[[], Any], told: Told
 ) -> tuple[Path, dict[str, Any]]:
     found = cache.find(key)
     if found is not None:
@@ -202,17 +272,17 @@ def _piece(
         return found
     from secondeye.export.graphs import OPSET, make_graph
 
-    graph = next(one for one in model().graphs if one.name == name)
+    graph = graph_of()
     folder = work / name
     folder.mkdir()
-    error = make_graph(graph, request.precision, folder / f"{name}.onnx", lambda step: told(name, step))  # type: ignore[arg-type]
+    error = make_graph(graph, precision, folder / f"{name}.onnx", lambda step: told(name, step))  # type: ignore[arg-type]
     return cache.keep(
         key,
         folder,
         {
             "error": error,
             "opset": OPSET,
-            "precision": request.precision,
+            "precision": precision,
             "inputs": [asdict(one) for one in graph.inputs],
             "outputs": [asdict(one) for one in graph.outputs],
         },
@@ -245,15 +315,16 @@ def _entry(name: str, record: dict[str, Any], backend: str) -> EngineEntry:
 
 
 def _assemble(
-    request: Request, pieces: dict[str, tuple[Path, dict[str, Any]]], constants: dict[str, Any], hashes: dict[str, str]
+    request: Common,
+    kind: str,
+    axes: dict[str, tuple[int, int]],
+    pieces: dict[str, tuple[Path, dict[str, Any]]],
+    constants: dict[str, Any],
+    hashes: dict[str, str],
 ) -> Path:
     """The bundle from its pieces, at its place only when it is whole."""
-    shape = request.shape
-    axes = {"batch": (1, request.batch)}
-    for i, name in enumerate(("height", "width")):
-        axes[name] = (shape.least[i] // 8, shape.greatest[i] // 8)
     manifest = Manifest(
-        kind="mono2stereo",
+        kind=kind,
         axes=axes,
         engines={name: _entry(name, record, request.backend) for name, (_, record) in pieces.items()},
         constants=constants,

@@ -7,7 +7,9 @@ export through torch.export, the gate, and the comparison with PyTorch in float3
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import logging
 import os
 import warnings
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 OPSET = 18
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+"""Of weights and arithmetic; ``int8`` and ``int4`` are of the weights of matrix products alone, in blocks of 32."""
 ISLANDS = ("none", "norms", "norms and attention")
 """What stays in float32 inside a float16 graph, from the least to the most."""
 Axis = int | str | tuple[str, int]
@@ -36,9 +39,11 @@ OPERATORS = frozenset((
     "DequantizeLinear", "Div", "Erf", "Exp", "Expand", "Flatten", "Gather", "Gelu", "Gemm", "Identity",
     "InstanceNormalization", "LayerNormalization", "MatMul", "Mul", "Neg", "Pad", "Pow", "Reciprocal", "ReduceMean",
     "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub",
-    "Tanh", "Transpose", "Unsqueeze", "Where",
+    "Tanh", "Transpose", "Unsqueeze", "Where", "com.microsoft:MatMulNBits",
 ))  # fmt: skip
-"""What a graph may hold: plain tensor arithmetic, no control flow, no functions, no custom code."""
+"""What a graph may hold: plain tensor arithmetic, no control flow, no functions, no custom code; and ONNX Runtime's own
+product with packed weights."""
+BLOCK = 32  # weights that share a scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +82,7 @@ class Graph:
     outputs: tuple[Tensor, ...]
     sizes: tuple[dict[str, int], ...]
     least: dict[str, int] = field(default_factory=dict)
-    bounds: dict[str, float] = field(default_factory=lambda: {"fp32": 1e-4, "fp16": 1e-2})
+    bounds: dict[str, float] = field(default_factory=lambda: {"fp32": 1e-4, "fp16": 1e-2, "int8": 3e-2, "int4": 0.3})
     steps: int = 1000
 
     def example(self, sizes: dict[str, int], seed: int = 0) -> dict[str, NDArray[Any]]:
@@ -148,7 +153,7 @@ def make_graph(graph: Graph, precision: Precision, path: Path, told: Callable[[s
     examples = [graph.example(sizes, seed) for seed, sizes in enumerate(graph.sizes)]
     wanted = [_run_torch(module, example) for example in examples]
     island, tried = "all", []
-    if precision != "fp32":
+    if precision == "fp16":
         for island in ISLANDS:
             told(f"float16, in float32: {island}")
             module = to_half(graph.build() if tried else module, island)
@@ -165,6 +170,9 @@ def make_graph(graph: Graph, precision: Precision, path: Path, told: Callable[[s
     told("export")
     _export(graph, module, path)
     del module
+    if precision in ("int8", "int4"):
+        told(f"weights to {precision}")
+        _quantise(path, 8 if precision == "int8" else 4)
     told("check")
     _gate(path)
     told("compare")
@@ -244,6 +252,21 @@ def _export(graph: Graph, module: nn.Module, path: Path) -> None:
     onnx_ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=1024)
 
 
+def _quantise(path: Path, bits: int) -> None:
+    """Pack the constant weights of matrix products, in place: symmetric, in blocks, the rest stays as it is."""
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    logging.getLogger("onnxruntime.quantization").setLevel(logging.ERROR)
+    quantiser = MatMulNBitsQuantizer(onnx.load(str(path)), bits=bits, block_size=BLOCK, is_symmetric=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        quantiser.process()
+    model = quantiser.model.model
+    data = path.with_name(f"{path.name}.data")
+    data.unlink(missing_ok=True)
+    onnx.save(model, str(path), save_as_external_data=True, location=data.name, size_threshold=1024)
+
+
 def _gate(path: Path) -> None:
     """Refuse a graph that ONNX's own checker, or our list of operators, does not pass."""
     import onnx
@@ -253,7 +276,8 @@ def _gate(path: Path) -> None:
     except Exception as error:
         raise ExportError(f"{path.name}: ONNX's checker refuses it ({first_line(error)}).") from error
     model = onnx.load(str(path), load_external_data=False)
-    others = sorted({f"{n.domain}:{n.op_type}" for n in model.graph.node if n.domain or n.op_type not in OPERATORS})
+    names = {f"{n.domain}:{n.op_type}" if n.domain else n.op_type for n in model.graph.node}
+    others = sorted(names - OPERATORS)
     if others or model.functions:
         raise ExportError(f"{path.name}: operators that are not on the list: {', '.join(others) or 'functions'}.")
 

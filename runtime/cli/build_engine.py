@@ -11,7 +11,7 @@ import typer
 
 from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError
 
-MODELS = ("mono2stereo",)
+MODELS = ("mono2stereo", "sgt-bagel")
 
 
 def build_engine(
@@ -19,14 +19,16 @@ def build_engine(
     checkpoint: Annotated[
         Path,
         typer.Option(
-            help="The UNet's weights: mono2stereo.ckpt (a torch pickle, read without running it) or .safetensors."
+            help="mono2stereo: the UNet's weights, mono2stereo.ckpt (a torch pickle, read without running it) or .safetensors. sgt-bagel: a folder of BAGEL's files with SGT's ema.safetensors."
         ),
     ],
-    base: Annotated[
-        Path,
-        typer.Option(help="A diffusers folder of stable-diffusion-2: vae, text_encoder, scheduler, unet/config.json."),
-    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The bundle's folder; it appears when it is whole.")],
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            help="mono2stereo: a diffusers folder of stable-diffusion-2: vae, text_encoder, scheduler, unet/config.json."
+        ),
+    ] = None,
     depth: Annotated[
         Path | None,
         typer.Option(
@@ -40,11 +42,16 @@ def build_engine(
         ),
     ] = "768x1280",
     precision: Annotated[
-        str, typer.Option(help="fp32 or fp16; what fp16 would spoil stays in fp32, found by measuring.")
+        str,
+        typer.Option(
+            help="fp32; fp16 (what it would spoil stays in fp32, found by measuring); int8 or int4 (weights of matrix products alone)."
+        ),
     ] = "fp32",
     backend: Annotated[str, typer.Option(help="onnx: graphs for ONNX Runtime, on any machine.")] = "onnx",
     batch: Annotated[int, typer.Option(help="The greatest number of pictures in one call.")] = 1,
     depth_side: Annotated[int, typer.Option(help="The least side of the depth network's input, pixels.")] = 518,
+    size: Annotated[int, typer.Option(help="sgt-bagel: the greatest side of the colour map, pixels.")] = 1024,
+    instruction: Annotated[str | None, typer.Option(help="sgt-bagel: what the model is told.")] = None,
     cache: Annotated[
         Path | None,
         typer.Option(help="Where finished pieces are kept. Default: the user's cache, or $SECONDEYE_CACHE."),
@@ -66,49 +73,40 @@ def build_engine(
         room = import_module("secondeye.export.build_engine")
     except ImportError as error:
         raise BackendUnavailableError(f"building cannot start ({error}); pip install 'secondeye[export]'.") from error
-    request = room.Request(
-        checkpoint=checkpoint,
-        base=base,
-        depth=depth,
-        shape=room.parse_shape(shape),
-        out=out.absolute(),
-        batch=batch,
-        precision=precision,
-        backend=backend,
-        depth_side=depth_side,
-        cache=cache,
-    )
+    common: dict[str, Any] = {"out": out.absolute(), "precision": precision, "backend": backend, "cache": cache}
+    if model == "sgt-bagel":
+        request = room.SgtRequest(checkpoint=checkpoint, size=size, instruction=instruction, **common)
+        work, use = room.build_sgt, "secondeye segment photo.jpg --bundle"
+    elif base is None:
+        raise InvalidInputError("--base: mono2stereo needs a diffusers folder of stable-diffusion-2.")
+    else:
+        shapes = room.parse_shape(shape)
+        request = room.Request(
+            checkpoint=checkpoint, base=base, depth=depth, shape=shapes, batch=batch, depth_side=depth_side, **common
+        )
+        work, use = room.build, "secondeye convert photo.jpg --mode quality --bundle"
     try:
-        _build(room, request, quiet)
+        folder = _build(work, request, quiet)
     except KeyboardInterrupt:
         typer.echo("secondeye: stopped; what was finished is kept, run it again to go on.", err=True)
         raise typer.Exit(130) from None
+    if not quiet:
+        typer.echo(f"{folder}: ready; use it with: {use} {folder}", err=True)
 
 
-def _build(room: Any, request: Any, quiet: bool) -> None:
+def _build(work: Any, request: Any, quiet: bool) -> Path:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    pieces = ["sources", "encoder", "decoder", "unet", *(["depth"] if request.depth else []), "bundle"]
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
     console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=quiet) as progress:
-        task = progress.add_task("starting", total=len(pieces))
+        task = progress.add_task("starting", total=None)
 
         def told(piece: str, step: str) -> None:
             if not quiet and not console.is_terminal:
                 typer.echo(f"{piece}: {step}", err=True)
-            progress.update(task, description=f"{piece}: {step}", completed=pieces.index(piece))
+            progress.update(task, description=f"{piece}: {step}")
 
-        folder = room.build(request, told)
-        progress.update(task, description="done", completed=len(pieces))
-    if not quiet:
-        typer.echo(
-            f"{folder}: ready; use it with: secondeye convert photo.jpg --mode quality --bundle {folder}", err=True
-        )
+        folder: Path = work(request, told)
+    return folder

@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SGT (arXiv 2605.18714) on BAGEL: a picture in, a picture out in which every object has a colour of its own.
+
+Graphs: ``vit`` (patches to tokens), ``prefill_K`` (some layers over picture and instruction: keys and values),
+``flow_K`` (some layers of one evaluation of the flow), ``decoder`` (FLUX's, latents to a picture). The layout is the one
+that SGT was trained with: [mark, ViT tokens of a 224-pixel thumbnail, mark] [instruction] [mark, mark | latents].
+Layers are cut into graphs of under 2 GiB, and weights are read tensor by tensor, so the 29 GB file needs one graph's
+memory. The instruction, its mask and positions, and every rotary table are folded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor as Array, nn
+
+from secondeye.export.graphs import Graph, Tensor
+from secondeye.export.models.bagel import (
+    GEN,
+    PATCH_LATENT,
+    POSITIONS,
+    UND,
+    Config,
+    Flow,
+    Layer,
+    Prefill,
+    Vit,
+    sincos_table,
+)
+from secondeye.export.models.diffusion import Decoder
+from secondeye.export.weights import MAX_BYTES, Problems, read_config, some
+from secondeye.runtime.errors import InvalidInputError, ModelFormatError
+from secondeye.runtime.files import file_hash
+
+INSTRUCTION = "Segment instances with different colors."
+MAX_WORDS = 64
+THUMBNAIL = 224
+LATENT_SCALE, LATENT_SHIFT = 0.3611, 0.1159
+GRAPH_BYTES = 2_000_000_000  # of a graph's weights in float32, about
+MODEL = "language_model.model."
+_LLM_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
+             "rms_norm_eps", "rope_theta", "vocab_size")  # fmt: skip
+_VIT_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size", "image_size")
+
+
+class TensorFile:
+    """A checkpoint's tensors by name: one safetensors file, or an index and its shards. Nothing is read until it is asked for.
+
+    Raises:
+        ModelFormatError: no such file, or one that is damaged.
+    """
+
+    def __init__(self, folder: Path, *stems: str) -> None:
+        self.label = folder.name
+        self.paths = _found(folder, stems)
+        self._places: dict[str, Any] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        from safetensors import safe_open
+
+        for path in self.paths:
+            try:
+                if path.stat().st_size > MAX_BYTES:
+                    raise ModelFormatError(f"{path}: over the limit of {MAX_BYTES >> 30} GiB.")
+                file = safe_open(path, framework="pt")
+                for name in file.keys():  # noqa: SIM118: no dict
+                    self._places[name] = file
+                    self.shapes[name] = tuple(file.get_slice(name).get_shape())
+            except (OSError, ValueError, Exception) as error:
+                if isinstance(error, ModelFormatError):
+                    raise
+                text = str(error).splitlines()[0][:160]
+                raise ModelFormatError(f"{path}: not a whole safetensors file ({text}).") from error
+
+    def get(self, name: str) -> Array:
+        """A tensor in float32.
+
+        Raises:
+            ModelFormatError: it is no floats, or holds values that are no finite numbers.
+        """
+        return self._finite(name, self._places[name].get_tensor(name))
+
+    def rows(self, name: str, rows: list[int]) -> Array:
+        """Some rows of a tensor in float32, read alone."""
+        part = self._places[name].get_slice(name)
+        return self._finite(name, torch.stack([part[row : row + 1][0] for row in rows]))
+
+    def _finite(self, name: str, tensor: Array) -> Array:
+        if not tensor.is_floating_point():
+            raise ModelFormatError(f"{self.label}: {name} holds {tensor.dtype} where floats are expected.")
+        result = tensor.to(torch.float32)
+        if not bool(torch.isfinite(result).all()):
+            raise ModelFormatError(f"{self.label}: {name} holds values that are no finite numbers.")
+        return result
+
+
+def _found(folder: Path, stems: tuple[str, ...]) -> list[Path]:
+    for stem in stems:
+        index = folder / f"{stem}.safetensors.index.json"
+        if index.is_file():
+            try:
+                names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+            except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+                raise ModelFormatError(f"{index}: not an index of safetensors ({error}).") from error
+            if any(Path(str(name)).name != name for name in names):
+                raise ModelFormatError(f"{index}: leads outside its folder.")
+            return [folder / name for name in names]
+        if (folder / f"{stem}.safetensors").is_file():
+            return [folder / f"{stem}.safetensors"]
+    raise ModelFormatError(f"{folder}: has none of {', '.join(f'{stem}.safetensors' for stem in stems)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SgtBagel:
+    """A loaded checkpoint, ready to make graphs of.
+
+    Attributes:
+        config: its sizes.
+        constants: what the runtime needs to know, for the manifest.
+        axes: least and greatest length of each named axis.
+        graphs: vit, prefill_0 ..., flow_0 ..., decoder, in the order in which they run.
+    """
+
+    config: Config
+    constants: dict[str, Any]
+    axes: dict[str, tuple[int, int]]
+    graphs: tuple[Graph, ...]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that matters, by role."""
+    files = {f"weights_{i}": path for i, path in enumerate(_found(folder, ("ema", "model")))}
+    files |= {f"ae_{i}": path for i, path in enumerate(_found(folder, ("ae",)))}
+    for name in (
+        "llm_config.json",
+        "vit_config.json",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ):
+        files[name] = folder / name
+    return {role: file_hash(path) for role, path in files.items() if path.is_file()}
+
+
+def load(folder: Path, *, instruction: str = INSTRUCTION, size: int = 1024, graph_bytes: int = GRAPH_BYTES) -> SgtBagel:
+    """Read a checkpoint's configuration and check every tensor's name and shape; weights are read when graphs are built.
+
+    Args:
+        folder: of BAGEL's files: llm_config.json, vit_config.json, ema.safetensors (or model.safetensors, or an index
+            with its shards), ae.safetensors, the tokenizer's files.
+        instruction: what the model is told.
+        size: the greatest side of the colour map, pixels, a multiple of 16 from 64 to 1024.
+        graph_bytes: of float32 weights that one graph holds, about.
+
+    Raises:
+        InvalidInputError: the size or the instruction does not fit.
+        ModelFormatError: everything that is wrong with the files.
+    """
+    if size % 16 or not 64 <= size <= 1024:
+        raise InvalidInputError(f"--size: expected a multiple of 16 from 64 to 1024, got {size}.")
+    problems = Problems()
+    config = _config(folder, problems)
+    problems.tell()
+    assert config is not None
+    tensors, autoencoder = TensorFile(folder, "ema", "model"), TensorFile(folder, "ae")
+    words, marks = _instruction(folder, instruction, config)
+    layer = sum(p.numel() for p in _on_meta(lambda: Layer(config, (UND, GEN))).parameters())
+    each = max(1, min(config.layers, graph_bytes // (4 * layer)))
+    cuts = [range(i, min(i + each, config.layers)) for i in range(0, config.layers, each)]
+    _check_names(config, cuts, tensors, problems)
+    decoder_config, renamed = _decoder_names(autoencoder, problems)
+    problems.tell()
+    embedding = f"{MODEL}embed_tokens.weight"
+    text, ends = tensors.rows(embedding, words)[None], tensors.rows(embedding, marks)[None]
+
+    def prefill(layers: range) -> Callable[[], nn.Module]:
+        return lambda: _filled(lambda: Prefill(config, layers, text, ends, len(words)), tensors, config)
+
+    def flow(layers: range) -> Callable[[], nn.Module]:
+        return lambda: _filled(lambda: Flow(config, layers, ends), tensors, config)
+
+    def decoder() -> nn.Module:
+        module = _on_meta(lambda: Decoder(decoder_config))
+        state = {ours: _linear(autoencoder.get(theirs), ours) for ours, theirs in renamed.items()}
+        module.load_state_dict(state, strict=True, assign=True)
+        return _Decode(module).eval().requires_grad_(False)
+
+    makers = {"vit": lambda: _filled(lambda: Vit(config), tensors, config), "decoder": decoder}
+    graphs = _graphs(config, cuts, len(words), makers, prefill, flow)
+    most = (THUMBNAIL // config.patch) ** 2
+    axes = {
+        "batch": (1, 2), "patches": (1, most), "context": (len(words) + 3, len(words) + 2 + most),
+        "past": (1, len(words) + 2 + most), "latents": (1, (size // 16) ** 2), "height": (2, size // 8), "width": (2, size // 8),
+    }  # fmt: skip
+    constants = {
+        "instruction": instruction, "words": len(words), "layers": config.layers, "kv_heads": config.kv_heads,
+        "head": config.head, "size": size, "thumbnail": THUMBNAIL, "patch": config.patch, "vit_side": config.vit_side,
+        "latent_side": config.latent_side, "shift": 3.0, "cuts": [[c.start, c.stop] for c in cuts],
+    }  # fmt: skip
+    return SgtBagel(config=config, constants=constants, axes=axes, graphs=graphs)
+
+
+def _config(folder: Path, problems: Problems) -> Config | None:
+    llm = read_config(folder / "llm_config.json", _LLM_KEYS, "llm_config.json", problems)
+    vit = read_config(folder / "vit_config.json", _VIT_KEYS, "vit_config.json", problems)
+    if not llm or not vit:
+        return None
+    try:
+        # BAGEL leaves SigLIP's last layer out: its own loader takes one off what the file says.
+        config = Config(
+            hidden=int(llm["hidden_size"]), layers=int(llm["num_hidden_layers"]), heads=int(llm["num_attention_heads"]),
+            kv_heads=int(llm["num_key_value_heads"]), inner=int(llm["intermediate_size"]), eps=float(llm["rms_norm_eps"]),
+            theta=float(llm["rope_theta"]), vocabulary=int(llm["vocab_size"]), vit_hidden=int(vit["hidden_size"]),
+            vit_layers=int(vit["num_hidden_layers"]) - 1, vit_heads=int(vit["num_attention_heads"]),
+            vit_inner=int(vit["intermediate_size"]), vit_eps=float(vit.get("layer_norm_eps", 1e-6)),
+            vit_side=int(vit["image_size"]) // int(vit["patch_size"]), patch=int(vit["patch_size"]),
+        )  # fmt: skip
+    except (TypeError, ValueError) as error:
+        problems.add("llm_config.json, vit_config.json", f"hold something that is no number ({error})")
+        return None
+    numbers = (
+        config.hidden,
+        config.layers,
+        config.heads,
+        config.kv_heads,
+        config.inner,
+        config.vit_layers,
+        config.vit_side,
+    )
+    if (
+        min(numbers) < 1
+        or max(numbers) > 1 << 16
+        or config.hidden % (4 * config.heads)
+        or config.heads % config.kv_heads
+    ):
+        problems.add("llm_config.json, vit_config.json", "sizes that do not fit each other, or are out of range")
+        return None
+    return config
+
+
+def _instruction(folder: Path, text: str, config: Config) -> tuple[list[int], list[int]]:
+    """(tokens of the instruction between its marks, the two marks round a picture)."""
+    try:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # transformers raises many kinds
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise ModelFormatError(f"{folder}: its tokenizer cannot be read ({reason}).") from error
+    names = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
+    specials = [tokenizer.convert_tokens_to_ids(name) for name in names]
+    if any(token is None or not 0 <= token < config.vocabulary for token in specials) or len(set(specials)) < 4:
+        raise ModelFormatError(f"{folder}: its tokenizer lacks some of {', '.join(names)}.")
+    words = [int(token) for token in tokenizer.encode(text, add_special_tokens=False)]
+    if not 1 <= len(words) <= MAX_WORDS:
+        raise InvalidInputError(f"--instruction: expected 1 to {MAX_WORDS} tokens, got {len(words)}.")
+    if max(words) >= config.vocabulary:
+        raise ModelFormatError(f"{folder}: its tokenizer knows more words than the model.")
+    return [specials[0], *words, specials[1]], [specials[2], specials[3]]
+
+
+def _on_meta(make: Callable[[], nn.Module]) -> nn.Module:
+    with torch.device("meta"):
+        return make()
+
+
+def _theirs(name: str) -> str:
+    """A parameter's name in the checkpoint."""
+    return MODEL + name if name.startswith(("layers.", "norm_moe_gen.")) else name
+
+
+def _table(name: str, config: Config) -> Array | None:
+    """The fixed tables of positions, which a checkpoint may lack."""
+    if name == "latent_pos_embed.pos_embed":
+        return sincos_table(config.latent_side, config.hidden)
+    return sincos_table(config.vit_side, config.hidden) if name == "vit_pos_embed.pos_embed" else None
+
+
+def _check_names(config: Config, cuts: list[range], tensors: TensorFile, problems: Problems) -> None:
+    """Every tensor that the graphs need is there, in its shape."""
+    modules = [_on_meta(lambda: Vit(config))]
+    marks = torch.zeros(1, 2, config.hidden)
+    modules += [_on_meta(lambda c=cut: Flow(config, c, marks)) for cut in cuts]  # type: ignore[misc]
+    wanted = {_theirs(n): tuple(p.shape) for module in modules for n, p in module.named_parameters()}
+    wanted[f"{MODEL}embed_tokens.weight"] = (config.vocabulary, config.hidden)
+    tables = {"latent_pos_embed.pos_embed", "vit_pos_embed.pos_embed"}
+    missing = [n for n in wanted if n not in tensors.shapes and n not in tables]
+    if missing:
+        problems.add(tensors.label, f"missing tensors: {some(missing)}")
+    wrong = [
+        f"{n} {list(tensors.shapes[n])} where {list(shape)} is expected"
+        for n, shape in wanted.items()
+        if n in tensors.shapes and tensors.shapes[n] != shape
+    ]
+    if wrong:
+        problems.add(tensors.label, f"wrong shapes: {some(wrong)}")
+
+
+def _filled(make: Callable[[], nn.Module], tensors: TensorFile, config: Config) -> nn.Module:
+    """A module with its weights, read now."""
+    module = _on_meta(make)
+    state = {}
+    for name, _ in module.named_parameters():
+        theirs = _theirs(name)
+        table = None if theirs in tensors.shapes else _table(name, config)
+        state[name] = tensors.get(theirs) if table is None else table
+    module.load_state_dict(state, strict=True, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+class _Decode(nn.Module):
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, latent: Array) -> Array:
+        picture: Array = self.decoder((latent / LATENT_SCALE + LATENT_SHIFT).to(self.decoder.conv_in.weight.dtype))  # type: ignore[union-attr, arg-type]
+        return picture.float().clamp(-1.0, 1.0)
+
+
+_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
+
+
+def _decoder_names(tensors: TensorFile, problems: Problems) -> tuple[dict[str, Any], dict[str, str]]:
+    """(configuration, our name of each of the decoder's tensors -> FLUX's)."""
+    first, last = tensors.shapes.get("decoder.conv_in.weight"), tensors.shapes.get("decoder.conv_out.weight")
+    levels = {name.split(".")[2] for name in tensors.shapes if name.startswith("decoder.up.")}
+    if first is None or last is None or len(levels) != 4 or len(first) != 4 or first[1] != 16:
+        problems.add(tensors.label, "ae.safetensors: no decoder of FLUX's autoencoder (16 channels, 4 levels)")
+        return {}, {}
+    widths = [tensors.shapes.get(f"decoder.up.{i}.block.0.conv1.weight", (0,))[0] for i in range(4)]
+    config = {"block_out_channels": widths, "layers_per_block": 2, "latent_channels": 16, "norm_num_groups": 32}
+    names = {}
+    for name in tensors.shapes:
+        parts = name.split(".")
+        if parts[0] != "decoder":
+            continue
+        rest = parts[1:]
+        if rest[0] == "up" and rest[2] == "block":
+            rest = ["up_blocks", str(3 - int(rest[1])), "resnets", *rest[3:]]
+        elif rest[0] == "up":
+            rest = ["up_blocks", str(3 - int(rest[1])), "upsamplers", "0", *rest[3:]]
+        elif rest[0] == "mid" and rest[1] == "attn_1":
+            rest = ["mid_block", "attentions", "0", _ATTENTION[rest[2]], *rest[3:]]
+        elif rest[0] == "mid":
+            rest = ["mid_block", "resnets", str(int(rest[1][-1]) - 1), *rest[2:]]
+        elif rest[0] == "norm_out":
+            rest = ["conv_norm_out", *rest[1:]]
+        names[".".join(rest).replace("nin_shortcut", "conv_shortcut")] = name
+    wanted = {n: tuple(p.shape) for n, p in _on_meta(lambda: Decoder(config)).named_parameters()}
+    missing = [n for n in wanted if n not in names]
+    wrong = [n for n, shape in wanted.items() if n in names and not _fits(tensors.shapes[names[n]], shape)]
+    if missing or wrong:
+        problems.add(tensors.label, f"ae.safetensors: missing or misshapen: {some([*missing, *wrong])}")
+    return config, {n: names[n] for n in wanted if n in names}
+
+
+def _fits(theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
+    """FLUX's attention is made of 1 x 1 convolutions where ours has linear layers."""
+    return theirs == ours or (len(ours) == 2 and theirs == (*ours, 1, 1))
+
+
+def _linear(tensor: Array, name: str) -> Array:
+    return tensor[:, :, 0, 0].contiguous() if "attentions" in name and tensor.ndim == 4 else tensor
+
+
+def _graphs(
+    config: Config,
+    cuts: list[range],
+    words: int,
+    makers: dict[str, Callable[[], nn.Module]],
+    prefill: Callable[[range], Callable[[], nn.Module]],
+    flow: Callable[[range], Callable[[], nn.Module]],
+) -> tuple[Graph, ...]:
+    def floats(name: str, *shape: Any) -> Tensor:
+        return Tensor(name=name, dtype="float32", shape=shape)
+
+    wide = config.hidden
+    bounds = {"fp32": 1e-4, "fp16": 2e-2, "int8": 3e-2, "int4": 0.3}
+    place = Tensor(name="place", dtype="int64", shape=("patches",))
+    graphs = [
+        Graph(
+            name="vit", build=makers["vit"], inputs=(floats("patches", 1, "patches", 3 * config.patch**2), place),
+            outputs=(floats("tokens", 1, "patches", wide),), sizes=({"patches": 12}, {"patches": 7}), bounds=bounds,
+            steps=config.vit_side**2,
+        )
+    ]  # fmt: skip
+    for number, cut in enumerate(cuts):
+        first, last = cut.start == 0, cut.stop == config.layers
+        incoming = floats("tokens", 1, "patches", wide) if first else floats("states", 1, "context", wide)
+        kept = [floats(name, len(cut), 1, config.kv_heads, "context", config.head) for name in ("keys", "values")]
+        lengths = [{"patches": n, "context": n + words + 2} for n in (12, 7)]
+        graphs.append(
+            Graph(
+                name=f"prefill_{number}", build=prefill(cut), inputs=(incoming,),
+                outputs=(*([] if last else [floats("next", 1, "context", wide)]), *kept), sizes=tuple(lengths),
+                least={"context": words + 3}, bounds=bounds,
+            )
+        )  # fmt: skip
+    for number, cut in enumerate(cuts):
+        first, last = cut.start == 0, cut.stop == config.layers
+        state: tuple[Tensor, ...] = (floats("marks", "batch", 2, wide), floats("states", "batch", "latents", wide))
+        if first:
+            spots = Tensor(name="spots", dtype="int64", shape=("latents",))
+            state = (floats("latents", "batch", "latents", PATCH_LATENT), floats("time", "batch"), spots)
+        past = [floats(n, len(cut), "batch", config.kv_heads, "past", config.head) for n in ("keys", "values")]
+        others = (*past, floats("mask", "batch", "past"), Tensor(name="position", dtype="int64", shape=("batch",)))
+        out: tuple[Tensor, ...] = (floats("velocity", "batch", "latents", PATCH_LATENT),)
+        if not last:
+            out = (floats("next_marks", "batch", 2, wide), floats("next_states", "batch", "latents", wide))
+        graphs.append(
+            Graph(
+                name=f"flow_{number}", build=flow(cut), inputs=(*state, *others), outputs=out, bounds=bounds,
+                sizes=({"batch": 2, "latents": 6, "past": 9}, {"batch": 1, "latents": 15, "past": 4}),
+                steps=min(POSITIONS, config.latent_side**2),
+            )
+        )  # fmt: skip
+    graphs.append(
+        Graph(
+            name="decoder", build=makers["decoder"], inputs=(floats("latent", 1, 16, "height", "width"),),
+            outputs=(floats("picture", 1, 3, ("height", 8), ("width", 8)),), least={"height": 2, "width": 2},
+            sizes=({"height": 6, "width": 10}, {"height": 4, "width": 14}), bounds=bounds,
+        )
+    )  # fmt: skip
+    return tuple(graphs)

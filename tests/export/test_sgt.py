@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An SGT bundle from a tiny random checkpoint of the real files' form, held against the recipe stated plainly."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="building needs torch (pip install -e '.[dev-export]')")
+pytest.importorskip(
+    "diffusers", reason="the reference of the autoencoder is diffusers (pip install -e '.[dev-export]')"
+)
+pytest.importorskip("transformers", reason="building needs transformers (pip install -e '.[dev-export]')")
+pytest.importorskip("onnxscript", reason="building needs onnxscript (pip install -e '.[dev-export]')")
+pytestmark = [pytest.mark.filterwarnings("ignore")]
+
+import torch
+
+import sgt
+from secondeye.export.build_engine import SgtRequest, build_sgt
+from secondeye.runtime.errors import InvalidInputError, ModelFormatError, ResourceLimitError
+from secondeye.runtime.models import sgt as runtime
+
+WORDS = [0, 4, 5, 6, 1]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sgt") / "checkpoint"
+    state, vae = sgt.checkpoint(folder)
+    return folder, state, vae
+
+
+def request_for(tiny, out, **changes):
+    folder = tiny[0]
+    fields = {"checkpoint": folder, "out": out, "cache": folder.parent / "cache", "size": 128, "instruction": sgt.TEXT}
+    return SgtRequest(**(fields | changes))
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny):
+    return build_sgt(request_for(tiny, tiny[0].parent / "bundle"), lambda piece, step: None)
+
+
+def picture(height=90, width=160):
+    return np.random.default_rng(4).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def prepared(model, pixels):
+    """The thumbnail's patches and their places, as the recipe has them."""
+    from PIL import Image
+
+    height, width = model.thumbnail_size(*pixels.shape[:2])
+    small = (
+        np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC), np.float32) / 127.5 - 1
+    )
+    patches, place = [], []
+    for i in range(height // 14):
+        for j in range(width // 14):
+            patches.append(small[14 * i : 14 * i + 14, 14 * j : 14 * j + 14].reshape(-1))
+            place.append(16 * i + j)
+    return torch.tensor(np.array(patches)), torch.tensor(place)
+
+
+def reference(tiny, model, pixels, steps, guidance, seed):
+    """The whole chain by the recipe: one packed sequence for every evaluation."""
+    _, state, vae = tiny
+    with torch.inference_mode():
+        vit = sgt.vit_tokens(state, *prepared(model, pixels))
+        height, width = model.map_size(*pixels.shape[:2])
+        spots = torch.tensor([64 * i + j for i in range(height // 16) for j in range(width // 16)])
+        x = torch.tensor(np.random.default_rng(seed).standard_normal((len(spots), 64)).astype(np.float32))
+        u = torch.linspace(1, 0, steps + 1)
+        times = 3.0 * u / (1 + 2.0 * u)
+        for now, then in zip(times[:-1], times[1:], strict=True):
+            v = sgt.velocity(state, vit, WORDS, x, float(now), spots)
+            if guidance > 1:
+                alone = sgt.velocity(state, vit, None, x, float(now), spots)
+                pushed = alone + guidance * (v - alone)
+                v = pushed * (v.norm(dim=1, keepdim=True) / (pushed.norm(dim=1, keepdim=True) + 1e-8)).clamp(0, 1)
+            x = x - v * (now - then)
+        rows, columns = height // 16, width // 16
+        latent = x.view(rows, columns, 2, 2, 16)
+        latent = torch.einsum("hwpqc->chpwq", latent).reshape(1, 16, 2 * rows, 2 * columns)
+        planes = vae.decode(latent / 0.3611 + 0.1159).sample[0].clamp(-1, 1)
+    return x.numpy(), (planes.permute(1, 2, 0).numpy() + 1) * 127.5
+
+
+def test_sizes_are_those_of_the_authors_data_code(bundle):
+    model = runtime.SgtBagel(bundle)
+    thumbnails = {(1080, 1920): (126, 224), (1024, 1024): (224, 224), (480, 640): (168, 224), (858, 2048): (98, 224)}
+    for size, want in thumbnails.items():
+        assert model.thumbnail_size(*size) == want
+    model.constants["size"] = 1024
+    maps = {(1080, 1920): (576, 1024), (512, 512): (512, 512), (480, 640): (512, 688), (858, 2048): (432, 1024)}
+    for size, want in maps.items():
+        assert model.map_size(*size) == want
+
+
+def test_every_stage_equals_the_recipe(tiny, bundle):
+    model = runtime.SgtBagel(bundle)
+    pixels = picture()
+    patches, place = prepared(model, pixels)
+    with torch.inference_mode():
+        vit = sgt.vit_tokens(tiny[1], patches, place)
+        tokens = model.tokens(pixels)
+        np.testing.assert_allclose(tokens[0], vit.numpy(), atol=2e-5)
+        spots = np.array([0, 1, 2, 64, 65, 66])
+        latents = np.random.default_rng(1).standard_normal((6, 64)).astype(np.float32)
+        got = model.velocity(latents, 0.7, spots, model.context(tokens), guided=True)
+        for row, words in ((0, WORDS), (1, None)):
+            want = sgt.velocity(tiny[1], vit, words, torch.tensor(latents), 0.7, torch.tensor(spots))
+            np.testing.assert_allclose(got[row], want.numpy(), atol=3e-5)
+
+
+@pytest.mark.parametrize(("steps", "guidance"), [(1, 1.0), (4, 1.0), (10, 1.0), (4, 4.0)])
+def test_picture_to_map_equals_the_recipe(tiny, bundle, steps, guidance):
+    model = runtime.SgtBagel(bundle)
+    pixels = picture()
+    _, want = reference(tiny, model, pixels, steps, guidance, seed=5)
+    got = model.colour_map(pixels, steps=steps, guidance=guidance, seed=5)
+    assert got.shape == want.shape
+    assert (np.abs(got - want) <= 1).mean() > 0.999
+
+
+def test_layers_may_be_cut_into_any_graphs(tiny, bundle, monkeypatch):
+    from secondeye.export.models import sgt_bagel
+
+    monkeypatch.setattr(sgt_bagel.load, "__kwdefaults__", sgt_bagel.load.__kwdefaults__ | {"graph_bytes": 1})
+    cut = build_sgt(request_for(tiny, tiny[0].parent / "cut"), lambda piece, step: None)
+    one, three = runtime.SgtBagel(bundle), runtime.SgtBagel(cut)
+    assert (one.stages, three.stages) == (1, 3)
+    maps = [model.colour_map(picture(), steps=2, guidance=2.0) for model in (one, three)]
+    assert np.abs(maps[0].astype(int) - maps[1]).max() <= 1
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("fp16", 2e-2), ("int8", 3e-2), ("int4", 0.3)])
+def test_precisions_report_their_error(tiny, precision, bound):
+    out = tiny[0].parent / precision
+    folder = build_sgt(request_for(tiny, out, precision=precision), lambda piece, step: None)
+    engines = json.loads((folder / "manifest.json").read_text())["engines"]
+    errors = {name: engine["error"]["relative_rms"] for name, engine in engines.items()}
+    assert all(0 < error <= bound for name, error in errors.items() if not name.startswith("decoder"))
+    size = sum(f.stat().st_size for f in folder.iterdir() if f.name.startswith("flow"))
+    whole = sum(f.stat().st_size for f in (tiny[0].parent / "bundle").iterdir() if f.name.startswith("flow"))
+    assert size < {"fp16": 0.8, "int8": 0.8, "int4": 0.75}[precision] * whole
+    assert runtime.SgtBagel(folder).colour_map(picture(), steps=1).dtype == np.uint8
+
+
+def test_shards_and_absent_tables_are_read(tiny, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    from secondeye.export.models import sgt_bagel
+
+    sgt.checkpoint(tmp_path / "shards", shards=3)
+    model = sgt_bagel.load(tmp_path / "shards", instruction=sgt.TEXT, size=128)
+    assert [g.name for g in model.graphs] == ["vit", "prefill_0", "flow_0", "decoder"]
+    shutil.copytree(tiny[0], tmp_path / "bare")
+    state = load_file(tmp_path / "bare" / "ema.safetensors")
+    del state["latent_pos_embed.pos_embed"], state["vit_pos_embed.pos_embed"]
+    save_file(state, tmp_path / "bare" / "ema.safetensors")
+    module = sgt_bagel.load(tmp_path / "bare", instruction=sgt.TEXT, size=128).graphs[0].build()
+    table = module.vit_pos_embed.pos_embed
+    assert table.shape == (256, 64)
+    assert torch.equal(table[0, :16], torch.zeros(16))
+    assert torch.allclose(table[1, 0], torch.sin(torch.tensor(1.0)))
+    assert torch.allclose(table[16, 32], torch.sin(torch.tensor(1.0)))
+
+
+def test_transformers_attention_is_ours_without_the_norms():
+    from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer, SiglipVisionConfig
+
+    from secondeye.export.models import bagel
+
+    config = SiglipVisionConfig(hidden_size=32, intermediate_size=48, num_attention_heads=2, layer_norm_eps=1e-6)
+    config._attn_implementation = "eager"
+    theirs = SiglipEncoderLayer(config).eval()
+    sizes = bagel.Config(
+        hidden=64, layers=1, heads=4, kv_heads=2, inner=96, eps=1e-6, theta=1e4, vocabulary=8, vit_hidden=32,
+        vit_layers=1, vit_heads=2, vit_inner=48, vit_eps=1e-6, vit_side=4,
+    )  # fmt: skip
+    ours = bagel.VitLayer(sizes).eval()
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(1, 5, 32)
+    with torch.inference_mode():
+        want = theirs(x, None)
+        want = want[0] if isinstance(want, tuple) else want
+        assert torch.allclose(ours(x), want, atol=1e-5)
+
+
+def test_transformers_qwen_layer_is_an_expert_of_ours():
+    from transformers import Qwen3Config
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP, Qwen3RMSNorm, apply_rotary_pos_emb
+
+    from secondeye.export.models import bagel
+
+    config = Qwen3Config(hidden_size=64, intermediate_size=96, hidden_act="silu")
+    mlp, x = Qwen3MLP(config).eval(), torch.randn(1, 5, 64)
+    ours = bagel.Mlp(64, 96)
+    ours.load_state_dict(mlp.state_dict())
+    norm, mine = Qwen3RMSNorm(64, 1e-6), bagel.RMSNorm(64, 1e-6)
+    sizes = bagel.Config(
+        hidden=64, layers=1, heads=4, kv_heads=2, inner=96, eps=1e-6, theta=1e4, vocabulary=8, vit_hidden=32,
+        vit_layers=1, vit_heads=2, vit_inner=48, vit_eps=1e-6, vit_side=4,
+    )  # fmt: skip
+    cos, sin = bagel.rotary(sizes, torch.arange(5))
+    q = torch.randn(1, 4, 5, 16)
+    with torch.inference_mode():
+        assert torch.allclose(ours(x), mlp(x), atol=1e-6)
+        assert torch.allclose(mine(x), norm(x), atol=1e-6)
+        want, _ = apply_rotary_pos_emb(q, q, cos[None], sin[None])
+        assert torch.allclose(bagel.rotated(q, cos, sin), want, atol=1e-6)
+
+
+def spoilt(tiny, tmp_path, name):
+    folder = tmp_path / name
+    shutil.copytree(tiny[0], folder)
+    return folder
+
+
+def test_bad_checkpoints_are_one_sentence_and_leave_nothing(tiny, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    def refused(folder, kind, *said, **changes):
+        out = tmp_path / "out"
+        with pytest.raises(kind) as caught:
+            build_sgt(request_for((folder,), out, cache=tmp_path / "cache", **changes), lambda piece, step: None)
+        text = str(caught.value)
+        assert "\n" not in text
+        for words in said:
+            assert words in text
+        assert not out.exists()
+        assert not list(tmp_path.glob(".out*"))
+
+    folder = spoilt(tiny, tmp_path, "lacks")
+    state = load_file(folder / "ema.safetensors")
+    gone = [n for n in state if ".layers.1." in n and "moe_gen" in n]
+    save_file({n: t for n, t in state.items() if n not in gone}, folder / "ema.safetensors")
+    refused(folder, ModelFormatError, f"missing tensors: {len(gone)}")
+    save_file(state | {"llm2vae.weight": torch.zeros(3, 3)}, folder / "ema.safetensors")
+    refused(folder, ModelFormatError, "wrong shapes", "llm2vae.weight [3, 3] where [64, 64]")
+    save_file(state | {"llm2vae.bias": torch.full((64,), float("nan"))}, folder / "ema.safetensors")
+    refused(folder, ModelFormatError, "llm2vae.bias", "no finite numbers")
+    (folder / "ema.safetensors").write_bytes((tiny[0] / "ema.safetensors").read_bytes()[:5000])
+    refused(folder, ModelFormatError, "not a whole safetensors file")
+    (folder / "ema.safetensors").unlink()
+    refused(folder, ModelFormatError, "has none of ema.safetensors, model.safetensors")
+    (folder / "ema.safetensors.index.json").write_text('{"weight_map": {"a": "../../secret.safetensors"}}')
+    refused(folder, ModelFormatError, "leads outside its folder")
+
+    folder = spoilt(tiny, tmp_path, "config")
+    (folder / "llm_config.json").write_text(json.dumps(sgt.LLM | {"num_key_value_heads": 3}))
+    (folder / "vit_config.json").write_text("{}")
+    refused(folder, ModelFormatError, "vit_config.json: lacks hidden_size")
+    shutil.copy(tiny[0] / "vit_config.json", folder)
+    refused(folder, ModelFormatError, "do not fit each other")
+
+    folder = spoilt(tiny, tmp_path, "tokenizer")
+    refused(folder, InvalidInputError, "1 to 64 tokens, got 200", instruction="the " * 200)
+    refused(folder, InvalidInputError, "multiple of 16", size=100)
+    refused(folder, InvalidInputError, "--precision: expected one of fp32, fp16, int8, int4", precision="int3")
+    (folder / "tokenizer.json").write_text("{}")
+    refused(folder, ModelFormatError, "its tokenizer cannot be read")
+
+
+def test_a_bundle_that_does_not_fit_is_refused_before_it_is_loaded(bundle, monkeypatch):
+    monkeypatch.setattr(runtime, "available_bytes", lambda: 1 << 20)
+    with pytest.raises(ResourceLimitError, match="GiB of memory where 0.0 are free"):
+        runtime.SgtBagel(bundle)
