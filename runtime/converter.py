@@ -17,6 +17,7 @@ from secondeye.runtime import ops
 from secondeye.runtime.depth import AUTO, BUILTIN, DepthModel, DepthOptions, Normalisation, OutputKind, open_depth
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
+from secondeye.runtime.objects import OFF, SURE, Labeller, open_labeller
 from secondeye.runtime.pictures import Picture, read_picture
 from secondeye.runtime.schedulers import MAX_STEPS, Scheduler
 from secondeye.runtime.sessions import Device
@@ -52,6 +53,8 @@ class StereoConfig:
             else the built-in one.
         depth_size, depth_normalisation, depth_output: how a depth model of your own is fed and read; see
             :class:`secondeye.runtime.depth.DepthOptions`. Found by themselves for the public ones.
+        segment: who tells objects apart, so that depth's edges fall on their borders: ``off``, ``sgt:FOLDER`` (a
+            bundle), an ONNX segmentation network, or labels of the picture (16-bit PNG, .npy).
         device: where the models run, ``cpu`` or ``cuda``.
         widen: the rim of near objects moves with them by up to this many pixels at 1080p; 0 to 16.
         fill: whether disocclusions are painted; when not, they stay black.
@@ -80,6 +83,7 @@ class StereoConfig:
     depth_size: int | None = None
     depth_normalisation: Normalisation = "auto"
     depth_output: OutputKind = "auto"
+    segment: str | os.PathLike[str] = OFF
     device: Device = "cpu"
     widen: int = 2
     fill: bool = True
@@ -149,6 +153,7 @@ class StereoFrame:
         right: the right eye's picture, same shape.
         source: the picture that both came from (the left view itself unless ``view="both"`` or ``swap``).
         disparity: float32 [H, W], pixels of the source: it is seen at x - disparity in a full right view.
+        labels: uint16 [H, W], the objects that were told apart, or None.
         holes: uint8 [H, W], 255 where the right view had to be filled (before a swap).
         left_holes: the same of the left view with ``view="both"``, else None.
         timings: milliseconds per stage, by name, in order.
@@ -162,6 +167,7 @@ class StereoFrame:
     holes: Pixels
     left_holes: Pixels | None
     timings: dict[str, float]
+    labels: NDArray[np.uint16] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -219,6 +225,7 @@ class StereoConverter:
         self.progress = progress
         self._painter: QualityPainter | None = None
         self._depth: DepthModel | None = None
+        self._labeller: Labeller | None = None
         self._kept: dict[str, NDArray[Any]] = {}
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -286,16 +293,36 @@ class StereoConverter:
         notes = list(loaded.notes)
         with clock.stage("depth"):
             nearness = None if depth is not None else self.load()(pixels[:, :, :3])
+        labels = self._labels(pixels, clock, notes)
         with clock.stage("disparity"):
             if depth is not None:
-                disparity = self._from_map(np.asarray(depth), depth_kind, pixels, notes)
+                disparity = self._from_map(np.asarray(depth), depth_kind, pixels, notes, labels)
             else:
                 assert nearness is not None
                 if self._painter is not None and self.config.conditioning == "authors":
                     disparity = self._painter.authors_disparity(nearness, pixels)
                 else:
-                    disparity = self._condition(nearness, pixels, guided=True)
-        return self._render(pixels, disparity, clock, notes)
+                    disparity = self._condition(nearness, pixels, guided=True, labels=labels)
+        return self._render(pixels, disparity, clock, notes, labels)
+
+    def _labels(self, pixels: Pixels, clock: _Clock, notes: list[str]) -> NDArray[np.uint16] | None:
+        """The picture's objects, where somebody tells them apart and is sure."""
+        config = self.config
+        if str(config.segment) == OFF:
+            return None
+        with clock.stage("objects"):
+            if self._labeller is None:
+                self._labeller = open_labeller(
+                    config.segment, device=config.device, threads=config.threads, limits=self._limits
+                )
+            assert self._labeller is not None
+            labels, confidence = self._labeller(np.ascontiguousarray(pixels[:, :, :3]))
+        if confidence >= SURE:
+            return labels
+        notes.append(
+            f"The segmenter is not sure ({confidence:.2f} where {SURE:g} is wanted); its objects are left out."
+        )
+        return None
 
     def convert_with(self, pixels: Pixels, nearness: Map, convergence: float | None = None) -> StereoFrame:
         """Convert a film's frame whose depth is known and steady.
@@ -345,7 +372,9 @@ class StereoConverter:
         width, height = self.config.size
         return ops.resize(pixels, height, width, filter="bilinear")
 
-    def _from_map(self, depth: NDArray[Any], kind: MapKind, pixels: Pixels, notes: list[str]) -> Map:
+    def _from_map(
+        self, depth: NDArray[Any], kind: MapKind, pixels: Pixels, notes: list[str], labels: NDArray[np.uint16] | None
+    ) -> Map:
         if kind not in get_args(MapKind):
             raise InvalidInputError(f"depth_kind: expected one of {', '.join(get_args(MapKind))}, got {kind!r}.")
         if depth.ndim != 2 or depth.dtype.kind not in "fiu" or min(depth.shape) < 1:
@@ -366,13 +395,13 @@ class StereoConverter:
             )
         if kind == "pixels":
             scaled = values * np.float32(width / values.shape[1])
-            return scaled if scaled.shape == (height, width) else ops.upsample(scaled, pixels[:, :, :3])
+            return scaled if scaled.shape == (height, width) else ops.upsample(scaled, pixels[:, :, :3], labels=labels)
         if kind == "depth":
             floor = np.float32(max(1e-6, 1e-3 * float(np.median(np.abs(values)))))
             values = (np.float32(1.0) / np.maximum(values, floor)).astype(np.float32)
         # A map of the picture's own size is somebody's work: its edges are taken as they are.
         limits = (float(values.min()), float(values.max()))
-        return self._condition(values, pixels, guided=values.shape != (height, width), limits=limits)
+        return self._condition(values, pixels, guided=values.shape != (height, width), limits=limits, labels=labels)
 
     def _condition(
         self,
@@ -382,6 +411,7 @@ class StereoConverter:
         guided: bool,
         limits: tuple[float, float] | None = None,
         convergence: float | None = None,
+        labels: NDArray[np.uint16] | None = None,
     ) -> Map:
         config = self.config
         height, width = pixels.shape[:2]
@@ -396,10 +426,17 @@ class StereoConverter:
         radius = min(16, max(round(config.widen * height / 1080), min(config.widen, 1)))
         if guided:
             plane = self._buffer("disparity", (height, width), np.float32) if radius else None
-            disparity = ops.upsample(disparity, pixels[:, :, :3], threads=config.threads, out=plane)
+            disparity = ops.upsample(disparity, pixels[:, :, :3], labels=labels, threads=config.threads, out=plane)
         return ops.widen_foreground(disparity, radius, threads=config.threads) if radius else disparity
 
-    def _render(self, pixels: Pixels, disparity: Map, clock: _Clock, notes: list[str]) -> StereoFrame:
+    def _render(
+        self,
+        pixels: Pixels,
+        disparity: Map,
+        clock: _Clock,
+        notes: list[str],
+        labels: NDArray[np.uint16] | None = None,
+    ) -> StereoFrame:
         config = self.config
         # Half way each, or the right view alone.
         eyes: tuple[ops.Eye, ...] = ("right", "left") if config.view == "both" else ("right",)
@@ -423,6 +460,7 @@ class StereoConverter:
             holes=warped[0].holes,
             left_holes=warped[1].holes if len(warped) > 1 else None,
             timings=clock.timings,
+            labels=labels,
             notes=tuple(notes),
         )
 

@@ -37,6 +37,20 @@ def colour_map(values: NDArray[np.float32]) -> Pixels:
     return coloured
 
 
+def label_sheet(picture: Pixels, painted: Pixels, labels: NDArray[np.uint16]) -> Pixels:
+    """Picture, what a model painted of it, and the objects found, side by side: uint8 [H, W, 3]."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, _TILE_WIDTH / max(width, height))
+    w, h = max(1, round(width * scale)), max(1, round(height * scale))
+    # Colours far from their neighbours', by the golden ratio round the circle.
+    hue = (np.arange(int(labels.max()) + 1) * 0.61803399) % 1.0
+    wheel = np.clip(np.abs((hue[:, None] + np.array([0, 2 / 3, 1 / 3])) % 1.0 * 6 - 3) - 1, 0, 1)
+    table = (64 + 176 * wheel).astype(np.uint8)
+    table[0] = 0
+    tiles = [picture, painted, table[labels]]
+    return np.concatenate([ops.resize(np.ascontiguousarray(tile), h, w) for tile in tiles], axis=1)
+
+
 def contact_sheet(frame: StereoFrame, *, anaglyph: str = "dubois-red-cyan") -> Pixels:
     """Four pictures in one, uint8 [H, W, 3], each about 960 pixels wide, with their names.
 

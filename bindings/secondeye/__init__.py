@@ -24,6 +24,8 @@ _HOMES = {
     "FilmConfig": "secondeye.runtime.video.film",
     "FilmReport": "secondeye.runtime.video.film",
     "convert_video": "secondeye.runtime.video.film",
+    "Segmentation": "secondeye.runtime.segment",
+    "Segmenter": "secondeye.runtime.segment",
     "SecondEyeError": "secondeye.runtime.errors",
     "InvalidInputError": "secondeye.runtime.errors",
     "ModelFormatError": "secondeye.runtime.errors",
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
         LiveFrame as LiveFrame,
         LiveSession as LiveSession,
     )
+    from secondeye.runtime.segment import Segmentation as Segmentation, Segmenter as Segmenter
     from secondeye.runtime.video.film import (
         FilmConfig as FilmConfig,
         FilmReport as FilmReport,

@@ -325,7 +325,7 @@ class Vit(nn.Module):
 
 
 def sincos_table(side: int, width: int) -> Tensor:
-    """The fixed two-dimensional table of positions [side * side, width]: the first half by column, the second by row."""
+    """The fixed two-dimensional table of positions [side * side, width]: first half by column, second by row."""
 
     def line(places: Tensor) -> Tensor:
         count = width // 4

@@ -2,8 +2,8 @@
 """SGT (arXiv 2605.18714) on BAGEL: a picture in, a picture out in which every object has a colour of its own.
 
 Graphs: ``vit`` (patches to tokens), ``prefill_K`` (some layers over picture and instruction: keys and values),
-``flow_K`` (some layers of one evaluation of the flow), ``decoder`` (FLUX's, latents to a picture). The layout is the one
-that SGT was trained with: [mark, ViT tokens of a 224-pixel thumbnail, mark] [instruction] [mark, mark | latents].
+``flow_K`` (some layers of one evaluation of the flow), ``decoder`` (FLUX's, latents to a picture). The layout is the
+one that SGT was trained with: [mark, ViT tokens of a 224-pixel thumbnail, mark] [instruction] [mark, mark | latents].
 Layers are cut into graphs of under 2 GiB, and weights are read tensor by tensor, so the 29 GB file needs one graph's
 memory. The instruction, its mask and positions, and every rotary table are folded.
 """
@@ -49,7 +49,7 @@ _VIT_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "interme
 
 
 class TensorFile:
-    """A checkpoint's tensors by name: one safetensors file, or an index and its shards. Nothing is read until it is asked for.
+    """A checkpoint's tensors by name: one safetensors file, or an index and its shards; each is read when asked for.
 
     Raises:
         ModelFormatError: no such file, or one that is damaged.
@@ -67,7 +67,7 @@ class TensorFile:
                 if path.stat().st_size > MAX_BYTES:
                     raise ModelFormatError(f"{path}: over the limit of {MAX_BYTES >> 30} GiB.")
                 file = safe_open(path, framework="pt")
-                for name in file.keys():  # noqa: SIM118: no dict
+                for name in file.keys():  # noqa: SIM118
                     self._places[name] = file
                     self.shapes[name] = tuple(file.get_slice(name).get_shape())
             except (OSError, ValueError, Exception) as error:
@@ -148,7 +148,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def load(folder: Path, *, instruction: str = INSTRUCTION, size: int = 1024, graph_bytes: int = GRAPH_BYTES) -> SgtBagel:
-    """Read a checkpoint's configuration and check every tensor's name and shape; weights are read when graphs are built.
+    """Read a checkpoint's configuration, check every tensor's name and shape; graphs read the weights when built.
 
     Args:
         folder: of BAGEL's files: llm_config.json, vit_config.json, ema.safetensors (or model.safetensors, or an index
@@ -195,7 +195,8 @@ def load(folder: Path, *, instruction: str = INSTRUCTION, size: int = 1024, grap
     most = (THUMBNAIL // config.patch) ** 2
     axes = {
         "batch": (1, 2), "patches": (1, most), "context": (len(words) + 3, len(words) + 2 + most),
-        "past": (1, len(words) + 2 + most), "latents": (1, (size // 16) ** 2), "height": (2, size // 8), "width": (2, size // 8),
+        "past": (1, len(words) + 2 + most), "latents": (1, (size // 16) ** 2),
+        "height": (2, size // 8), "width": (2, size // 8),
     }  # fmt: skip
     constants = {
         "instruction": instruction, "words": len(words), "layers": config.layers, "kv_heads": config.kv_heads,
@@ -214,7 +215,8 @@ def _config(folder: Path, problems: Problems) -> Config | None:
         # BAGEL leaves SigLIP's last layer out: its own loader takes one off what the file says.
         config = Config(
             hidden=int(llm["hidden_size"]), layers=int(llm["num_hidden_layers"]), heads=int(llm["num_attention_heads"]),
-            kv_heads=int(llm["num_key_value_heads"]), inner=int(llm["intermediate_size"]), eps=float(llm["rms_norm_eps"]),
+            kv_heads=int(llm["num_key_value_heads"]), inner=int(llm["intermediate_size"]),
+            eps=float(llm["rms_norm_eps"]),
             theta=float(llm["rope_theta"]), vocabulary=int(llm["vocab_size"]), vit_hidden=int(vit["hidden_size"]),
             vit_layers=int(vit["num_hidden_layers"]) - 1, vit_heads=int(vit["num_attention_heads"]),
             vit_inner=int(vit["intermediate_size"]), vit_eps=float(vit.get("layer_norm_eps", 1e-6)),

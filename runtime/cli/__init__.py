@@ -16,6 +16,7 @@ from secondeye.runtime.cli.layouts import layouts
 from secondeye.runtime.cli.live import live, serve
 from secondeye.runtime.cli.models import models_app
 from secondeye.runtime.cli.sample import sample
+from secondeye.runtime.cli.segment import segment
 
 app = typer.Typer(
     name="secondeye",
@@ -30,6 +31,7 @@ app.command()(convert)
 app.command()(sample)
 app.command()(live)
 app.command()(serve)
+app.command()(segment)
 app.command()(layouts)
 app.command()(doctor)
 app.command("build-engine")(build_engine)

@@ -127,6 +127,13 @@ def convert(
             rich_help_panel=_DEPTH, help="disparity (larger is nearer), depth (larger is farther) or pixels (as it is)."
         ),
     ] = "disparity",
+    segment: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_DEPTH,
+            help="Who tells objects apart, so that the edges of depth fall on their borders: off, sgt:FOLDER (a bundle), an ONNX segmentation network, or labels of the picture (16-bit PNG, .npy; see secondeye segment).",
+        ),
+    ] = "off",
     depth_size: Annotated[
         int | None,
         typer.Option(
@@ -273,6 +280,7 @@ def convert(
         view=view,  # type: ignore[arg-type]  # checked by the configuration
         swap=swap,
         depth=_model(depth_model),
+        segment=segment,
         depth_size=depth_size,
         depth_normalisation=depth_norm,  # type: ignore[arg-type]
         depth_output=depth_output,  # type: ignore[arg-type]
@@ -290,8 +298,10 @@ def convert(
         conditioning=conditioning,  # type: ignore[arg-type]
     )
     if film:
-        if depth_map or save_depth or preview:
-            raise InvalidInputError("--depth-map, --save-depth and --preview go with one picture, not with a film.")
+        if depth_map or save_depth or preview or segment != "off":
+            raise InvalidInputError(
+                "--depth-map, --save-depth, --preview and --segment go with pictures, not with a film."
+            )
         _film(inputs[0], output, config, layout, anaglyph, size, convergence in (None, "auto"), codec, crf, preset,
               seconds("--start", start), seconds("--end", end), jobs, quiet, verbose)  # fmt: skip
         return

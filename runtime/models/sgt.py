@@ -94,8 +94,8 @@ class SgtBagel:
         # ONNX Runtime copies weights as it packs them, one engine's at a time.
         if needed * 1.15 > free:
             raise ResourceLimitError(
-                f"{self.bundle.folder}: needs about {needed * 1.15 / 2**30:.1f} GiB of memory where {free / 2**30:.1f} are "
-                "free; build it with --precision int4, or use a machine with more."
+                f"{self.bundle.folder}: needs about {needed * 1.15 / 2**30:.1f} GiB of memory where {free / 2**30:.1f} "
+                "are free; build it with --precision int4, or use a machine with more."
             )
 
     def run(self, engine: str, **inputs: NDArray[Any]) -> list[Floats]:
@@ -110,14 +110,14 @@ class SgtBagel:
         """(height, width) of what the ViT sees: the longer side is the thumbnail's, both whole patches."""
         side, patch = self.constants["thumbnail"], self.constants["patch"]
         scale = side / max(height, width)
-        return tuple(max(patch, min(side, round(n * scale / patch) * patch)) for n in (height, width))  # type: ignore[return-value]
+        return tuple(max(patch, min(side, round(n * scale / patch) * patch)) for n in (height, width))
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the colour map: multiples of 16, at most the bundle's size, at least half of it if that fits."""
+        """(height, width) of the colour map: multiples of 16, at most the bundle's size, at least half if that fits."""
         most = self.constants["size"]
         scale = max(min(most / max(height, width), 1.0), most / 2 / min(height, width))
         scale = min(scale, most / max(height, width))
-        return tuple(max(16, min(most, round(n * scale / 16) * 16)) for n in (height, width))  # type: ignore[return-value]
+        return tuple(max(16, min(most, round(n * scale / 16) * 16)) for n in (height, width))
 
     # ---- stages ----
 

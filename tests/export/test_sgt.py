@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An SGT bundle from a tiny random checkpoint of the real files' form, held against the recipe stated plainly."""
 
+import itertools
 import json
 import shutil
 
@@ -15,9 +16,9 @@ pytest.importorskip("transformers", reason="building needs transformers (pip ins
 pytest.importorskip("onnxscript", reason="building needs onnxscript (pip install -e '.[dev-export]')")
 pytestmark = [pytest.mark.filterwarnings("ignore")]
 
+import sgt
 import torch
 
-import sgt
 from secondeye.export.build_engine import SgtRequest, build_sgt
 from secondeye.runtime.errors import InvalidInputError, ModelFormatError, ResourceLimitError
 from secondeye.runtime.models import sgt as runtime
@@ -73,7 +74,7 @@ def reference(tiny, model, pixels, steps, guidance, seed):
         x = torch.tensor(np.random.default_rng(seed).standard_normal((len(spots), 64)).astype(np.float32))
         u = torch.linspace(1, 0, steps + 1)
         times = 3.0 * u / (1 + 2.0 * u)
-        for now, then in zip(times[:-1], times[1:], strict=True):
+        for now, then in itertools.pairwise(times):
             v = sgt.velocity(state, vit, WORDS, x, float(now), spots)
             if guidance > 1:
                 alone = sgt.velocity(state, vit, None, x, float(now), spots)
@@ -266,5 +267,5 @@ def test_bad_checkpoints_are_one_sentence_and_leave_nothing(tiny, tmp_path):
 
 def test_a_bundle_that_does_not_fit_is_refused_before_it_is_loaded(bundle, monkeypatch):
     monkeypatch.setattr(runtime, "available_bytes", lambda: 1 << 20)
-    with pytest.raises(ResourceLimitError, match="GiB of memory where 0.0 are free"):
+    with pytest.raises(ResourceLimitError, match=r"GiB of memory where 0\.0 are free"):
         runtime.SgtBagel(bundle)

@@ -213,7 +213,7 @@ def velocity(state, vit, words, latents, time, spots):
     for layer in range(LLM["num_hidden_layers"]):
         name = f"language_model.model.layers.{layer}"
 
-        def both(function, width):
+        def both(function, width, x=x):
             out = torch.zeros(len(x), *width)
             out[und], out[gen] = function(und, ""), function(gen, "_moe_gen")
             return out

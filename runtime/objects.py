@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who tells objects apart: an SGT bundle, a segmentation network of your own, or a picture of labels."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye.runtime import ops
+from secondeye.runtime.errors import EngineError, InvalidInputError, MediaError, ModelFormatError
+from secondeye.runtime.labels import components
+from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
+from secondeye.runtime.pictures import read_values
+from secondeye.runtime.sessions import Device, first_line, open_session
+
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.uint16]
+OFF = "off"
+SGT = "sgt:"
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SURE = 0.7  # the confidence from which labels are used
+
+
+class Labeller(Protocol):
+    """What the converter needs of a segmenter."""
+
+    def __call__(self, picture: Pixels) -> tuple[Labels, float]:
+        """uint8 [H, W, 3] -> (uint16 [H, W], 0 is no object; confidence 0 to 1)."""
+
+
+def open_labeller(
+    spec: str | os.PathLike[str], *, device: Device = "cpu", threads: int = 0, limits: Limits = DEFAULT_LIMITS
+) -> Labeller | None:
+    """Open a segmenter.
+
+    Args:
+        spec: ``off``; ``sgt:FOLDER``, an SGT bundle; an ONNX segmentation network (one picture in, scores [1, C, h, w]
+            or class numbers [1, h, w] out); or labels of the picture itself, as a 16-bit PNG or .npy.
+        device, threads: as everywhere.
+
+    Raises:
+        MediaError, ModelFormatError, BackendUnavailableError, ResourceLimitError: it cannot be used.
+    """
+    text = os.fspath(spec)
+    if text == OFF:
+        return None
+    if text.startswith(SGT):
+        return _Sgt(text.removeprefix(SGT), device, threads)
+    path = Path(text)
+    if not path.is_file():
+        raise MediaError(f"{path}: no such file; give sgt:FOLDER, an ONNX network, a picture of labels, or off.")
+    return OnnxLabels(path, device, threads) if path.suffix.lower() == ".onnx" else FixedLabels(path, limits)
+
+
+class _Sgt:
+    def __init__(self, folder: str, device: Device, threads: int) -> None:
+        from secondeye.runtime.segment import Segmenter
+
+        self._segmenter = Segmenter(folder, device=device, threads=threads)
+
+    def __call__(self, picture: Pixels) -> tuple[Labels, float]:
+        result = self._segmenter.segment(picture)
+        return result.labels, result.confidence
+
+
+class FixedLabels:
+    """Labels that somebody made of this very picture, of any size.
+
+    Raises:
+        MediaError, InvalidInputError: no file of whole numbers from 0 to 65535.
+    """
+
+    def __init__(self, path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+        values = read_values(path, limits=limits)
+        whole = np.rint(values)
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535 or (whole != values).any():
+            raise InvalidInputError(f"{path}: expected labels, whole numbers from 0 (no object) to 65535.")
+        self._labels = whole.astype(np.uint16)
+
+    def __call__(self, picture: Pixels) -> tuple[Labels, float]:
+        """The labels at the picture's size, each pixel its nearest."""
+        return _at_size(self._labels, *picture.shape[:2]), 1.0
+
+
+class OnnxLabels:
+    """A semantic segmentation network in ONNX; connected pixels of a class are an object.
+
+    Raises:
+        ModelFormatError: no such network.
+    """
+
+    def __init__(self, path: Path, device: Device = "cpu", threads: int = 0) -> None:
+        self._label = str(path)
+        self._session = open_session(path, device=device, threads=threads)
+        inputs, self._outputs = self._session.get_inputs(), self._session.get_outputs()
+        shape = list(inputs[0].shape) if len(inputs) == 1 else []
+        if len(shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(float16)") or shape[1] not in (3, "3"):
+            got = "; ".join(f"{i.name}: {i.type} {i.shape}" for i in inputs)
+            raise ModelFormatError(
+                f"{path}: not a segmentation network: expected one float picture [1, 3, H, W], got {got}."
+            )
+        self._input, self._shape = inputs[0].name, shape
+        self._dtype = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
+
+    def __call__(self, picture: Pixels) -> tuple[Labels, float]:
+        """uint8 [H, W, 3] -> (uint16 [H, W], mean certainty of its pixels)."""
+        height, width = self._size(*picture.shape[:2])
+        tensor = ops.prepare(picture, height, width, mean=_MEAN, std=_STD, dtype=self._dtype)
+        try:
+            raw = np.asarray(self._session.run([self._outputs[0].name], {self._input: tensor})[0])
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            raise EngineError(
+                f"{self._label}: failed on an input of {list(tensor.shape)}: {first_line(error)}"
+            ) from error
+        classes, confidence = self._classes(raw)
+        parts = components(classes.astype(np.int32) + 1)
+        return _at_size(np.minimum(parts, 65535).astype(np.uint16), *picture.shape[:2]), confidence
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        if isinstance(self._shape[2], int) and isinstance(self._shape[3], int):
+            return self._shape[2], self._shape[3]
+        scale = 512 / math.sqrt(height * width)
+        return max(32, round(height * scale / 32) * 32), max(32, round(width * scale / 32) * 32)
+
+    def _classes(self, raw: NDArray[Any]) -> tuple[NDArray[np.int64], float]:
+        if raw.ndim == 4 and raw.shape[1] > 1 and raw.dtype.kind == "f":
+            scores = raw[0].astype(np.float32)
+            scores -= scores.max(0)
+            return scores.argmax(0), float((1.0 / np.exp(scores).sum(0)).mean())
+        plane = raw.reshape(raw.shape[-2:]) if raw.ndim >= 2 and raw.size == raw.shape[-1] * raw.shape[-2] else None
+        if plane is None:
+            raise ModelFormatError(
+                f"{self._label}: not a segmentation network: its output is {raw.dtype} {list(raw.shape)}."
+            )
+        return np.rint(plane).astype(np.int64), 1.0
+
+
+def _at_size(labels: Labels, height: int, width: int) -> Labels:
+    if labels.shape == (height, width):
+        return labels
+    rows = (2 * np.arange(height) + 1) * labels.shape[0] // (2 * height)
+    columns = (2 * np.arange(width) + 1) * labels.shape[1] // (2 * width)
+    return np.ascontiguousarray(labels[rows][:, columns])
