@@ -27,17 +27,12 @@ from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeErr
 from secondeye.runtime.layouts import LAYOUTS, compose
 from secondeye.runtime.video import media, mux
 from secondeye.runtime.video.journal import Journal
+from secondeye.runtime.video.signals import signal_of
 from secondeye.runtime.video.temporal import WARM_UP, WINDOW, Look, Steady, TemporalState, look
 
 Pixels = NDArray[np.uint8]
 _QUEUE = 3  # frames that wait between two stages
 _GROUP = 6  # segments that one process takes in a row, so that few frames are looked at twice
-
-STEREO_MODES = {
-    "sbs": "left_right", "half-sbs": "left_right", "cross": "right_left", "tb": "top_bottom", "half-tb": "top_bottom",
-    "rows": "row_interleaved_lr", "columns": "col_interleaved_lr", "checkerboard": "checkerboard_lr",
-}  # fmt: skip
-"""Matroska's names of our layouts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +163,9 @@ def convert_video(
         whole = [mux.Segment(journal.segment(k), record["pts"]) for k, record in enumerate(records) if record["frames"]]
         first, last = int(info.pts[part.first]), part.first + part.frames
         end = int(info.pts[last]) if last < info.frames else None
-        mode = STEREO_MODES.get(config.layout) if target.suffix.lower() in (".mkv", ".webm") else None
+        signal = signal_of(config.layout, config.anaglyph, swapped=config.stereo.swap)
         start = first if config.start else 0
-        notes += mux.join(target, whole, info, start=start, end=end, stereo_mode=mode)
+        notes += mux.join(target, whole, info, start=start, end=end, signal=signal)
         journal.remove()
     return FilmReport(
         output=target, frames=written, reused=reused, shots=1 + sum(record["cuts"] for record in records),
@@ -188,6 +183,8 @@ def _target(target: Path, source: Path, config: FilmConfig) -> Path:
         raise InvalidInputError(f"{target}: is the source itself; choose another name.")
     if suffix == ".webm" and not config.codec.startswith("av1"):
         raise InvalidInputError(f"{target}: WebM takes the codec av1; choose it, or .mkv.")
+    if suffix == ".mov" and config.codec.startswith("av1"):
+        raise InvalidInputError(f"{target}: MOV does not take av1; choose .mp4 or .mkv.")
     if suffix in (".mp4", ".m4v") and config.codec in ("ffv1", "prores"):
         raise InvalidInputError(f"{target}: MP4 does not take {config.codec}; choose .mov or .mkv.")
     return target

@@ -107,7 +107,7 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> F
         MediaError: no such file, no video in it, or nothing that can be decoded.
         InvalidInputError, ResourceLimitError: its size is outside the limits.
     """
-    file = _local(path)
+    file = local(path)
     with opened(file) as container:
         stream = video_stream(container, file)
         stamps: list[int] = []
@@ -154,7 +154,13 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> F
     )  # fmt: skip
 
 
-def _local(path: str | os.PathLike[str]) -> Path:
+def local(path: str | os.PathLike[str]) -> Path:
+    """A local file.
+
+    Raises:
+        InvalidInputError: an address of something else.
+        MediaError: there is none, or nothing in it.
+    """
     text = os.fspath(path)
     if "://" in text:
         raise InvalidInputError(f"{text}: only local files are read; download it first.")
@@ -323,6 +329,7 @@ class SegmentWriter:
         from av.codec.context import Flags
         from av.video.reformatter import VideoReformatter
 
+        os.environ.setdefault("SVT_LOG", "1")  # that encoder tells its settings otherwise
         self._reformatter: Any = VideoReformatter()
         self._info, self._codec, self._frames = info, CODECS[codec], 0
         self._container = av.open(str(path), "w", format="nut", options={"fflags": "+bitexact"})

@@ -8,13 +8,15 @@ import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from secondeye.runtime.errors import MediaError
 from secondeye.runtime.files import atomic_write
+from secondeye.runtime.video.boxes import add_to_sample_entry
 from secondeye.runtime.video.media import FilmInfo, opened, reason, tag, video_stream
+from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, with_sei
 
 CONTAINERS = {
     ".mp4": "mp4",
@@ -25,6 +27,7 @@ CONTAINERS = {
     ".avi": "avi",
     ".nut": "nut",
 }
+BOXED = (".mp4", ".m4v", ".mov")
 
 
 class Segment(NamedTuple):
@@ -40,7 +43,14 @@ class Segment(NamedTuple):
 
 
 def join(
-    target: Path, segments: list[Segment], info: FilmInfo, *, start: int, end: int | None, stereo_mode: str | None
+    target: Path,
+    segments: list[Segment],
+    info: FilmInfo,
+    *,
+    start: int,
+    end: int | None,
+    signal: Signal | None = None,
+    vr180: bool = False,
 ) -> list[str]:
     """Write the film: the segments one after another, and what else the source has, as it is.
 
@@ -50,7 +60,8 @@ def join(
         info: of the source.
         start, end: timestamps of the first frame and of the one after the last, in info.time_base; the film begins
             at 0 when start is over 0.
-        stereo_mode: Matroska's name of the layout, for containers that hold one.
+        signal: how the film's layout is told to players, where it is.
+        vr180: the pictures are half a sphere.
 
     Returns:
         Sentences about what could not be taken along.
@@ -58,43 +69,47 @@ def join(
     Raises:
         MediaError: the container takes no such video, or the disk is full.
     """
+
+    suffix = target.suffix.lower()
+    with atomic_write(target) as file:
+        notes = _write(file, suffix, segments, info, start, end, signal, str(target))
+        boxes = stereo_boxes(signal, vr180=vr180) if suffix in BOXED else []
+        if boxes:
+            add_to_sample_entry(file, boxes)
+    return notes
+
+
+def _write(
+    file: BinaryIO, suffix: str, segments: list[Segment], info: FilmInfo, start: int, end: int | None,
+    signal: Signal | None, name: str,
+) -> list[str]:  # fmt: skip
     import av
 
     notes: list[str] = []
     with (
-        atomic_write(target) as file,
         opened(info.path) as source,
-        av.open(file, "w", format=CONTAINERS[target.suffix.lower()], options={"fflags": "+bitexact"}) as output,
+        av.open(file, "w", format=CONTAINERS[suffix], options={"fflags": "+bitexact"}) as output,
     ):
         with av.open(str(segments[0].path)) as one:
-            video = output.add_stream_from_template(one.streams.video[0])
+            coded = one.streams.video[0]
+            try:
+                video = output.add_stream_from_template(coded)
+            except av.codec.codec.UnknownCodecError:  # AV1's decoder has no encoder of its name
+                video = output.add_stream_from_template(coded, opaque=True)
+            codec = coded.codec_context.codec.canonical_name
         video.time_base = info.time_base
         tag(video.codec_context, info)
-        if stereo_mode is not None:
-            video.metadata["stereo_mode"] = stereo_mode
+        if signal is not None and suffix in (".mkv", ".webm"):
+            video.metadata["stereo_mode"] = signal.matroska
         original = video_stream(source, info.path)
         if original.metadata.get("language"):
             video.metadata["language"] = original.metadata["language"]
-        copies: dict[int, Any] = {}
-        for stream in source.streams:
-            if stream.index == original.index or stream.type not in ("audio", "subtitle", "attachment"):
-                continue
-            if stream.type != "attachment" and not _holds(output.format.name, stream):
-                notes.append(
-                    f"{target.suffix} cannot hold its {stream.type} ({stream.codec_context.name}): left out; .mkv can."
-                )
-                continue
-            try:
-                copies[stream.index] = output.add_stream_from_template(stream)
-                copies[stream.index].metadata.update(stream.metadata)
-            except (av.error.FFmpegError, ValueError):
-                notes.append(
-                    f"{target.suffix} cannot hold its {stream.type} stream {stream.index}: left out; .mkv can."
-                )
+        copies = _copies(source, output, original, suffix, notes)
         output.metadata.update({k: v for k, v in source.metadata.items() if k in _KEPT_METADATA})
         if not start and end is None and source.chapters():
             output.set_chapters(source.chapters())
-        picture = _video_packets(segments, info, video, start)
+        nal = None if signal is None else frame_packing_nal(codec, signal)
+        picture = _video_packets(segments, info, video, start, None if nal is None else (codec, nal))
         # MP4 cuts a sound frame that begins before the picture with an edit list; elsewhere it would push all back.
         early = output.format.name in ("mp4", "mov")
         others = _other_packets(source, copies, info.time_base, start, end, early=early)
@@ -102,8 +117,27 @@ def join(
             for _, _, packet in heapq.merge(picture, others, key=lambda item: item[:2]):
                 output.mux(packet)
         except av.error.FFmpegError as error:
-            raise MediaError(f"{target}: {target.suffix} does not take this video ({reason(error)}).") from error
+            raise MediaError(f"{name}: {suffix} does not take this video ({reason(error)}).") from error
     return notes
+
+
+def _copies(source: Any, output: Any, original: Any, suffix: str, notes: list[str]) -> dict[int, Any]:
+    """The source's sound, subtitles and attachments as streams of the output, by their index in the source."""
+    import av
+
+    copies: dict[int, Any] = {}
+    for stream in source.streams:
+        if stream.index == original.index or stream.type not in ("audio", "subtitle", "attachment"):
+            continue
+        if stream.type != "attachment" and not _holds(output.format.name, stream):
+            notes.append(f"{suffix} cannot hold its {stream.type} ({stream.codec_context.name}): left out; .mkv can.")
+            continue
+        try:
+            copies[stream.index] = output.add_stream_from_template(stream)
+            copies[stream.index].metadata.update(stream.metadata)
+        except (av.error.FFmpegError, ValueError):
+            notes.append(f"{suffix} cannot hold its {stream.type} stream {stream.index}: left out; .mkv can.")
+    return copies
 
 
 _KEPT_METADATA = (
@@ -134,8 +168,13 @@ def _holds(container: str, stream: Any) -> bool:
     return held is None or stream.codec_context.name in held or (container == "nut" and stream.type == "audio")
 
 
-def _video_packets(segments: list[Segment], info: FilmInfo, video: Any, start: int) -> Iterator[tuple[float, int, Any]]:
-    """Every packet in coding order, with decoding times made for the whole: (seconds, stream, packet)."""
+def _video_packets(
+    segments: list[Segment], info: FilmInfo, video: Any, start: int, sei: tuple[str, bytes] | None
+) -> Iterator[tuple[float, int, Any]]:
+    """Every packet in coding order, with decoding times made for the whole: (seconds, stream, packet).
+
+    An SEI, (codec, NAL unit), goes into every key frame.
+    """
     import av
 
     listed: list[int] = []
@@ -160,6 +199,9 @@ def _video_packets(segments: list[Segment], info: FilmInfo, video: Any, start: i
                 if not packet.size or packet.pts is None:
                     continue
                 dts = order[count - delay] if count >= delay else order[0] - (delay - count) * step
+                if sei is not None and packet.is_keyframe:
+                    packet = av.Packet(with_sei(*sei, bytes(packet)))
+                    packet.is_keyframe = True
                 packet.stream = video
                 packet.time_base = info.time_base
                 packet.duration = after.get(listed[count], listed[count] + step) - listed[count]
