@@ -330,7 +330,7 @@ class StereoConverter:
         nearness: Map,
         convergence: float | None = None,
         *,
-        values: NDArray[np.uint16] | None = None,
+        values: NDArray[Any] | None = None,
     ) -> StereoFrame:
         """Convert a film's frame whose depth is known and steady.
 
@@ -338,8 +338,8 @@ class StereoConverter:
             pixels: uint8 [H, W, 3], sRGB.
             nearness: float32 [h, w], 0 far to 1 near, at the model's resolution.
             convergence: in place of the configuration's.
-            values: uint16 [H, W, 3], the frame in full depth; the views are made of it, and `pixels` only tells where
-                edges are.
+            values: uint16 [H, W, 3], the frame in full depth; the views are made of it and are uint16 too, and `pixels`
+                only tells where edges are.
 
         Raises:
             InvalidInputError: arrays that do not fit.

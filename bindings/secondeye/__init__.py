@@ -21,7 +21,7 @@ _HOMES = {
     "StereoConverter": "secondeye.runtime.converter",
     "StereoFrame": "secondeye.runtime.converter",
     "convert": "secondeye.runtime.converter",
-    "FilmConfig": "secondeye.runtime.video.film",
+    "FilmConfig": "secondeye.runtime.video.config",
     "FilmReport": "secondeye.runtime.video.film",
     "convert_video": "secondeye.runtime.video.film",
     "Segmentation": "secondeye.runtime.segment",

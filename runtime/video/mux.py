@@ -15,7 +15,8 @@ import numpy as np
 from secondeye.runtime.errors import MediaError
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.video.boxes import add_to_sample_entry
-from secondeye.runtime.video.media import FilmInfo, opened, reason, tag, video_stream
+from secondeye.runtime.video.encode import tag
+from secondeye.runtime.video.media import FilmInfo, opened, reason, video_stream
 from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, with_sei
 
 CONTAINERS = {
@@ -195,6 +196,7 @@ def _video_packets(
     step = int(np.median(np.diff(order))) if len(order) > 1 else 1
     after = dict(itertools.pairwise(order))
     count = 0
+    packet: Any
     for segment in segments:
         with av.open(str(segment.path)) as file:
             for packet in file.demux(video=0):

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encoders by name, and the segments that they write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye.runtime.errors import BackendUnavailableError, MediaError
+from secondeye.runtime.video.media import FilmInfo, matrix_of, reason
+
+if TYPE_CHECKING:
+    import av
+
+_ENCODER_THREADS = 8  # always: an encoder's bits may depend on it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """A codec by its name on the command line.
+
+    Attributes:
+        encoder: FFmpeg's.
+        pixel_format: of what it is given.
+        deep_format: the same for films of more than 8 bits a sample; None where it takes none.
+        quality: the option that holds the quality, and its default.
+        options: further ones.
+        presets: whether it takes ``preset``.
+        segments: the container of its segments.
+    """
+
+    encoder: str
+    pixel_format: str = "yuv420p"
+    deep_format: str | None = None
+    quality: tuple[str, int] | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    presets: bool = False
+    segments: str = "nut"
+
+
+CODECS: dict[str, Codec] = {
+    "h264": Codec(
+        encoder="libx264", deep_format="yuv420p10le", quality=("crf", 18), options={"preset": "fast"}, presets=True,
+    ),
+    "hevc": Codec(
+        encoder="libx265", deep_format="yuv420p10le", quality=("crf", 20), presets=True,
+        options={"preset": "fast", "x265-params": "log-level=error:pools=8:frame-threads=2"},
+    ),
+    "av1": Codec(
+        encoder="libsvtav1", deep_format="yuv420p10le", quality=("crf", 28), options={"preset": "8"}, presets=True,
+    ),
+    "prores": Codec(
+        encoder="prores_ks", pixel_format="yuv422p10le", deep_format="yuv422p10le", options={"profile": "3"},
+        segments="mov",
+    ),
+    "ffv1": Codec(encoder="ffv1", pixel_format="yuv444p", deep_format="yuv444p16le", options={"level": "3"}),
+    "pictures": Codec(encoder="ffv1", pixel_format="bgr0", deep_format="gbrp16le", options={"level": "3"}),
+    "h264-nvenc": Codec(encoder="h264_nvenc", quality=("cq", 19), options={"preset": "p5"}, presets=True),
+    "hevc-nvenc": Codec(
+        encoder="hevc_nvenc", deep_format="p010le", quality=("cq", 21), options={"preset": "p5"}, presets=True,
+    ),
+    "av1-nvenc": Codec(
+        encoder="av1_nvenc", deep_format="p010le", quality=("cq", 28), options={"preset": "p5"}, presets=True,
+    ),
+}  # fmt: skip
+
+
+def tag(context: Any, info: FilmInfo) -> None:
+    """Carry the colour tags over; RGB's matrix (0) means nothing here, and 2 is unspecified."""
+    for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
+        if info.tags[name]:
+            setattr(context, name, info.tags[name])
+
+
+class SegmentWriter:
+    """Encodes frames into a file of its own that begins with a key frame.
+
+    Args:
+        path: of the segment.
+        info: of the film.
+        size: (width, height) of the frames.
+        codec: a name in CODECS.
+        quality, preset: the encoder's own numbers and names; None for the default.
+        deep: whether frames are uint16.
+        drawn_on: what they are drawn onto before.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        info: FilmInfo,
+        size: tuple[int, int],
+        codec: str,
+        quality: int | None,
+        preset: str | None,
+        *,
+        deep: bool = False,
+        drawn_on: Callable[[Any], Any] | None = None,
+    ) -> None:
+        import av
+        from av.codec.context import Flags
+        from av.video.reformatter import VideoReformatter
+
+        os.environ.setdefault("SVT_LOG", "1")  # that encoder tells its settings otherwise
+        self._reformatter: Any = VideoReformatter()
+        self._info, self._codec, self._frames, self._deep = info, CODECS[codec], 0, deep
+        self._drawn_on = drawn_on
+        self._format = (self._codec.deep_format if deep else None) or self._codec.pixel_format
+        self._container = av.open(str(path), "w", format=self._codec.segments, options={"fflags": "+bitexact"})
+        options = dict(self._codec.options)
+        if self._codec.quality is not None:
+            options[self._codec.quality[0]] = str(self._codec.quality[1] if quality is None else quality)
+        if preset is not None and self._codec.presets:
+            options["preset"] = preset
+        if deep:
+            info.hdr.add_options(self._codec.encoder, options)
+        try:
+            self._stream: Any = self._container.add_stream(self._codec.encoder, rate=info.rate, options=options)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise BackendUnavailableError(
+                f"{codec}: this PyAV has no {self._codec.encoder} ({reason(error)})."
+            ) from error
+        context: Any = self._stream.codec_context
+        context.width, context.height = size
+        context.pix_fmt = self._format
+        context.time_base = info.time_base
+        context.framerate = info.rate
+        context.sample_aspect_ratio = info.aspect
+        context.gop_size = max(1, round(2 * info.rate))
+        context.thread_count = _ENCODER_THREADS
+        context.flags |= Flags.global_header | Flags.bitexact
+        tag(context, info)
+
+    def frame_memory(self, height: int, width: int) -> tuple[Any, NDArray[Any]]:
+        """A frame to draw into, and its pixels, uint8 or uint16 [H, W, 3]."""
+        import av
+
+        frame = av.VideoFrame(width, height, "rgb48le" if self._deep else "rgb24")
+        plane: Any = frame.planes[0]
+        each = 2 if self._deep else 1
+        strides = (plane.line_size, 3 * each, each)
+        return frame, np.ndarray((height, width, 3), np.uint16 if self._deep else np.uint8, plane, strides=strides)
+
+    def write(self, frame: av.VideoFrame, pts: int) -> None:
+        """Encode the next frame.
+
+        Raises:
+            MediaError: the encoder or the disk refuses.
+        """
+        import av
+
+        full = self._info.tags["color_range"] == 2
+        if self._drawn_on is not None:
+            frame = self._drawn_on(frame)
+        shown = self._reformatter.reformat(
+            frame, format=self._format, src_color_range="JPEG", dst_colorspace=matrix_of(self._info),
+            dst_color_range="JPEG" if full else "MPEG",
+        )  # fmt: skip
+        shown.pts, shown.time_base = pts, self._info.time_base
+        shown.pict_type = 0 if self._frames else 1
+        self._frames += 1
+        try:
+            self._container.mux(self._stream.encode(shown))
+        except (av.error.FFmpegError, OSError) as error:
+            raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
+
+    def close(self) -> None:
+        """Flush the encoder and finish the file."""
+        import av
+
+        try:
+            if self._frames:
+                self._container.mux(self._stream.encode(None))
+        except (av.error.FFmpegError, OSError) as error:
+            raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
+        finally:
+            self._container.close()
