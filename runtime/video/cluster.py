@@ -46,8 +46,12 @@ def share_over_ray(
             ray.init(address=address, **options)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             raise BackendUnavailableError(f"cluster: no Ray cluster at {address} ({error}).") from error
-    remote: Any = ray.remote(num_cpus=1, max_retries=RETRIES)(work)
-    running = [remote.remote(group) for group in groups]
+
+    def on_worker(given: Callable[[list[int]], Any], group: list[int]) -> Any:
+        return given(group)
+
+    remote: Any = ray.remote(num_cpus=1, max_retries=RETRIES)(on_worker)
+    running = [remote.remote(work, group) for group in groups]
     try:
         while running:
             ready, running = ray.wait(running, num_returns=1)

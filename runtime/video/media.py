@@ -89,10 +89,11 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
     with opened(file) as container:
         stream = video_stream(container, file)
         stamps: list[int] = []
-        complete = True
+        complete, packets = True, 0
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
                 continue
+            packets += 1
             if packet.pts is None:
                 complete = False
             else:
@@ -123,7 +124,7 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         hdr = HdrMetadata.of(first)
     limits.check_size(str(file), width, height)
     if not seekable:
-        count = len(stamps) or 1
+        count = packets or 1
         step = max(1, round(1 / (rate * time_base)))
         unique = np.arange(count, dtype=np.int64) * step
         notes.append("Its timestamps are missing or repeated: frames are spaced evenly.")
@@ -162,7 +163,7 @@ def local(path: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(path)
     if "://" in text:
-        raise InvalidInputError(f"{text}: only local files are read; download it first.")
+        raise InvalidInputError(f"{text}: only local files are read; download it first, or add --allow-network.")
     file = Path(text)
     if is_sequence(file):
         first_number(file)
