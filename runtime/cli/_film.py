@@ -61,8 +61,6 @@ def target_for(source: str, output: str | None, layout: str, projection: str = "
     from secondeye.runtime.video.media import is_sequence
 
     path = Path(source)
-    if layout not in LAYOUTS:
-        raise InvalidInputError(f"--layout: for films expected one of {', '.join(LAYOUTS)}, got {layout!r}.")
     if output is not None and not Path(output).is_dir() and Path(output).suffix:
         return Path(output)
     suffix = path.suffix.lower() if path.suffix.lower() in (".mp4", ".mov", ".mkv") else ".mkv"
@@ -95,9 +93,12 @@ def convert_film(
     source: str, output: str | None, stereo: StereoConfig, options: FilmOptions, *, quiet: bool, verbose: bool
 ) -> None:
     """Convert one film, with a bar and a summary."""
+    from secondeye.runtime.layouts import LAYOUTS
     from secondeye.runtime.video.config import FilmConfig
     from secondeye.runtime.video.pipe import stream_video
 
+    if options.layout not in LAYOUTS:
+        raise InvalidInputError(f"--layout: for films expected one of {', '.join(LAYOUTS)}, got {options.layout!r}.")
     config = FilmConfig(
         stereo=stereo, layout=options.layout, anaglyph=options.anaglyph, auto_convergence=options.auto_convergence,
         codec=options.codec, quality=options.crf, preset=options.preset, start=seconds("--start", options.start),

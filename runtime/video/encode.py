@@ -137,15 +137,15 @@ class SegmentWriter:
         context.flags |= Flags.global_header | Flags.bitexact
         tag(context, info)
 
-    def frame_memory(self, height: int, width: int) -> tuple[Any, NDArray[Any]]:
-        """A frame to draw into, and its pixels, uint8 or uint16 [H, W, 3]."""
+    def framed(self, picture: NDArray[Any]) -> Any:
+        """A picture, uint8 or uint16 [H, W, 3], as a frame of even sides; without a copy where that can be."""
         import av
 
-        frame = av.VideoFrame(width, height, "rgb48le" if self._deep else "rgb24")
-        plane: Any = frame.planes[0]
-        each = 2 if self._deep else 1
-        strides = (plane.line_size, 3 * each, each)
-        return frame, np.ndarray((height, width, 3), np.uint16 if self._deep else np.uint8, plane, strides=strides)
+        height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
+        kind = "rgb48le" if self._deep else "rgb24"
+        if picture.shape[:2] == (height, width) and picture.flags.c_contiguous and not self._deep:
+            return av.VideoFrame.from_numpy_buffer(picture, kind)
+        return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), kind)
 
     def write(self, frame: av.VideoFrame, pts: int) -> None:
         """Encode the next frame.
@@ -153,15 +153,27 @@ class SegmentWriter:
         Raises:
             MediaError: the encoder or the disk refuses.
         """
-        import av
+        self.encode(self.prepared(frame), pts)
 
+    def prepared(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """A frame as the encoder wants it."""
         full = self._info.tags["color_range"] == 2
         if self._drawn_on is not None:
             frame = self._drawn_on(frame)
-        shown = self._reformatter.reformat(
+        shown: av.VideoFrame = self._reformatter.reformat(
             frame, format=self._format, src_color_range="JPEG", dst_colorspace=matrix_of(self._info),
             dst_color_range="JPEG" if full else "MPEG",
         )  # fmt: skip
+        return shown
+
+    def encode(self, shown: av.VideoFrame, pts: int) -> None:
+        """Encode a prepared frame.
+
+        Raises:
+            MediaError: the encoder or the disk refuses.
+        """
+        import av
+
         shown.pts, shown.time_base = pts, self._info.time_base
         shown.pict_type = 0 if self._frames else 1
         self._frames += 1

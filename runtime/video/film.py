@@ -110,7 +110,7 @@ def convert_video(
         sequence.check_pattern(target, deep=config.keeps_depth(info))
     part = _part(info, config)
     journal = Journal(target, info, config)
-    with journal.lock():
+    with journal.lock(), _kept(journal):
         journal.begin()
         missing = [k for k in range(part.segments) if not journal.has(k)]
         tally = _Tally(part.frames - sum(part.frames_of(k) for k in missing), part.frames, progress)
@@ -139,6 +139,19 @@ def convert_video(
         seconds=time.perf_counter() - begun, timings=tally.means(), notes=tuple(notes),
         shot_list=joined_shots([record["shots"] for record in records]),
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _kept(journal: Journal) -> Iterator[None]:
+    """Adds to an error what is kept, and how to go on."""
+    try:
+        yield
+    except MediaError as error:
+        done = journal.finished()
+        if not done:
+            raise
+        what = "its finished segment is" if done == 1 else f"its {done} finished segments are"
+        raise MediaError(f"{error} ({what} kept in {journal.folder}; the same command goes on from there)") from error
 
 
 def _joined(target: Path, whole: list[mux.Segment], info: media.FilmInfo, config: FilmConfig, part: _Part) -> list[str]:
@@ -372,6 +385,7 @@ def _draw(
     waiting = {k: TemporalState(max(0, part.begin(k) - WARM_UP)) for k in group}
     pixels: dict[int, _Seen] = {}
     logs = {k: ShotLog() for k in group}
+    ring = Ring()
     indices: dict[int, int] = {}  # of pushes, where frames are missing
     over = False
     while not over:
@@ -394,7 +408,7 @@ def _draw(
             for one in ready:
                 index = indices.pop((k << 32) + one.index - state.first)
                 if begin <= index < end:
-                    picture = _drawn(converter, config, pixels.pop(index), one, logs[k], tally)
+                    picture = _drawn(converter, config, pixels.pop(index), one, logs[k], tally, ring)
                     drawn.put((k, index, picture, one.cut))
                     tally.frame()
             if last:
@@ -403,12 +417,28 @@ def _draw(
     drawn.put(None)
 
 
+class Ring:
+    """Memory for packed frames, used again in turn: fresh pages cost more than the packing."""
+
+    def __init__(self, turns: int = _QUEUE + 4) -> None:
+        self._kept: list[Pixels | None] = [None] * turns  # more than are on their way at once
+        self._next = 0
+
+    def __call__(self, height: int, width: int) -> Pixels:
+        """uint8 [H, W, 3], undefined."""
+        self._next = (self._next + 1) % len(self._kept)
+        kept = self._kept[self._next]
+        if kept is None or kept.shape != (height, width, 3):
+            kept = self._kept[self._next] = np.empty((height, width, 3), np.uint8)
+        return kept
+
+
 def _drawn(
-    converter: StereoConverter, config: FilmConfig, seen: _Seen, steady: Steady, log: ShotLog, tally: _Tally
+    converter: StereoConverter, config: FilmConfig, seen: _Seen, steady: Steady, log: ShotLog, tally: _Tally, ring: Ring
 ) -> NDArray[Any]:
     """One frame's picture in its layout, and what the report says of it."""
     start = time.perf_counter()
-    frame, picture = draw_frame(converter, config, seen.pixels, seen.values, steady)
+    frame, picture = draw_frame(converter, config, seen.pixels, seen.values, steady, ring)
     spent = (time.perf_counter() - start) * 1e3
     tally.add({**frame.timings, "layout": spent - sum(frame.timings.values())})
     with tally.stage("report"):
@@ -417,10 +447,21 @@ def _drawn(
 
 
 def draw_frame(
-    converter: StereoConverter, config: FilmConfig, pixels: Pixels, values: NDArray[np.uint16] | None, steady: Steady
+    converter: StereoConverter,
+    config: FilmConfig,
+    pixels: Pixels,
+    values: NDArray[np.uint16] | None,
+    steady: Steady,
+    ring: Ring,
 ) -> tuple[StereoFrame, NDArray[Any]]:
-    """A frame's two views, and its picture in its layout, [H, W, 3]."""
+    """A frame's two views, and its picture in its layout, [H, W, 3]; that is overwritten some frames later."""
     frame = converter.convert_with(pixels, steady.depth, _convergence(config, steady), values=values)
+    if values is None and config.layout in ("sbs", "tb"):
+        height, width = pixels.shape[:2]
+        wide = config.layout == "sbs"
+        into = ring(height if wide else 2 * height, 2 * width if wide else width)
+        packed: Pixels = ops.pack(frame.left, frame.right, config.layout, out=into)  # type: ignore[arg-type]
+        return frame, packed
     made = compose(frame, config.layout, anaglyph=config.anaglyph)
     return frame, np.repeat(made, 3, axis=2) if made.shape[2] == 1 else made
 
@@ -445,10 +486,8 @@ def _encode(
                     if writer is None:
                         writer = _writer(temporary, info, config, picture)
                         pts, cuts = [], 0
-                    frame, memory = writer.frame_memory(picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2)
-                    memory[...] = picture[: memory.shape[0], : memory.shape[1]]
                     pts.append(int(info.pts[index]))
-                    writer.write(frame, pts[-1])
+                    writer.write(writer.framed(picture), pts[-1])
                     cuts += int(cut and index > part.first)
                 else:
                     if writer is not None:
@@ -461,7 +500,7 @@ def _encode(
     except OSError as error:
         if isinstance(error, SecondEyeError):
             raise
-        raise MediaError(f"{journal.folder}: cannot be written ({error.strerror}); finished parts stay.") from error
+        raise MediaError(f"{journal.folder}: cannot be written ({error.strerror}).") from error
     finally:
         if writer is not None:
             with contextlib.suppress(Exception):

@@ -90,6 +90,10 @@ class Journal:
         path = self.segment(k)
         return path.exists() and file_hash(path) == record["sha256"]
 
+    def finished(self) -> int:
+        """How many segments have been written down as whole."""
+        return sum(1 for one in self.folder.glob("*.json") if one.stem.isdigit())
+
     def record(self, k: int) -> dict[str, Any]:
         """What was written of a segment: frames, their timestamps (pts), cuts, shots, sha256."""
         loaded: dict[str, Any] = json.loads((self.folder / f"{k:06d}.json").read_text())

@@ -74,8 +74,13 @@ def join(
     """
 
     suffix = target.suffix.lower()
+    import av
+
     with atomic_write(target) as file:
-        notes = _write(file, suffix, segments, info, start, end, signal, str(target))
+        try:
+            notes = _write(file, suffix, segments, info, start, end, signal, str(target))
+        except av.error.PyAVCallbackError as error:  # the file's own refusal, met again while closing
+            raise MediaError(f"{target}: cannot be written; is the disk full?") from error
         boxes = [*stereo_boxes(signal, vr180=vr180), *(info.hdr.boxes() if deep else [])] if suffix in BOXED else []
         if boxes:
             add_to_sample_entry(file, boxes)

@@ -110,12 +110,12 @@ def _from_pipe(source: BinaryIO) -> tuple[media.FilmInfo, Iterator[Any]]:
 
 def _converted(info: media.FilmInfo, frames: Iterator[Any], config: FilmConfig) -> Iterator[Any]:
     """Pictures in their layout, WINDOW frames after theirs came."""
-    from secondeye.runtime.video.film import draw_frame, read_frame
+    from secondeye.runtime.video.film import Ring, draw_frame, read_frame
 
     converter = StereoConverter(config.stereo)
     depth = converter.load()
     read = media.PixelReader(info, deep=config.keeps_depth(info))
-    state, before = TemporalState(), None
+    state, before, ring = TemporalState(), None, Ring()
     waiting: deque[tuple[Any, Any]] = deque()
     for frame in frames:
         pixels, values = read_frame(read, frame, info, config)
@@ -123,10 +123,10 @@ def _converted(info: media.FilmInfo, frames: Iterator[Any], config: FilmConfig) 
         waiting.append((pixels.copy(), values))
         for ready in state.push(before):
             pixels, values = waiting.popleft()
-            yield draw_frame(converter, config, pixels, values, ready)[1]
+            yield draw_frame(converter, config, pixels, values, ready, ring)[1]
     for ready in state.flush():
         pixels, values = waiting.popleft()
-        yield draw_frame(converter, config, pixels, values, ready)[1]
+        yield draw_frame(converter, config, pixels, values, ready, ring)[1]
 
 
 class _Writer:
