@@ -86,7 +86,7 @@ def transcode(source: Path, converted: list[Any], info: media.FilmInfo, config: 
     """Decode the source, encode the converted film's frames."""
     stages = Stages()
     frames = media.frames(info)
-    size = (converted[0].width, converted[0].height)
+    size = (converted[0][0].width, converted[0][0].height)
     writer = SegmentWriter(target, info, size, config.codec, config.quality, config.preset)
     for k, frame in enumerate(converted):
         with stages.stage("decode"):

@@ -220,7 +220,8 @@ def convert(
     codec: Annotated[
         str,
         typer.Option(
-            rich_help_panel=_FILMS, help="h264, hevc, av1, prores, ffv1, or h264-nvenc, hevc-nvenc, av1-nvenc."
+            rich_help_panel=_FILMS,
+            help="h264, hevc, av1, prores, ffv1, mv-hevc (spatial video), or h264-nvenc, hevc-nvenc, av1-nvenc.",
         ),
     ] = "h264",
     crf: Annotated[
@@ -263,7 +264,7 @@ def convert(
         str, typer.Option(rich_help_panel=_FILMS, help="flat, or vr180: each view on half a sphere, for headsets.")
     ] = "flat",
     fov: Annotated[
-        float, typer.Option(rich_help_panel=_FILMS, help="Degrees of the half sphere that the width covers, for vr180.")
+        float, typer.Option(rich_help_panel=_FILMS, help="Degrees that the width covers, for vr180 and mv-hevc.")
     ] = 90.0,
     report: Annotated[
         Path | None,

@@ -32,7 +32,7 @@ class FilmConfig:
         segment: frames that a kill may cost, 24 to 10000.
         bits: of a sample; None keeps 10 of a film that has more than 8 where the layout and the codec can, 8 does not.
         projection: ``flat``, or ``vr180``: half a sphere for each eye.
-        fov: how many degrees of the half sphere the picture's width covers.
+        fov: how many degrees the picture's width covers, of the half sphere or in spatial video (mv-hevc).
         fps: frames a second, in place of the film's own; of numbered pictures, their rate.
         crop_bars: leave out black bars.
     """
@@ -77,6 +77,10 @@ class FilmConfig:
             adjust.parse_rate(self.fps)
         if self.projection not in ("flat", "vr180"):
             raise InvalidInputError(f"projection: expected flat or vr180, got {self.projection!r}.")
+        if self.codec == "mv-hevc" and (self.layout != "sbs" or self.projection != "flat"):
+            raise InvalidInputError(
+                "codec: mv-hevc holds the two views themselves: it takes layout sbs and projection flat."
+            )
         if self.projection == "vr180":
             projection.check(self.layout, self.fov)
         begin, stop = self.start or 0.0, self.end
@@ -134,6 +138,8 @@ def checked_target(target: Path, source: Path, config: FilmConfig) -> Path:
         raise InvalidInputError(
             f"{target}: VR180 is told to players in MP4 and MOV; choose one of {', '.join(mux.BOXED)}."
         )
+    if config.codec == "mv-hevc" and suffix not in mux.BOXED:
+        raise InvalidInputError(f"{target}: spatial video goes into .mp4 or .mov; choose one.")
     if suffix == ".mov" and config.codec.startswith("av1"):
         raise InvalidInputError(f"{target}: MOV does not take av1; choose .mp4 or .mkv.")
     if suffix in (".mp4", ".m4v") and config.codec in ("ffv1", "prores"):

@@ -7,16 +7,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime.errors import BackendUnavailableError, MediaError
 from secondeye.runtime.video.media import FilmInfo, matrix_of, reason
-
-if TYPE_CHECKING:
-    import av
 
 _ENCODER_THREADS = 8  # always: an encoder's bits may depend on it
 
@@ -33,6 +30,7 @@ class Codec:
         options: further ones.
         presets: whether it takes ``preset``.
         segments: the container of its segments.
+        views: 2 where the halves of a side-by-side picture become streams of their own, of one structure.
     """
 
     encoder: str
@@ -42,6 +40,7 @@ class Codec:
     options: dict[str, str] = field(default_factory=dict)
     presets: bool = False
     segments: str = "nut"
+    views: int = 1
 
 
 CODECS: dict[str, Codec] = {
@@ -51,6 +50,13 @@ CODECS: dict[str, Codec] = {
     "hevc": Codec(
         encoder="libx265", deep_format="yuv420p10le", quality=("crf", 20), presets=True,
         options={"preset": "fast", "x265-params": "log-level=error:pools=8:frame-threads=2"},
+    ),
+    "mv-hevc": Codec(
+        encoder="libx265", quality=("crf", 20), presets=True, views=2,
+        options={
+            "preset": "fast",
+            "x265-params": "log-level=error:pools=8:frame-threads=2:b-adapt=0:scenecut=0:open-gop=0:log2-max-poc-lsb=8",
+        },
     ),
     "av1": Codec(
         encoder="libsvtav1", deep_format="yuv420p10le", quality=("crf", 28), options={"preset": "8"}, presets=True,
@@ -104,7 +110,6 @@ class SegmentWriter:
         drawn_on: Callable[[Any], Any] | None = None,
     ) -> None:
         import av
-        from av.codec.context import Flags
         from av.video.reformatter import VideoReformatter
 
         os.environ.setdefault("SVT_LOG", "1")  # that encoder tells its settings otherwise
@@ -120,14 +125,20 @@ class SegmentWriter:
             options["preset"] = preset
         if deep:
             info.hdr.add_options(self._codec.encoder, options)
+        self._streams = [self._opened(codec, info, size, options) for _ in range(self._codec.views)]
+
+    def _opened(self, codec: str, info: FilmInfo, size: tuple[int, int], options: dict[str, str]) -> Any:
+        import av
+        from av.codec.context import Flags
+
         try:
-            self._stream: Any = self._container.add_stream(self._codec.encoder, rate=info.rate, options=options)
+            stream: Any = self._container.add_stream(self._codec.encoder, rate=info.rate, options=options)
         except (av.error.FFmpegError, ValueError) as error:
             raise BackendUnavailableError(
                 f"{codec}: this PyAV has no {self._codec.encoder} ({reason(error)})."
             ) from error
-        context: Any = self._stream.codec_context
-        context.width, context.height = size
+        context: Any = stream.codec_context
+        context.width, context.height = size[0] // self._codec.views, size[1]
         context.pix_fmt = self._format
         context.time_base = info.time_base
         context.framerate = info.rate
@@ -136,59 +147,63 @@ class SegmentWriter:
         context.thread_count = _ENCODER_THREADS
         context.flags |= Flags.global_header | Flags.bitexact
         tag(context, info)
+        return stream
 
-    def framed(self, picture: NDArray[Any]) -> Any:
-        """A picture, uint8 or uint16 [H, W, 3], as a frame of even sides; without a copy where that can be."""
+    def framed(self, picture: NDArray[Any]) -> list[Any]:
+        """A picture, uint8 or uint16 [H, W, 3], as frames of even sides; without a copy where that can be."""
         import av
 
         height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
         kind = "rgb48le" if self._deep else "rgb24"
-        if picture.shape[:2] == (height, width) and picture.flags.c_contiguous and not self._deep:
-            return av.VideoFrame.from_numpy_buffer(picture, kind)
-        return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), kind)
+        if self._codec.views == 1 and picture.shape[:2] == (height, width) and not self._deep:
+            return [av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(picture), kind)]
+        each = width // self._codec.views
+        parts = [picture[:height, k * each : (k + 1) * each] for k in range(self._codec.views)]
+        return [av.VideoFrame.from_ndarray(np.ascontiguousarray(part), kind) for part in parts]
 
-    def write(self, frame: av.VideoFrame, pts: int) -> None:
+    def write(self, frames: list[Any], pts: int) -> None:
         """Encode the next frame.
 
         Raises:
             MediaError: the encoder or the disk refuses.
         """
-        self.encode(self.prepared(frame), pts)
+        self.encode(self.prepared(frames), pts)
 
-    def prepared(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """A frame as the encoder wants it."""
-        full = self._info.tags["color_range"] == 2
-        if self._drawn_on is not None:
-            frame = self._drawn_on(frame)
-        shown: av.VideoFrame = self._reformatter.reformat(
-            frame, format=self._format, src_color_range="JPEG", dst_colorspace=matrix_of(self._info),
-            dst_color_range="JPEG" if full else "MPEG",
-        )  # fmt: skip
-        return shown
+    def prepared(self, frames: list[Any]) -> list[Any]:
+        """Frames as the encoder wants them."""
+        span = "JPEG" if self._info.tags["color_range"] == 2 else "MPEG"
+        return [
+            self._reformatter.reformat(
+                frame if self._drawn_on is None else self._drawn_on(frame), format=self._format,
+                src_color_range="JPEG", dst_colorspace=matrix_of(self._info), dst_color_range=span,
+            )
+            for frame in frames
+        ]  # fmt: skip
 
-    def encode(self, shown: av.VideoFrame, pts: int) -> None:
-        """Encode a prepared frame.
+    def encode(self, frames: list[Any], pts: int) -> None:
+        """Encode prepared frames.
 
         Raises:
             MediaError: the encoder or the disk refuses.
         """
         import av
 
-        shown.pts, shown.time_base = pts, self._info.time_base
-        shown.pict_type = 0 if self._frames else 1
+        for stream, shown in zip(self._streams, frames, strict=True):
+            shown.pts, shown.time_base = pts, self._info.time_base
+            shown.pict_type = 0 if self._frames else 1
+            try:
+                self._container.mux(stream.encode(shown))
+            except (av.error.FFmpegError, OSError) as error:
+                raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
         self._frames += 1
-        try:
-            self._container.mux(self._stream.encode(shown))
-        except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
 
     def close(self) -> None:
         """Flush the encoder and finish the file."""
         import av
 
         try:
-            if self._frames:
-                self._container.mux(self._stream.encode(None))
+            for stream in self._streams if self._frames else ():
+                self._container.mux(stream.encode(None))
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
         finally:

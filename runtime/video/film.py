@@ -165,6 +165,7 @@ def _joined(target: Path, whole: list[mux.Segment], info: media.FilmInfo, config
         target, whole, info, start=first if config.start else 0,
         end=int(info.pts[last]) if last < info.frames else None,
         signal=signal, vr180=config.projection == "vr180", deep=config.keeps_depth(info),
+        views=encode.CODECS[config.codec].views, fov=config.fov,
     )  # fmt: skip
 
 
