@@ -40,6 +40,7 @@ class FilmOptions:
     cluster: str | None
     report: Path | None
     allow_network: bool
+    floating_window: bool
 
 
 def is_film(name: str) -> bool:
@@ -103,7 +104,7 @@ def convert_film(
         stereo=stereo, layout=options.layout, anaglyph=options.anaglyph, auto_convergence=options.auto_convergence,
         codec=options.codec, quality=options.crf, preset=options.preset, start=seconds("--start", options.start),
         end=seconds("--end", options.end), bits=options.bits, projection=options.projection,  # type: ignore[arg-type]
-        fov=options.fov, fps=options.fps, crop_bars=options.crop_bars,
+        fov=options.fov, fps=options.fps, crop_bars=options.crop_bars, floating_window=options.floating_window,
     )  # fmt: skip
     if source == "-" and output != "-":
         raise InvalidInputError("standard input: y4m from a pipe goes to a pipe, as y4m; add -o - and pipe it on.")

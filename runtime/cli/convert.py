@@ -256,6 +256,14 @@ def convert(
     crop_bars: Annotated[
         bool, typer.Option("--crop-bars", rich_help_panel=_FILMS, help="Leave out black bars.")
     ] = False,
+    floating_window: Annotated[
+        bool,
+        typer.Option(
+            "--floating-window",
+            rich_help_panel=_FILMS,
+            help="A black bar on one eye's side of a border that cuts what stands out of the screen.",
+        ),
+    ] = False,
     bits: Annotated[
         int | None,
         typer.Option(rich_help_panel=_FILMS, help="8: films of 10 bits and more become 8. Default: they stay 10."),
@@ -347,6 +355,7 @@ def convert(
             layout=layout, anaglyph=anaglyph, size=size, auto_convergence=convergence in (None, "auto"), codec=codec,
             crf=crf, preset=preset, start=start, end=end, fps=fps, crop_bars=crop_bars, bits=bits,
             projection=projection, fov=fov, jobs=jobs, cluster=cluster, report=report, allow_network=allow_network,
+            floating_window=floating_window,
         )  # fmt: skip
         convert_film(inputs[0], output, config, wanted_film, quiet=quiet, verbose=verbose)
         return

@@ -35,6 +35,8 @@ class FilmConfig:
         fov: how many degrees the picture's width covers, of the half sphere or in spatial video (mv-hevc).
         fps: frames a second, in place of the film's own; of numbered pictures, their rate.
         crop_bars: leave out black bars.
+        floating_window: a black bar on one eye's side of a border that cuts something in front of the screen, as wide
+            as that stands out.
     """
 
     stereo: StereoConfig = field(default_factory=StereoConfig)
@@ -52,6 +54,7 @@ class FilmConfig:
     fov: float = 90.0
     fps: str | None = None
     crop_bars: bool = False
+    floating_window: bool = False
 
     def keeps_depth(self, info: media.FilmInfo) -> bool:
         """Whether a film's samples of more than 8 bits stay that deep."""

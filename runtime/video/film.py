@@ -37,6 +37,7 @@ from secondeye.runtime.video.temporal import WARM_UP, WINDOW, Look, Steady, Temp
 
 Pixels = NDArray[np.uint8]
 _QUEUE = 3  # frames that wait between two stages
+WINDOW_LIMIT = 0.03  # of the width: a floating window's widest bar
 _GROUP = 6  # segments that one process takes in a row, so that few frames are looked at twice
 
 
@@ -443,7 +444,9 @@ def _drawn(
     spent = (time.perf_counter() - start) * 1e3
     tally.add({**frame.timings, "layout": spent - sum(frame.timings.values())})
     with tally.stage("report"):
-        log.add(seen.index, seen.seconds, steady.cut, frame, _convergence(config, steady))
+        width = seen.pixels.shape[1]
+        bars = window_of(config, steady, width) if config.floating_window else (0, 0)
+        log.add(seen.index, seen.seconds, steady.cut, frame, _convergence(config, steady), 100.0 * max(bars) / width)
     return picture
 
 
@@ -457,6 +460,8 @@ def draw_frame(
 ) -> tuple[StereoFrame, NDArray[Any]]:
     """A frame's two views, and its picture in its layout, [H, W, 3]; that is overwritten some frames later."""
     frame = converter.convert_with(pixels, steady.depth, _convergence(config, steady), values=values)
+    if config.floating_window:
+        _float(frame, window_of(config, steady, pixels.shape[1]), swapped=config.stereo.swap)
     if values is None and config.layout in ("sbs", "tb"):
         height, width = pixels.shape[:2]
         wide = config.layout == "sbs"
@@ -465,6 +470,22 @@ def draw_frame(
         return frame, packed
     made = compose(frame, config.layout, anaglyph=config.anaglyph)
     return frame, np.repeat(made, 3, axis=2) if made.shape[2] == 1 else made
+
+
+def window_of(config: FilmConfig, steady: Steady, width: int) -> tuple[int, int]:
+    """How wide a floating window's bars are, pixels: as far as what the left and the right border cut stands out."""
+    stereo, screen = config.stereo, _convergence(config, steady)
+    full = stereo.strength / 100.0 * width
+    out = (full * (max(border, 0.0) ** stereo.gamma - screen) for border in steady.borders)
+    left, right = (min(round(max(0.0, v)), round(width * WINDOW_LIMIT)) for v in out)
+    return left, right
+
+
+def _float(frame: StereoFrame, bars: tuple[int, int], *, swapped: bool) -> None:
+    """Black over what one eye alone sees beside a border: the frame's edge then stands as far out as what it cuts."""
+    left, right = (frame.right, frame.left) if swapped else (frame.left, frame.right)
+    left[:, : bars[0]] = 0
+    right[:, right.shape[1] - bars[1] :] = 0
 
 
 def _convergence(config: FilmConfig, steady: Steady) -> float:

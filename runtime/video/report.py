@@ -126,6 +126,9 @@ def warnings_of(report: FilmReport) -> list[str]:
         told.append(
             f"Stands out of the screen by over {COMFORT_PERCENT / 2:g} % of the width: {_listed('shot', near)}."
         )
+    cut = [k for k, one in enumerate(report.shot_list, 1) if one.window]
+    if cut:
+        told.append(f"A floating window stands before {_listed('shot', cut)}.")
     short = [k for k, one in enumerate(report.shot_list, 1) if one.frames < 12]
     if short:
         told.append(f"Too short to settle on its depth (under 12 frames): {_listed('shot', short)}.")

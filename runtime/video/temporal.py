@@ -47,7 +47,8 @@ class Look:
     Attributes:
         luma: uint8 [h, w], at the depth map's size.
         depth: float32 [h, w], the network's, larger is nearer.
-        marks: least, greatest and the subject's depth, in the network's units.
+        marks: least, greatest and the subject's depth, and what is near at the left and the right border, in the
+            network's units.
         cut: the frame is the first of a shot.
         line: (a, b): depth here is about a * depth before + b.
         source: int32 [h, w], flat index of each pixel in the frame before.
@@ -57,7 +58,7 @@ class Look:
 
     luma: NDArray[np.uint8]
     depth: Map
-    marks: tuple[float, float, float]
+    marks: tuple[float, float, float, float, float]
     cut: bool = True
     line: tuple[float, float] = (1.0, 0.0)
     source: NDArray[np.int32] | None = None
@@ -74,12 +75,14 @@ class Steady:
         depth: float32 [h, w], 0 far to 1 near.
         convergence: the depth that automatic convergence puts on the screen.
         cut: the frame is the first of a shot.
+        borders: depth of what is near at the left and the right border, 0 far to 1 near.
     """
 
     index: int
     depth: Map
     convergence: float
     cut: bool
+    borders: tuple[float, float] = (0.0, 0.0)
 
 
 def look(pixels: NDArray[np.uint8], depth: Map, before: Look | None) -> Look:
@@ -95,7 +98,7 @@ def look(pixels: NDArray[np.uint8], depth: Map, before: Look | None) -> Look:
     luma = ((small.astype(np.uint16) * np.array([77, 150, 29], np.uint16)).sum(2, dtype=np.uint16) >> 8).astype(
         np.uint8
     )
-    marks = (*ops.depth_range(depth, 0.01, 0.99), _subject(depth))
+    marks = (*ops.depth_range(depth, 0.01, 0.99), _subject(depth), *_borders(depth))
     if before is None or before.depth.shape != depth.shape:
         return Look(luma, depth, marks)
     blocks = _motion(luma, before.luma)
@@ -166,6 +169,13 @@ def _subject(depth: Map) -> float:
     return float(part.ravel()[order[int(np.searchsorted(total, 0.75 * total[-1]))]])
 
 
+def _borders(depth: Map) -> tuple[float, float]:
+    """The depth of what is near in a strip at the left and at the right border: nine tenths of it lie farther."""
+    wide = max(1, depth.shape[1] // 50)
+    strips = np.sort(depth[:, :wide], axis=None), np.sort(depth[:, -wide:], axis=None)
+    return float(strips[0][strips[0].size * 9 // 10]), float(strips[1][strips[1].size * 9 // 10])
+
+
 @dataclass
 class TemporalState:
     """What steady depth remembers; frames go in one by one and come out WINDOW frames later.
@@ -197,11 +207,11 @@ class TemporalState:
     def _next(self) -> Steady:
         at = self._behind
         one = self._looks[at]
-        low, high, subject = self._marks(at)
+        low, high, *told = self._marks(at)
         unit = np.clip((one.depth - np.float32(low)) * np.float32(1.0 / max(high - low, 1e-9)), 0.0, 1.0)
         average = self._averaged(one, unit.astype(np.float32), begins=self._out == 0)
-        subject = min(1.0, max(0.0, (subject - low) / max(high - low, 1e-9)))
-        steady = Steady(self.first + self._out, average, min(1.0, subject + BEHIND), one.cut)
+        subject, left, right = (min(1.0, max(0.0, (v - low) / max(high - low, 1e-9))) for v in told)
+        steady = Steady(self.first + self._out, average, min(1.0, subject + BEHIND), one.cut, (left, right))
         self._average = average
         self._out += 1
         self._behind += 1
@@ -271,8 +281,8 @@ class TemporalState:
                     moved = f"source{k}" in arrays
                     state._looks.append(
                         Look(
-                            arrays[f"luma{k}"], arrays[f"depth{k}"], (numbers[0], numbers[1], numbers[2]),
-                            bool(numbers[5]), (numbers[3], numbers[4]),
+                            arrays[f"luma{k}"], arrays[f"depth{k}"], tuple(numbers[:5]),
+                            bool(numbers[7]), (numbers[5], numbers[6]),
                             *((arrays[f"{name}{k}"] for name in ("source", "sure", "still")) if moved else ()),
                         )
                     )  # fmt: skip
