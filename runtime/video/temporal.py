@@ -34,8 +34,9 @@ SETTLE = 36  # frames after which the running average has forgotten how it began
 WARM_UP = WINDOW + SETTLE  # frames before a frame that its result depends on
 # Share of the past in the running average, and the difference of depth, of the range, up to which a surface is the same
 # and from which it is not: where the picture moves, and where it stands still (and what is seen must be the same).
-MOVING = (0.8, 0.04, 0.12)
+MOVING = (0.6, 0.03, 0.09)
 STILL = (0.94, 0.06, 0.15)
+CALM = 5 * 64  # a block of 8 x 8 whose brightness differs by less in all has not changed
 LIKE, UNLIKE = 4, 12  # difference of brightness, in the same way
 BEHIND = 0.08  # automatic convergence: how far behind the screen the subject lies, of the range
 
@@ -101,7 +102,7 @@ def look(pixels: NDArray[np.uint8], depth: Map, before: Look | None) -> Look:
     marks = (*ops.depth_range(depth, 0.01, 0.99), _subject(depth), *_borders(depth))
     if before is None or before.depth.shape != depth.shape:
         return Look(luma, depth, marks)
-    blocks = _motion(luma, before.luma)
+    blocks = _calmed(_motion(luma, before.luma), luma, before.luma)
     unmatched = float((blocks[:, :, 2] > 20 * 64).mean())
     if unmatched > 0.8 or (unmatched > 0.25 and _histogram_distance(luma, before.luma) > 0.3):
         return Look(luma, depth, marks)
@@ -113,7 +114,7 @@ def look(pixels: NDArray[np.uint8], depth: Map, before: Look | None) -> Look:
     apart = np.abs(luma.astype(np.int16) - before.luma.ravel()[source].astype(np.int16))
     sure = np.clip((UNLIKE - apart) * np.float32(1 / (UNLIKE - LIKE)), 0.0, 1.0).astype(np.float32)
     sure[spread[:, :, 2] > 10 * 64] = 0.0
-    still = (spread[:, :, :2] == 0).all(2) & (spread[:, :, 2] < 5 * 64)
+    still = (spread[:, :, :2] == 0).all(2) & (spread[:, :, 2] < CALM)
     good = sure[::3, ::3] > 0.5
     line = _line(before.depth.ravel()[source[::3, ::3]][good], depth[::3, ::3][good])
     return Look(luma, depth, marks, False, line, source, sure, still)
@@ -129,6 +130,20 @@ def _motion(now: NDArray[np.uint8], before: NDArray[np.uint8]) -> NDArray[np.int
     j = np.minimum(np.arange(columns) // 2, coarse.shape[1] - 1)
     start = np.ascontiguousarray(2 * coarse[i][:, j, :2])
     return ops.motion(now, before, 2, start=start)
+
+
+def _calmed(blocks: NDArray[np.int32], now: NDArray[np.uint8], before: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Block motion without what noise makes up: a block that has hardly changed stands still, unless another place
+    suits it far better.
+    """
+    height, width = now.shape
+    apart = np.zeros((blocks.shape[0] * 8, blocks.shape[1] * 8), np.int32)
+    apart[:height, :width] = np.abs(now.astype(np.int16) - before)
+    here = apart.reshape(blocks.shape[0], 8, blocks.shape[1], 8).sum((1, 3))
+    calm = (here < CALM) & (blocks[:, :, 2] > 0.7 * here)
+    calmed = np.where(calm[:, :, None], 0, blocks)
+    calmed[:, :, 2] = np.where(calm, here, blocks[:, :, 2])
+    return calmed
 
 
 def _histogram_distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
