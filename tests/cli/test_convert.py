@@ -141,11 +141,23 @@ def test_models_that_need_a_licence_or_the_internet_say_so(cli, tmp_path, monkey
     code, _, err = cli("models", "get", "nonesuch")
     assert code == 2
     assert "depth-anything-v2-small" in err
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def test_fetching_without_a_connection_ends_at_once_with_a_sentence(cli, tmp_path, monkeypatch):
+    constants = pytest.importorskip("huggingface_hub.constants", reason="fetching needs huggingface_hub")
+    monkeypatch.setenv("SECONDEYE_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:9")  # nobody listens there
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    begun = time.monotonic()
     code, _, err = cli("models", "get", "depth-anything-v2-small")
-    assert code in (1, 2)
+    assert code == 2
+    assert time.monotonic() - begun < 5
     assert "Apache-2.0" in err
+    assert "no connection to 127.0.0.1" in err
+    assert "put the file at" in err
     assert "Traceback" not in err
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
