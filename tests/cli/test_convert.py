@@ -100,6 +100,14 @@ def test_swap_exchanges_the_views(cli, photo, tmp_path, read):
     np.testing.assert_array_equal(a[:, :384], b[:, 384:])
 
 
+def test_strength_in_degrees_and_what_is_uncomfortable_is_said(cli, photo, tmp_path):
+    words = ("convert", photo, "-o", tmp_path / "o.png", "--depth-model", "cues", "--screen", "0.6x0.7")
+    assert "comfort" not in cli(*words, "--strength", "0.9deg")[2]
+    assert "1.2 degrees on this screen, over its comfort limit" in cli(*words, "--strength", "1.2deg")[2]
+    assert "comfort" not in cli(*words[:-2], "--strength", "10px")[2]
+    assert "over the comfort limit of 3" in cli(*words[:-2], "--strength", "3.5%")[2]
+
+
 def test_depth_map_preview_and_saved_depth(cli, photo, tmp_path, scene, read):
     np.save(tmp_path / "map.npy", scene[1])
     code, _, err = cli(
