@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main job through the command: every layout and format, folders, pipes."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -139,6 +140,14 @@ def test_doctor_and_lists(cli):
         code, out, err = cli(*words)
         assert code == 0, err
         assert len(out) > 200
+
+
+def test_the_doctor_names_the_extra_that_would_help(cli, monkeypatch):
+    module = importlib.import_module("secondeye.runtime.cli.doctor")
+    monkeypatch.setattr(module, "_version", lambda name: None)
+    out = " ".join(cli("doctor")[1].split())
+    assert "pip install 'secondeye[export]' gives training and exporting models" in out
+    assert "pip install 'secondeye[serve]' gives secondeye serve" in out
 
 
 def test_models_that_need_a_licence_or_the_internet_say_so(cli, tmp_path, monkeypatch):
