@@ -81,7 +81,8 @@ typedef struct se_exec {
   int32_t threads; /* CPU only: 0 = one per core; results are equal for any count */
   int32_t isa;     /* CPU only: se_isa */
   int32_t reserved;
-  void *stream; /* CUDA only: a cudaStream_t; null is the legacy default stream */
+  void *stream; /* CUDA only: a cudaStream_t; null is the legacy default stream. The calling thread's current device must
+                   be the one that stream and memory belong to. */
 } se_exec;
 
 SE_API const char *se_version(void);
