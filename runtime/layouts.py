@@ -37,12 +37,23 @@ class Layout:
     tall: float = 1.0
 
 
-def _half_width(view: Pixels) -> Pixels:
-    return ops.resize(view, view.shape[0], max(1, view.shape[1] // 2), filter="area")
+def _half_sbs(frame: StereoFrame, _: str) -> Pixels:
+    """Each view at half width, straight into its place."""
+    height, width, channels = frame.left.shape
+    half = max(1, width // 2)
+    pair = np.empty((height, 2 * half, channels), np.uint8)
+    ops.resize(frame.left, height, half, filter="area", out=pair[:, :half])
+    ops.resize(frame.right, height, half, filter="area", out=pair[:, half:])
+    return pair
 
 
-def _half_height(view: Pixels) -> Pixels:
-    return ops.resize(view, max(1, view.shape[0] // 2), view.shape[1], filter="area")
+def _half_tb(frame: StereoFrame, _: str) -> Pixels:
+    height, width, channels = frame.left.shape
+    half = max(1, height // 2)
+    pair = np.empty((2 * half, width, channels), np.uint8)
+    ops.resize(frame.left, half, width, filter="area", out=pair[:half])
+    ops.resize(frame.right, half, width, filter="area", out=pair[half:])
+    return pair
 
 
 def _anaglyph(frame: StereoFrame, kind: str) -> Pixels:
@@ -73,7 +84,7 @@ LAYOUTS: dict[str, Layout] = {
         ),
         Layout(
             name="half-sbs", suffix="_HSBS", summary="half side by side: each view at half width, for 3D TVs",
-            compose=lambda f, _: ops.pack(_half_width(f.left), _half_width(f.right), "sbs"),
+            compose=_half_sbs,
         ),
         Layout(
             name="tb", suffix="_TB", tall=2.0, summary="full top-bottom, left view on top",
@@ -81,7 +92,7 @@ LAYOUTS: dict[str, Layout] = {
         ),
         Layout(
             name="half-tb", suffix="_HTB", summary="half top-bottom: each view at half height",
-            compose=lambda f, _: ops.pack(_half_height(f.left), _half_height(f.right), "tb"),
+            compose=_half_tb,
         ),
         Layout(
             name="cross", suffix="_RL", wide=2.0, summary="cross-eyed: right view on the left, for free viewing",
