@@ -342,13 +342,22 @@ class StereoConverter:
         )
         return None
 
-    def convert_with(self, pixels: Pixels, nearness: Map, convergence: float | None = None) -> StereoFrame:
+    def convert_with(
+        self,
+        pixels: Pixels,
+        nearness: Map,
+        convergence: float | None = None,
+        *,
+        values: NDArray[np.uint16] | None = None,
+    ) -> StereoFrame:
         """Convert a film's frame whose depth is known and steady.
 
         Args:
             pixels: uint8 [H, W, 3], sRGB.
             nearness: float32 [h, w], 0 far to 1 near, at the model's resolution.
             convergence: in place of the configuration's.
+            values: uint16 [H, W, 3], the frame in full depth; the views are made of it, and `pixels` only tells where
+                edges are.
 
         Raises:
             InvalidInputError: arrays that do not fit.
@@ -356,7 +365,7 @@ class StereoConverter:
         clock = _Clock()
         with clock.stage("disparity"):
             disparity = self._condition(nearness, pixels, guided=True, limits=(0.0, 1.0), convergence=convergence)
-        return self._render(pixels, disparity, clock, [])
+        return self._render(pixels if values is None else values, disparity, clock, [])
 
     def render(self, pixels: Pixels, disparity: Map) -> StereoFrame:
         """Warp and fill with a disparity of your own, used as it is.
@@ -464,7 +473,9 @@ class StereoConverter:
             # The authors' code puts each pixel on the nearest one, and wraps round the left border.
             authors = config.mode == "quality" and config.conditioning == "authors"
             law: ops.Law = "nearest" if authors else "surface"
-            warped = ops.warp_views(pixels, disparity, scales, law=law, wrap=authors, out=out, threads=config.threads)
+            # 16-bit values travel as float32, which holds every one of them.
+            moved = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+            warped = ops.warp_views(moved, disparity, scales, law=law, wrap=authors, out=out, threads=config.threads)
         moves = disparity if len(eyes) == 1 else disparity * np.float32(0.5)
         done = [self._finish(pixels, moves, one, eye, clock) for one, eye in zip(warped, eyes, strict=True)]
         right, left = done[0], done[1] if len(done) > 1 else pixels
@@ -485,8 +496,9 @@ class StereoConverter:
     def _outputs(self, pixels: Pixels, eye: ops.Eye) -> ops.Warped:
         """Where a view goes; its pixels are ours alone when they will be filled into others."""
         shape = pixels.shape[:2]
+        dtype = np.uint8 if pixels.dtype == np.uint8 else np.float32
         own = self.config.fill
-        view = self._buffer(f"{eye} view", pixels.shape, np.uint8) if own else np.empty(pixels.shape, np.uint8)
+        view = self._buffer(f"{eye} view", pixels.shape, dtype) if own else np.empty(pixels.shape, dtype)
         return ops.Warped(view, np.empty(shape, np.uint8), self._buffer(f"{eye} map", shape, np.int32))
 
     def _finish(self, pixels: Pixels, moves: Map, warped: ops.Warped, eye: ops.Eye, clock: _Clock) -> Pixels:
@@ -500,6 +512,8 @@ class StereoConverter:
         return painted
 
     def _fill(self, warped: ops.Warped, eye: ops.Eye, clock: _Clock) -> Pixels:
+        if warped.view.dtype == np.float32:
+            warped = warped._replace(view=np.rint(warped.view, out=warped.view).astype(np.uint16))
         if not self.config.fill:
             return warped.view
         with clock.stage("fill"):
