@@ -9,7 +9,7 @@ from secondeye.runtime.ops.mask import Tile, inpaint_mask, mask_cells, mask_tile
 from secondeye.runtime.ops.motion import motion
 from secondeye.runtime.ops.pack import pack
 from secondeye.runtime.ops.resample import prepare, resize, restore
-from secondeye.runtime.ops.warp import Eye, Law, Views, Warped, warp, warp_views
+from secondeye.runtime.ops.warp import Eye, Law, Views, Warped, warp, warp_views, warped_disparity
 
 __all__ = [
     "ANAGLYPHS",
@@ -34,5 +34,6 @@ __all__ = [
     "upsample",
     "warp",
     "warp_views",
+    "warped_disparity",
     "widen_foreground",
 ]

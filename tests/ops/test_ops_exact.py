@@ -188,6 +188,28 @@ def test_upsample_and_widen(data, source, kind, seed):
         np.testing.assert_array_equal(ops.widen_foreground(full, radius, isa=isa, threads=threads), wide)
 
 
+@pytest.mark.parametrize("cells", [(3, 1500), (40, 2), (2, 16384)])
+@pytest.mark.parametrize("size", [(5, 300), (9, 1), (2, 5000)])
+def test_upsample_from_maps_finer_than_the_picture_and_coarser(cells, size):
+    source = np.random.default_rng(4).integers(0, 256, (*size, 3), np.uint8)
+    values = disparity_for(cells, 4, "steps")
+    want = ops.upsample(values, source, threshold=1.0, backend="reference")
+    for isa in ISAS:
+        np.testing.assert_array_equal(ops.upsample(values, source, threshold=1.0, isa=isa), want, err_msg=isa)
+
+
+@pytest.mark.parametrize("width", [1, 7008, 7016, 7024, 12000, 16384])
+@pytest.mark.parametrize("eye", ["right", "left"])
+def test_wide_rows_with_and_without_room_beside_the_map(width, eye):
+    frame = np.random.default_rng(width).integers(0, 256, (2, width + 5, 3), np.uint8)
+    for source in (frame[:, 5:], np.ascontiguousarray(frame[:, :width])):  # off a 16-byte border, and on it
+        disparity = disparity_for(source.shape[:2], width, "steps")
+        want = ops.warp(source, disparity, eye=eye, backend="reference")
+        for isa in ISAS:
+            for name, one, other in zip(want._fields, ops.warp(source, disparity, eye=eye, isa=isa), want, strict=True):
+                np.testing.assert_array_equal(one, other, err_msg=f"{name}, {isa}")
+
+
 @SETTINGS
 @given(data=st.data(), left=picture(), seed=st.integers(0, 10**6))
 def test_pack_and_anaglyph(data, left, seed):
