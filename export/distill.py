@@ -21,7 +21,6 @@ import queue
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -268,7 +267,7 @@ def export(weights: Path, target: Path) -> float:
     del graph.metadata_props[:]
     helper.set_model_props(graph, {
         "name": "SecondEye objects", "kind": "borders", "licence": "Apache-2.0", "normalisation": "none",
-        "input_size": f"{INPUT_SIZE[0]}x{INPUT_SIZE[1]}", "input_multiple": "32", "same": str(SAME), "apart": str(APART),
+        "input_size": f"{INPUT_SIZE[0]}x{INPUT_SIZE[1]}", "input_multiple": "32", "same": str(SAME),
     })  # fmt: skip
     graph.producer_name, graph.doc_string = "secondeye.export.distill", ""
     for node in graph.graph.node:
