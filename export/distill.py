@@ -27,12 +27,12 @@ import onnx
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 from torch import Tensor, nn
 
 from secondeye.export.builtin.export_onnx import INPUT_SIZE, fold_batch_norm, halve_weights, to_onnx, worst_error
 from secondeye.export.builtin.network import DepthNet
-from secondeye.export.builtin.train import augment, save
+from secondeye.export.builtin.train import augment, first_model, save
 
 NUMBERS = 8  # of a pixel's embedding
 START = Path(__file__).parents[1] / "runtime" / "assets" / "depth_builtin.onnx"
@@ -69,10 +69,7 @@ class Student(nn.Module):
 
 def begin(start: Path) -> Student:
     """A student whose encoder and decoder are those of an exported depth network."""
-    depth = DepthNet()
-    fold_batch_norm(depth)
-    stored = {t.name.removesuffix("_half"): numpy_helper.to_array(t) for t in onnx.load(str(start)).graph.initializer}
-    depth.load_state_dict({name: torch.from_numpy(stored[name].astype(np.float32)) for name in depth.state_dict()})
+    depth = first_model(argparse.Namespace(encoder=None, start=start))
     student = Student()
     fold_batch_norm(student.base)
     kept = {n: v for n, v in depth.state_dict().items() if not n.startswith(("coarse", "thin", "full"))}

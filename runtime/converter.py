@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import ops
+from secondeye.runtime.comfort import HIGHEST, Screen, Unit, strength_percent
 from secondeye.runtime.depth import AUTO, BUILTIN, DepthModel, DepthOptions, Normalisation, OutputKind, open_depth
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
@@ -34,16 +35,15 @@ Compose = Literal["inpaint", "generated"]
 Conditioning = Literal["stereo", "authors"]
 Progress = Callable[[str, int, int], None]
 
-COMFORT_STRENGTH = 3.0
-MAX_STRENGTH = 20.0
-
 
 @dataclass(frozen=True, kw_only=True)
 class StereoConfig:
     """What a conversion looks like. Every field has a default that suits a photograph on a screen.
 
     Attributes:
-        strength: full disparity range in percent of the picture's width, 0 to 20; about 3 is the comfort limit.
+        strength: full disparity range, in percent of the picture's width, 0 to 20; about 3 is the comfort limit.
+        strength_unit: ``percent``, ``pixels`` of the picture, or ``degrees`` on a `screen`.
+        screen: where the result will be looked at; see :func:`secondeye.comfort_limit` too.
         convergence: the depth, 0 (far) to 1 (near), that lies on the screen; what is nearer stands out of it.
         gamma: bends the depth before it becomes disparity; over 1 flattens the background.
         view: ``right`` keeps the source as the left view; ``both`` moves each eye half way.
@@ -74,6 +74,8 @@ class StereoConfig:
     """
 
     strength: float = 2.5
+    strength_unit: Unit = "percent"
+    screen: Screen | None = None
     convergence: float = 0.5
     gamma: float = 1.0
     view: View = "right"
@@ -99,7 +101,7 @@ class StereoConfig:
 
     def __post_init__(self) -> None:
         problems = [
-            *self._range("strength", 0.0, MAX_STRENGTH, "percent of the width"),
+            *self._strength(),
             *self._range("convergence", 0.0, 1.0, "0 far to 1 near"),
             *self._range("gamma", 0.1, 10.0, "1 is neutral"),
             *self._range("widen", 0, 16, "pixels at 1080p"),
@@ -125,6 +127,22 @@ class StereoConfig:
             raise InvalidInputError("; ".join(problems) + ".")
         if self.size is not None:
             DEFAULT_LIMITS.check_size("size", *self.size)
+
+    def strength_for(self, width: int) -> float:
+        """The strength in percent of a picture's width.
+
+        Raises:
+            InvalidInputError: pixels or degrees that are over 20 percent of it.
+        """
+        return strength_percent(self.strength, self.strength_unit, frame_width=width, screen=self.screen)
+
+    def _strength(self) -> Iterator[str]:
+        yield from self._choice("strength_unit", get_args(Unit))
+        highest = HIGHEST.get(self.strength_unit, HIGHEST["percent"])
+        meaning = "percent of the width" if self.strength_unit == "percent" else self.strength_unit
+        yield from self._range("strength", 0.0, highest, meaning)
+        if self.strength_unit == "degrees" and self.screen is None:
+            yield "screen: degrees need one, its width and the viewer's distance in metres"
 
     def _quality(self) -> Iterator[str]:
         if self.bundle is None:
@@ -418,7 +436,7 @@ class StereoConverter:
         disparity = ops.disparity(
             nearness,
             frame_width=width,
-            strength=config.strength,
+            strength=config.strength_for(width),
             convergence=config.convergence if convergence is None else convergence,
             gamma=config.gamma,
             range=limits,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The four families of scenes. Units are about a metre; y is up; cameras look about along -z."""
+"""The families of scenes. Units are about a metre; y is up; cameras look about along -z."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .scenes import Scene
+from .workshop import compose_workshop
 
 _TURN = 2 * math.pi
 
@@ -18,7 +19,7 @@ _TURN = 2 * math.pi
 def compose(rng: np.random.Generator, family: str, meshes: list[str]) -> Scene:
     """A random scene of a family."""
     scene = Scene(rng)
-    {"room": _room, "outdoor": _outdoor, "closeup": _closeup, "passage": _passage}[family](scene)
+    {"room": _room, "outdoor": _outdoor, "closeup": _closeup, "passage": _passage, "workshop": _workshop}[family](scene)
     if rng.random() < 0.12:
         _foreground(scene)
     return scene
@@ -41,10 +42,12 @@ def _one(scene: Scene, kind: str, count: int) -> str:
 
 def _aim(scene: Scene, eye: Any, distance: float, pitch: float, yaw: float) -> None:
     """Put the camera at `eye`, looking along -z turned by yaw and pitch (radians, pitch up positive)."""
-    scene.eye = np.asarray(eye, np.float32)
-    ahead = np.array([math.sin(yaw) * math.cos(pitch), math.sin(pitch), -math.cos(yaw) * math.cos(pitch)])
-    scene.target = (scene.eye + ahead * distance).astype(np.float32)
-    scene.roll = float(scene.rng.normal() * 0.03)
+    ahead = (math.sin(yaw) * math.cos(pitch), math.sin(pitch), -math.cos(yaw) * math.cos(pitch))
+    scene.look(eye, ahead, distance)
+
+
+def _workshop(scene: Scene) -> None:
+    compose_workshop(scene, _thing, _machine)
 
 
 def _foreground(scene: Scene) -> None:

@@ -25,15 +25,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--scenes", type=int, default=10_000, help="how many (default: 10000)")
     parser.add_argument("--validation", type=int, default=250, help="how many held-out ones (default: 250)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first one, a multiple of 250 (default: 0)")
     parser.add_argument("--photos", nargs="*", default=[], help="folders of more photographs for textures")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for kind, count, base in (
-        ("validation", arguments.validation, VALIDATION_SEED),
-        ("train", arguments.scenes, 0),
+    for kind, begin, count, base in (
+        ("validation", 0, arguments.validation, VALIDATION_SEED),
+        ("train", arguments.first, arguments.first + arguments.scenes, 0),
     ):
         renderer = None
-        for first in range(0, count, SHARD):
+        for first in range(begin, count, SHARD):
             target = arguments.out / f"{kind}_{first:06d}.npz"
             if target.exists():
                 continue

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scenes with exact depth, composed at random and drawn with OpenGL (EGL; Mesa's software driver is enough).
 
-Four families: furnished rooms, outdoor views, close-ups of things and plants before a backdrop, and passages with
-fences and occluders. Everything is drawn from one seed, so a scene is a number.
+Five families: furnished rooms, outdoor views, close-ups of things and plants before a backdrop, passages with fences
+and occluders, and workshops full of things. Everything is drawn from one seed, so a scene is a number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from .meshes import Mesh, standard_meshes
 
 Floats = NDArray[np.float32]
-FAMILIES = ("room", "outdoor", "closeup", "passage")
+FAMILIES = ("room", "outdoor", "closeup", "passage", "workshop")
+_SHARES = (0.24, 0.22, 0.27, 0.10, 0.17)
 
 _VERTEX = """
 #version 330
@@ -106,6 +107,12 @@ class Scene:
         yield
         self._whole = outer
 
+    def look(self, eye: Any, ahead: Any, distance: float) -> None:
+        """Put the camera at a point, looking at what lies `distance` ahead of it, nearly level."""
+        self.eye = np.asarray(eye, np.float32)
+        self.target = (self.eye + np.asarray(ahead) * distance).astype(np.float32)
+        self.roll = float(self.rng.normal() * 0.03)
+
     def add(
         self,
         mesh: str,
@@ -186,7 +193,7 @@ class Renderer:
         from .families import compose
 
         rng = np.random.default_rng(seed)
-        scene = compose(rng, family or str(rng.choice(FAMILIES, p=(0.28, 0.27, 0.33, 0.12))), list(self.meshes))
+        scene = compose(rng, family or str(rng.choice(FAMILIES, p=_SHARES)), list(self.meshes))
         return self._draw(scene)
 
     def _draw(self, scene: Scene) -> tuple[NDArray[np.uint8], Floats, NDArray[np.uint16]]:

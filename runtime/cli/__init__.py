@@ -12,6 +12,7 @@ from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.cli.build_engine import build_engine
 from secondeye.runtime.cli.convert import convert
 from secondeye.runtime.cli.doctor import doctor
+from secondeye.runtime.cli.inspect import inspect
 from secondeye.runtime.cli.layouts import layouts
 from secondeye.runtime.cli.live import live, serve
 from secondeye.runtime.cli.models import models_app
@@ -32,6 +33,7 @@ app.command()(sample)
 app.command()(live)
 app.command()(serve)
 app.command()(segment)
+app.command()(inspect)
 app.command()(layouts)
 app.command()(doctor)
 app.command("build-engine")(build_engine)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -17,6 +17,7 @@ from secondeye.runtime.cli._film import convert_film, is_film, seconds, target_f
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
 
 if TYPE_CHECKING:
+    from secondeye.runtime.comfort import Screen, Unit
     from secondeye.runtime.converter import StereoConfig, StereoConverter, StereoFrame
     from secondeye.runtime.pictures import Picture
 
@@ -70,14 +71,21 @@ def convert(
         ),
     ] = "dubois-red-cyan",
     strength: Annotated[
-        float,
+        str,
         typer.Option(
             "-s",
             "--strength",
             rich_help_panel=_LOOK,
-            help="Full range of disparity, percent of the width. 1 is gentle, 3 the limit of comfort.",
+            help="Full range of disparity: percent of the width (1 is gentle, 3 the limit of comfort), pixels (40px), or degrees on a --screen (0.8deg).",
         ),
-    ] = 2.5,
+    ] = "2.5",
+    screen: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_LOOK,
+            help="Where it will be looked at, WIDTHxDISTANCE in metres: 0.6x0.7 is a monitor, 1.2x2.5 a television. Limits of comfort follow from it.",
+        ),
+    ] = None,
     convergence: Annotated[
         str | None,
         typer.Option(
@@ -273,8 +281,11 @@ def convert(
         raise InvalidInputError(f"--layout: expected one of {', '.join((*LAYOUTS, SEPARATE))}, got {layout!r}.")
     if anaglyph not in ANAGLYPHS:
         raise InvalidInputError(f"--anaglyph: expected one of {', '.join(ANAGLYPHS)}, got {anaglyph!r}.")
+    amount, unit = _strength(strength)
     config = StereoConfig(
-        strength=strength,
+        strength=amount,
+        strength_unit=unit,
+        screen=_screen(screen),
         convergence=_convergence(convergence, film),
         gamma=gamma,
         view=view,  # type: ignore[arg-type]  # checked by the configuration
@@ -343,6 +354,33 @@ def _film(
     convert_film(source, target, config, jobs=jobs, quiet=quiet, verbose=verbose)
 
 
+def _strength(text: str) -> tuple[float, Unit]:
+    """The option's number and unit."""
+    number, unit = text.strip().lower(), "percent"
+    for ending, name in (("px", "pixels"), ("deg", "degrees"), ("%", "percent")):
+        if number.endswith(ending):
+            number, unit = number.removesuffix(ending), name
+            break
+    try:
+        return float(number), cast("Unit", unit)
+    except ValueError as error:
+        raise InvalidInputError(f"--strength: expected 2.5 (percent), 40px or 0.8deg, got {text!r}.") from error
+
+
+def _screen(text: str | None) -> Screen | None:
+    from secondeye.runtime.comfort import Screen
+
+    if text is None:
+        return None
+    try:
+        width, distance = (float(part) for part in text.lower().removesuffix("m").split("x"))
+    except ValueError as error:
+        raise InvalidInputError(
+            f"--screen: expected WIDTHxDISTANCE in metres, such as 0.6x0.7, got {text!r}."
+        ) from error
+    return Screen(width, distance)
+
+
 def _convergence(text: str | None, film: bool) -> float:
     """A number of the option's; what stands for auto is not used."""
     if text is None or (text == "auto" and film):
@@ -379,6 +417,7 @@ class _Job:
         """Convert one file."""
         import time
 
+        from secondeye.runtime.comfort import comfort_note
         from secondeye.runtime.pictures import read_picture, read_values
 
         start = time.perf_counter()
@@ -397,8 +436,11 @@ class _Job:
             return
         for note in frame.notes:
             typer.echo(f"note: {note}", err=True)
-        if self.converter.config.strength > 3.0 and self.depth_map_kind != "pixels":
-            typer.echo(f"note: strength {self.converter.config.strength:g} is over the comfort limit of 3.", err=True)
+        config = self.converter.config
+        if self.depth_map_kind != "pixels":
+            uneasy = comfort_note(config.strength_for(wide), config.screen, config.convergence)
+            if uneasy is not None:
+                typer.echo(f"note: {uneasy}", err=True)
         if not target.startswith(_STDOUT):
             typer.echo(f"{target}: {wide} x {high} a view, {wrote - start:.2f} s", err=True)
         if self.verbose:

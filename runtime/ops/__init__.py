@@ -3,13 +3,7 @@
 
 from secondeye.runtime.ops._common import isas
 from secondeye.runtime.ops.anaglyph import MATRICES as ANAGLYPHS, anaglyph
-from secondeye.runtime.ops.disparity import (
-    depth_range,
-    disparity,
-    strength_for_degrees,
-    upsample,
-    widen_foreground,
-)
+from secondeye.runtime.ops.disparity import depth_range, disparity, upsample, widen_foreground
 from secondeye.runtime.ops.fill import fill
 from secondeye.runtime.ops.mask import Tile, inpaint_mask, mask_cells, mask_tiles
 from secondeye.runtime.ops.motion import motion
@@ -37,7 +31,6 @@ __all__ = [
     "prepare",
     "resize",
     "restore",
-    "strength_for_degrees",
     "upsample",
     "warp",
     "warp_views",

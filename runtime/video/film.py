@@ -9,39 +9,30 @@ done again, several processes can share a film, and the file is the same to the 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secondeye import __version__
 from secondeye.runtime import ops
 from secondeye.runtime.converter import StereoConfig, StereoConverter
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
-from secondeye.runtime.files import atomic_write
 from secondeye.runtime.layouts import LAYOUTS, compose
-from secondeye.runtime.video import media
+from secondeye.runtime.video import media, mux
+from secondeye.runtime.video.journal import Journal
+from secondeye.runtime.video.signals import signal_of
 from secondeye.runtime.video.temporal import WARM_UP, WINDOW, Look, Steady, TemporalState, look
 
 Pixels = NDArray[np.uint8]
 _QUEUE = 3  # frames that wait between two stages
 _GROUP = 6  # segments that one process takes in a row, so that few frames are looked at twice
-
-STEREO_MODES = {
-    "sbs": "left_right", "half-sbs": "left_right", "cross": "right_left", "tb": "top_bottom", "half-tb": "top_bottom",
-    "rows": "row_interleaved_lr", "columns": "col_interleaved_lr", "checkerboard": "checkerboard_lr",
-}  # fmt: skip
-"""Matroska's names of our layouts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,14 +160,12 @@ def convert_video(
         notes = [*info.notes]
         if written < part.frames:
             notes.append(f"{part.frames - written} of its {part.frames} frames could not be decoded and are left out.")
-        whole = [
-            media.Segment(journal.segment(k), record["pts"]) for k, record in enumerate(records) if record["frames"]
-        ]
+        whole = [mux.Segment(journal.segment(k), record["pts"]) for k, record in enumerate(records) if record["frames"]]
         first, last = int(info.pts[part.first]), part.first + part.frames
         end = int(info.pts[last]) if last < info.frames else None
-        mode = STEREO_MODES.get(config.layout) if target.suffix.lower() in (".mkv", ".webm") else None
+        signal = signal_of(config.layout, config.anaglyph, swapped=config.stereo.swap)
         start = first if config.start else 0
-        notes += media.join(target, whole, info, start=start, end=end, stereo_mode=mode)
+        notes += mux.join(target, whole, info, start=start, end=end, signal=signal)
         journal.remove()
     return FilmReport(
         output=target, frames=written, reused=reused, shots=1 + sum(record["cuts"] for record in records),
@@ -186,14 +175,16 @@ def convert_video(
 
 def _target(target: Path, source: Path, config: FilmConfig) -> Path:
     suffix = target.suffix.lower()
-    if suffix not in media.CONTAINERS:
-        raise InvalidInputError(f"{target}: expected a name ending in {', '.join(media.CONTAINERS)}.")
+    if suffix not in mux.CONTAINERS:
+        raise InvalidInputError(f"{target}: expected a name ending in {', '.join(mux.CONTAINERS)}.")
     if target.is_dir() or not target.parent.is_dir():
         raise MediaError(f"{target}: the folder {target.parent} does not exist, or this is one; name a file in one.")
     if target.exists() and source.exists() and os.path.samefile(target, source):
         raise InvalidInputError(f"{target}: is the source itself; choose another name.")
     if suffix == ".webm" and not config.codec.startswith("av1"):
         raise InvalidInputError(f"{target}: WebM takes the codec av1; choose it, or .mkv.")
+    if suffix == ".mov" and config.codec.startswith("av1"):
+        raise InvalidInputError(f"{target}: MOV does not take av1; choose .mp4 or .mkv.")
     if suffix in (".mp4", ".m4v") and config.codec in ("ffv1", "prores"):
         raise InvalidInputError(f"{target}: MP4 does not take {config.codec}; choose .mov or .mkv.")
     return target
@@ -244,128 +235,6 @@ def _groups(missing: list[int], most: int | None) -> Iterator[list[int]]:
         group.append(k)
     if group:
         yield group
-
-
-# ---- what is done -----------------------------------------------------------------------------------------
-
-
-class Journal:
-    """The folder of finished segments, and what they are segments of."""
-
-    def __init__(self, target: Path, info: media.FilmInfo, config: FilmConfig) -> None:
-        self.folder = target.with_name(target.name + ".parts")
-        self._target = target
-        self._settings = _settings(info, config)
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """One run at a time works on an output.
-
-        Raises:
-            InvalidInputError: another run does.
-        """
-        try:
-            self.folder.mkdir(exist_ok=True)
-            file = open(self.folder / "lock", "a+b")  # noqa: SIM115  # open as long as the lock is held
-        except OSError as error:
-            raise MediaError(f"{self.folder}: cannot be made ({error.strerror}).") from error
-        with file:
-            try:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:
-                pass  # no such locks on this system
-            except OSError as error:
-                raise InvalidInputError(f"{self._target}: another run is converting into this file.") from error
-            yield
-
-    def begin(self) -> None:
-        """Write down what this run converts, or see that the run before converted the same.
-
-        Raises:
-            InvalidInputError: it converted something else.
-        """
-        path = self.folder / "journal.json"
-        if path.exists():
-            try:
-                before = json.loads(path.read_text())
-            except ValueError:
-                before = {}
-            changed = sorted(k for k in {*before, *self._settings} if before.get(k) != self._settings.get(k))
-            if changed:
-                told = ", ".join(f"{k} was {before.get(k)!r}, now {self._settings.get(k)!r}" for k in changed[:3])
-                raise InvalidInputError(
-                    f"{self.folder}: holds parts of a run with other settings ({told}); finish that one with its "
-                    "settings, or remove the folder to begin anew."
-                )
-            return
-        with atomic_write(path) as file:
-            file.write(json.dumps(self._settings, indent=1, sort_keys=True).encode())
-
-    def segment(self, k: int) -> Path:
-        """A segment's file."""
-        return self.folder / f"{k:06d}.nut"
-
-    def has(self, k: int) -> bool:
-        """Whether a segment is whole: its bytes are those that were written."""
-        try:
-            record = self.record(k)
-        except (OSError, ValueError, KeyError):
-            return False
-        path = self.segment(k)
-        return path.exists() and _sha256(path) == record["sha256"]
-
-    def record(self, k: int) -> dict[str, Any]:
-        """What was written of a segment: frames, their timestamps (pts), cuts, sha256."""
-        loaded: dict[str, Any] = json.loads((self.folder / f"{k:06d}.json").read_text())
-        return loaded
-
-    def finish(self, k: int, temporary: Path, pts: list[int], cuts: int) -> None:
-        """A segment's file is whole: give it its name, and write that down."""
-        record = {"frames": len(pts), "pts": pts, "cuts": cuts, "sha256": _sha256(temporary)}
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, self.segment(k))
-        with atomic_write(self.folder / f"{k:06d}.json") as out:
-            out.write(json.dumps(record).encode())
-
-    def remove(self) -> None:
-        """The film is whole: the parts go."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _hash(file)
-
-
-def _hash(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _settings(info: media.FilmInfo, config: FilmConfig) -> dict[str, Any]:
-    """Everything that a segment's bytes depend on, but for the machine."""
-    stat = info.path.stat()
-    with info.path.open("rb") as file:
-        ends = file.read(1 << 20)
-        file.seek(max(0, stat.st_size - (1 << 20)))
-        ends += file.read(1 << 20)
-    stereo = {k: v for k, v in asdict(config.stereo).items() if k != "threads"}
-    stereo["depth"] = str(stereo["depth"])
-    if os.path.isfile(stereo["depth"]):
-        stereo["depth"] = _sha256(Path(stereo["depth"]))
-    settings = {
-        **{f"stereo.{k}": v for k, v in stereo.items()},
-        **{one.name: getattr(config, one.name) for one in fields(config) if one.name != "stereo"},
-        "source": {"bytes": stat.st_size, "ends": hashlib.sha256(ends).hexdigest()},
-        "version": __version__,
-    }  # fmt: skip
-    normal: dict[str, Any] = json.loads(json.dumps(settings, default=str))  # as it will be read again
-    return normal
 
 
 # ---- one process ------------------------------------------------------------------------------------------

@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Film files: what is in them, their frames as pixels, encoders, and the joining of segments with everything else."""
+"""Film files: what is in them, their frames as pixels, and encoders."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError, MediaError
-from secondeye.runtime.files import atomic_write, explain_os_error
+from secondeye.runtime.files import explain_os_error
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -28,15 +26,6 @@ READ_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
     ".ogv", ".y4m", ".nut", ".mxf",
 )  # fmt: skip
-CONTAINERS = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "matroska",
-    ".webm": "webm",
-    ".avi": "avi",
-    ".nut": "nut",
-}
 _ENCODER_THREADS = 8  # always: an encoder's bits may depend on it
 
 
@@ -118,9 +107,9 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> F
         MediaError: no such file, no video in it, or nothing that can be decoded.
         InvalidInputError, ResourceLimitError: its size is outside the limits.
     """
-    file = _local(path)
-    with _opened(file) as container:
-        stream = _video_stream(container, file)
+    file = local(path)
+    with opened(file) as container:
+        stream = video_stream(container, file)
         stamps: list[int] = []
         complete = True
         for packet in container.demux(stream):
@@ -136,8 +125,8 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> F
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         aspect = stream.sample_aspect_ratio or Fraction(1)
         notes = []
-    with _opened(file) as container:
-        stream = _video_stream(container, file)
+    with opened(file) as container:
+        stream = video_stream(container, file)
         first = next(_decoded(container, stream), None)
         if first is None:
             raise MediaError(f"{file}: none of its video can be decoded; is the file complete?")
@@ -165,7 +154,13 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> F
     )  # fmt: skip
 
 
-def _local(path: str | os.PathLike[str]) -> Path:
+def local(path: str | os.PathLike[str]) -> Path:
+    """A local file.
+
+    Raises:
+        InvalidInputError: an address of something else.
+        MediaError: there is none, or nothing in it.
+    """
     text = os.fspath(path)
     if "://" in text:
         raise InvalidInputError(f"{text}: only local files are read; download it first.")
@@ -179,14 +174,19 @@ def _local(path: str | os.PathLike[str]) -> Path:
     return file
 
 
-def _opened(file: Path) -> Any:
+def opened(file: Path) -> Any:
+    """The file as a container of PyAV's.
+
+    Raises:
+        MediaError: it is none that can be read.
+    """
     import av
 
     try:
         # What a playlist names must not be followed to other files or hosts.
         return av.open(str(file), options={"protocol_whitelist": "file", "format_whitelist": _FORMATS})
     except (av.error.FFmpegError, ValueError) as error:
-        raise MediaError(f"{file}: is no film that can be read ({_reason(error)}).") from error
+        raise MediaError(f"{file}: is no film that can be read ({reason(error)}).") from error
 
 
 _FORMATS = (
@@ -194,11 +194,17 @@ _FORMATS = (
 )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why, in the system's own words."""
     return explain_os_error(error) if isinstance(error, OSError) else str(error)
 
 
-def _video_stream(container: Any, file: Path) -> Any:
+def video_stream(container: Any, file: Path) -> Any:
+    """The film's pictures: the first video stream that is no cover.
+
+    Raises:
+        MediaError: there is none.
+    """
     streams = [s for s in container.streams.video if not (int(s.disposition) & 0x400)]  # 0x400: a cover picture
     if not streams:
         raise MediaError(f"{file}: has no video in it.")
@@ -237,8 +243,8 @@ def frames(info: FilmInfo, first: int = 0) -> Iterator[tuple[int, Any]]:
     """
     begin = first if info.seekable else 0
     for attempt in (begin, 0):
-        with _opened(info.path) as container:
-            stream = _video_stream(container, info.path)
+        with opened(info.path) as container:
+            stream = video_stream(container, info.path)
             if attempt > 0:
                 container.seek(int(info.pts[attempt]), stream=stream, backward=True)
             found = _indexed(info, _decoded(container, stream))
@@ -297,23 +303,11 @@ def matrix_of(info: FilmInfo) -> str:
     return named.get(info.tags["colorspace"], "ITU709" if min(info.height, info.width) >= 720 else "ITU601")
 
 
-def _tag(context: Any, info: FilmInfo) -> None:
+def tag(context: Any, info: FilmInfo) -> None:
     """Carry the colour tags over; RGB's matrix (0) means nothing here, and 2 is unspecified."""
     for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
         if info.tags[name]:
             setattr(context, name, info.tags[name])
-
-
-class Segment(NamedTuple):
-    """An encoded segment.
-
-    Attributes:
-        path: of its file. Its timestamps say only in which order its frames are shown.
-        pts: every frame's true timestamp, in that order.
-    """
-
-    path: Path
-    pts: list[int]
 
 
 class SegmentWriter:
@@ -335,6 +329,7 @@ class SegmentWriter:
         from av.codec.context import Flags
         from av.video.reformatter import VideoReformatter
 
+        os.environ.setdefault("SVT_LOG", "1")  # that encoder tells its settings otherwise
         self._reformatter: Any = VideoReformatter()
         self._info, self._codec, self._frames = info, CODECS[codec], 0
         self._container = av.open(str(path), "w", format="nut", options={"fflags": "+bitexact"})
@@ -347,7 +342,7 @@ class SegmentWriter:
             self._stream: Any = self._container.add_stream(self._codec.encoder, rate=info.rate, options=options)
         except (av.error.FFmpegError, ValueError) as error:
             raise BackendUnavailableError(
-                f"{codec}: this PyAV has no {self._codec.encoder} ({_reason(error)})."
+                f"{codec}: this PyAV has no {self._codec.encoder} ({reason(error)})."
             ) from error
         context: Any = self._stream.codec_context
         context.width, context.height = size
@@ -358,7 +353,7 @@ class SegmentWriter:
         context.gop_size = max(1, round(2 * info.rate))
         context.thread_count = _ENCODER_THREADS
         context.flags |= Flags.global_header | Flags.bitexact
-        _tag(context, info)
+        tag(context, info)
 
     def frame_memory(self, height: int, width: int) -> tuple[Any, Pixels]:
         """A frame to draw into, and its pixels, uint8 [H, W, 3]."""
@@ -387,7 +382,7 @@ class SegmentWriter:
         try:
             self._container.mux(self._stream.encode(shown))
         except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"{self._codec.encoder}: encoding failed ({_reason(error)}).") from error
+            raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
 
     def close(self) -> None:
         """Flush the encoder and finish the file."""
@@ -397,160 +392,6 @@ class SegmentWriter:
             if self._frames:
                 self._container.mux(self._stream.encode(None))
         except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"{self._codec.encoder}: encoding failed ({_reason(error)}).") from error
+            raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
         finally:
             self._container.close()
-
-
-def join(
-    target: Path, segments: list[Segment], info: FilmInfo, *, start: int, end: int | None, stereo_mode: str | None
-) -> list[str]:
-    """Write the film: the segments one after another, and what else the source has, as it is.
-
-    Args:
-        target: the file; its suffix names the container.
-        segments: in order.
-        info: of the source.
-        start, end: timestamps of the first frame and of the one after the last, in info.time_base; the film begins
-            at 0 when start is over 0.
-        stereo_mode: Matroska's name of the layout, for containers that hold one.
-
-    Returns:
-        Sentences about what could not be taken along.
-
-    Raises:
-        MediaError: the container takes no such video, or the disk is full.
-    """
-    import av
-
-    notes: list[str] = []
-    with (
-        atomic_write(target) as file,
-        _opened(info.path) as source,
-        av.open(file, "w", format=CONTAINERS[target.suffix.lower()], options={"fflags": "+bitexact"}) as output,
-    ):
-        with av.open(str(segments[0].path)) as one:
-            video = output.add_stream_from_template(one.streams.video[0])
-        video.time_base = info.time_base
-        _tag(video.codec_context, info)
-        if stereo_mode is not None:
-            video.metadata["stereo_mode"] = stereo_mode
-        original = _video_stream(source, info.path)
-        if original.metadata.get("language"):
-            video.metadata["language"] = original.metadata["language"]
-        copies: dict[int, Any] = {}
-        for stream in source.streams:
-            if stream.index == original.index or stream.type not in ("audio", "subtitle", "attachment"):
-                continue
-            if stream.type != "attachment" and not _holds(output.format.name, stream):
-                notes.append(
-                    f"{target.suffix} cannot hold its {stream.type} ({stream.codec_context.name}): left out; .mkv can."
-                )
-                continue
-            try:
-                copies[stream.index] = output.add_stream_from_template(stream)
-                copies[stream.index].metadata.update(stream.metadata)
-            except (av.error.FFmpegError, ValueError):
-                notes.append(
-                    f"{target.suffix} cannot hold its {stream.type} stream {stream.index}: left out; .mkv can."
-                )
-        output.metadata.update({k: v for k, v in source.metadata.items() if k in _KEPT_METADATA})
-        if not start and end is None and source.chapters():
-            output.set_chapters(source.chapters())
-        picture = _video_packets(segments, info, video, start)
-        # MP4 cuts a sound frame that begins before the picture with an edit list; elsewhere it would push all back.
-        early = output.format.name in ("mp4", "mov")
-        others = _other_packets(source, copies, info.time_base, start, end, early=early)
-        try:
-            for _, _, packet in heapq.merge(picture, others, key=lambda item: item[:2]):
-                output.mux(packet)
-        except av.error.FFmpegError as error:
-            raise MediaError(f"{target}: {target.suffix} does not take this video ({_reason(error)}).") from error
-    return notes
-
-
-_KEPT_METADATA = (
-    "title",
-    "artist",
-    "album",
-    "comment",
-    "date",
-    "genre",
-    "copyright",
-    "description",
-    "language",
-    "show",
-)
-_MP4_CODECS = {
-    "aac", "ac3", "eac3", "mp3", "mp2", "alac", "opus", "flac", "dts", "dca", "truehd", "mov_text", "vorbis",
-}  # fmt: skip
-_HELD = {
-    "mp4": _MP4_CODECS,
-    "mov": _MP4_CODECS | {"pcm_s16le", "pcm_s24le", "pcm_s16be", "pcm_s24be", "pcm_f32le"},
-    "webm": {"opus", "vorbis", "webvtt"},
-    "avi": {"mp3", "mp2", "ac3", "aac", "pcm_s16le", "pcm_u8", "dca"},
-}
-
-
-def _holds(container: str, stream: Any) -> bool:
-    held = _HELD.get(container)
-    return held is None or stream.codec_context.name in held or (container == "nut" and stream.type == "audio")
-
-
-def _video_packets(segments: list[Segment], info: FilmInfo, video: Any, start: int) -> Iterator[tuple[float, int, Any]]:
-    """Every packet in coding order, with decoding times made for the whole: (seconds, stream, packet)."""
-    import av
-
-    listed: list[int] = []
-    for segment in segments:
-        with av.open(str(segment.path)) as file:
-            shown = [p.pts for p in file.demux(video=0) if p.size and p.pts is not None]
-        if len(shown) != len(segment.pts):
-            raise MediaError(
-                f"{segment.path}: holds {len(shown)} frames of {len(segment.pts)}; remove it and run again."
-            )
-        rank = {pts: k for k, pts in enumerate(sorted(shown))}
-        listed.extend(segment.pts[rank[pts]] for pts in shown)
-    order = sorted(listed)
-    # The least delay with which every packet is decoded no later than it is shown.
-    delay = next(d for d in range(len(order) + 1) if all(order[i - d] <= listed[i] for i in range(d, len(order))))
-    step = int(np.median(np.diff(order))) if len(order) > 1 else 1
-    after = dict(itertools.pairwise(order))
-    count = 0
-    for segment in segments:
-        with av.open(str(segment.path)) as file:
-            for packet in file.demux(video=0):
-                if not packet.size or packet.pts is None:
-                    continue
-                dts = order[count - delay] if count >= delay else order[0] - (delay - count) * step
-                packet.stream = video
-                packet.time_base = info.time_base
-                packet.duration = after.get(listed[count], listed[count] + step) - listed[count]
-                packet.pts, packet.dts = listed[count] - start, dts - start
-                count += 1
-                yield float(packet.dts * info.time_base), 0, packet
-
-
-def _other_packets(
-    source: Any, copies: dict[int, Any], time_base: Fraction, start: int, end: int | None, *, early: bool
-) -> Iterator[tuple[float, int, Any]]:
-    """The packets of the copied streams that lie in the part: (seconds, stream, packet)."""
-    if not copies:
-        return
-    begin = float(start * time_base)
-    stop = None if end is None else float(end * time_base)
-    if start:
-        source.seek(int(begin * 1_000_000), backward=True)
-    for packet in source.demux([source.streams[i] for i in copies]):
-        if not packet.size or packet.dts is None or packet.pts is None:
-            continue
-        base = packet.time_base
-        at = float(packet.pts * base)
-        length = float((packet.duration or 0) * base)
-        if (start and at + length <= begin) or (stop is not None and at >= stop) or (at < begin and not early):
-            continue
-        shift = round(Fraction(start) * time_base / base)
-        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-        index = packet.stream_index
-        packet.stream = copies[index]
-        yield float(packet.dts * base), 1 + index, packet

@@ -186,7 +186,6 @@ def test_conditioning():
     low, high = ops.depth_range(speckled, 0.01, 0.99)
     assert low > -2000
     assert high < 2000
-    assert ops.strength_for_degrees(1, screen_width_m=1.0, distance_m=2.0) == pytest.approx(3.49, abs=0.01)
 
 
 def test_red_cyan_shows_each_eye_its_view():
