@@ -25,8 +25,10 @@ from secondeye.runtime import ops
 from secondeye.runtime.converter import StereoConfig, StereoConverter
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
 from secondeye.runtime.layouts import LAYOUTS, compose
+from secondeye.runtime.objects import open_labeller
 from secondeye.runtime.video import media, mux
 from secondeye.runtime.video.journal import Journal
+from secondeye.runtime.video.objects import KEY_EVERY, Labels, ObjectTrack, check_segmenter, with_subject
 from secondeye.runtime.video.signals import signal_of
 from secondeye.runtime.video.temporal import WARM_UP, WINDOW, Look, Steady, TemporalState, look
 
@@ -49,6 +51,7 @@ class FilmConfig:
         preset: the encoder's own name; None for its default.
         start, end: seconds; None for the film's.
         segment: frames that a kill may cost, 24 to 10000.
+        key_every: frames from one key frame, on which stereo.segment tells objects apart, to the next at most, 1 to 48.
     """
 
     stereo: StereoConfig = field(default_factory=StereoConfig)
@@ -61,6 +64,7 @@ class FilmConfig:
     start: float | None = None
     end: float | None = None
     segment: int = 240
+    key_every: int = KEY_EVERY
 
     def __post_init__(self) -> None:
         if self.stereo.mode != "fast":
@@ -75,6 +79,7 @@ class FilmConfig:
             raise InvalidInputError(f"quality: expected 0 to 63 (lower is better), got {self.quality}.")
         if not 24 <= self.segment <= 10_000:
             raise InvalidInputError(f"segment: expected 24 to 10000 frames, got {self.segment}.")
+        check_segmenter(self.stereo.segment, self.key_every)
         begin, stop = self.start or 0.0, self.end
         if not begin >= 0.0 or (stop is not None and not stop > begin):
             raise InvalidInputError(f"start, end: expected 0 <= start < end in seconds, got {self.start}, {self.end}.")
@@ -307,6 +312,7 @@ class _Seen:
     index: int
     pixels: Pixels
     look: Look
+    labels: Labels | None
 
 
 def _convert_group(
@@ -358,6 +364,8 @@ def _look_on(
     first = max(0, part.begin(group[0]) - WARM_UP)
     end = min(info.frames, part.begin(group[-1]) + part.frames_of(group[-1]) + WINDOW)
     before: Look | None = None
+    labeller = open_labeller(config.stereo.segment, device=config.stereo.device, threads=config.stereo.threads)
+    track = ObjectTrack(labeller, config.key_every, first) if labeller is not None else None
     source = media.frames(info, first)
     while True:
         with tally.stage("decode"):
@@ -372,7 +380,12 @@ def _look_on(
             nearness = depth(pixels)
         with tally.stage("steady"):
             before = look(pixels, nearness, before)
-        seen.put(_Seen(found[0], pixels, before))
+        labels = None
+        if track is not None:
+            with tally.stage("objects"):
+                labels = track(found[0], pixels, before)
+                before = with_subject(before, labels)
+        seen.put(_Seen(found[0], pixels, before, labels))
     seen.put(None)
 
 
@@ -382,14 +395,14 @@ def _draw(
     """Steady depth, disparity, warp, fill, layout: frames leave in order, each segment from a state of its own."""
     converter = StereoConverter(replace(config.stereo, size=None))
     waiting = {k: TemporalState(max(0, part.begin(k) - WARM_UP)) for k in group}
-    pixels: dict[int, Pixels] = {}
+    pixels: dict[int, tuple[Pixels, Labels | None]] = {}
     indices: dict[int, int] = {}  # of pushes, where frames are missing
     over = False
     while not over:
         item = seen.get()
         over = item is None
         if not over and any(part.begin(k) <= item.index < part.begin(k) + part.frames_of(k) for k in waiting):
-            pixels[item.index] = item.pixels
+            pixels[item.index] = item.pixels, item.labels
         for k in list(waiting):
             begin, end = part.begin(k), part.begin(k) + part.frames_of(k)
             ready: list[Steady] = []
@@ -405,7 +418,7 @@ def _draw(
             for one in ready:
                 index = indices.pop((k << 32) + one.index - state.first)
                 if begin <= index < end:
-                    frame = _drawn(converter, config, pixels.pop(index), one, tally)
+                    frame = _drawn(converter, config, *pixels.pop(index), one, tally)
                     drawn.put((k, index, frame, one.cut))
                     tally.frame()
             if last:
@@ -414,10 +427,12 @@ def _draw(
     drawn.put(None)
 
 
-def _drawn(converter: StereoConverter, config: FilmConfig, pixels: Pixels, steady: Steady, tally: _Tally) -> Pixels:
+def _drawn(
+    converter: StereoConverter, config: FilmConfig, pixels: Pixels, labels: Labels | None, steady: Steady, tally: _Tally
+) -> Pixels:
     """One frame's picture in its layout."""
     convergence = steady.convergence if config.auto_convergence else config.stereo.convergence
-    frame = converter.convert_with(pixels, steady.depth, convergence)
+    frame = converter.convert_with(pixels, steady.depth, convergence, labels)
     tally.add(frame.timings)
     with tally.stage("layout"):
         made = compose(frame, config.layout, anaglyph=config.anaglyph)
