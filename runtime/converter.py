@@ -17,8 +17,9 @@ from secondeye.runtime import ops
 from secondeye.runtime.comfort import HIGHEST, Screen, Unit, strength_percent
 from secondeye.runtime.depth import AUTO, BUILTIN, DepthModel, DepthOptions, Normalisation, OutputKind, open_depth
 from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.labels import enlarged
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
-from secondeye.runtime.objects import OFF, SURE, Labeller, open_labeller
+from secondeye.runtime.objects import OFF, SURE, Labeller, open_labeller, seen_objects
 from secondeye.runtime.pictures import Picture, read_picture
 from secondeye.runtime.schedulers import MAX_STEPS, Scheduler
 from secondeye.runtime.sessions import Device
@@ -347,6 +348,7 @@ class StereoConverter:
         pixels: Pixels,
         nearness: Map,
         convergence: float | None = None,
+        labels: NDArray[np.uint16] | None = None,
         *,
         values: NDArray[np.uint16] | None = None,
     ) -> StereoFrame:
@@ -356,6 +358,7 @@ class StereoConverter:
             pixels: uint8 [H, W, 3], sRGB.
             nearness: float32 [h, w], 0 far to 1 near, at the model's resolution.
             convergence: in place of the configuration's.
+            labels: uint16 [h', w'], its objects, of any size; their borders are put on the picture's edges.
             values: uint16 [H, W, 3], the frame in full depth; the views are made of it, and `pixels` only tells where
                 edges are.
 
@@ -363,9 +366,15 @@ class StereoConverter:
             InvalidInputError: arrays that do not fit.
         """
         clock = _Clock()
+        if labels is not None:
+            with clock.stage("objects"):
+                labels = enlarged(labels, pixels)
         with clock.stage("disparity"):
-            disparity = self._condition(nearness, pixels, guided=True, limits=(0.0, 1.0), convergence=convergence)
-        return self._render(pixels if values is None else values, disparity, clock, [])
+            disparity = self._condition(
+                nearness, pixels, guided=True, limits=(0.0, 1.0), convergence=convergence, labels=labels
+            )
+        picture: NDArray[Any] = pixels if values is None else values
+        return self._render(picture, disparity, clock, [], labels)
 
     def render(self, pixels: Pixels, disparity: Map) -> StereoFrame:
         """Warp and fill with a disparity of your own, used as it is.
@@ -477,7 +486,7 @@ class StereoConverter:
             moved = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
             warped = ops.warp_views(moved, disparity, scales, law=law, wrap=authors, out=out, threads=config.threads)
         moves = disparity if len(eyes) == 1 else disparity * np.float32(0.5)
-        done = [self._finish(pixels, moves, one, eye, clock) for one, eye in zip(warped, eyes, strict=True)]
+        done = [self._finish(pixels, moves, one, eye, clock, labels) for one, eye in zip(warped, eyes, strict=True)]
         right, left = done[0], done[1] if len(done) > 1 else pixels
         if config.swap:
             left, right = right, left
@@ -501,13 +510,22 @@ class StereoConverter:
         view = self._buffer(f"{eye} view", pixels.shape, dtype) if own else np.empty(pixels.shape, dtype)
         return ops.Warped(view, np.empty(shape, np.uint8), self._buffer(f"{eye} map", shape, np.int32))
 
-    def _finish(self, pixels: Pixels, moves: Map, warped: ops.Warped, eye: ops.Eye, clock: _Clock) -> Pixels:
+    def _finish(
+        self,
+        pixels: Pixels,
+        moves: Map,
+        warped: ops.Warped,
+        eye: ops.Eye,
+        clock: _Clock,
+        labels: NDArray[np.uint16] | None,
+    ) -> Pixels:
         """The view without holes: filled, and in quality mode painted."""
         filled = self._fill(warped, eye, clock)
         painter = self._load_painter()
         if painter is None:
             return filled
-        painted = painter(pixels, moves, filled, warped.holes, eye, clock.step)
+        objects = None if labels is None else seen_objects(labels, warped, eye)
+        painted = painter(pixels, moves, filled, warped.holes, eye, clock.step, objects)
         clock.finish()
         return painted
 

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import ops
+from secondeye.runtime.bundle import MANIFEST
 from secondeye.runtime.errors import EngineError, InvalidInputError, MediaError, ModelFormatError
+from secondeye.runtime.files import file_hash
 from secondeye.runtime.labels import components
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 from secondeye.runtime.pictures import read_values
@@ -57,6 +59,13 @@ def open_labeller(
     return OnnxLabels(path, device, threads) if path.suffix.lower() == ".onnx" else FixedLabels(path, limits)
 
 
+def segmenter_identity(spec: str | os.PathLike[str]) -> str:
+    """What a segmenter is, by its content where it is there: a bundle's manifest names every file's hash."""
+    text = os.fspath(spec)
+    path = Path(text.removeprefix(SGT)) / MANIFEST if text.startswith(SGT) else Path(text)
+    return file_hash(path) if path.is_file() else text
+
+
 class _Sgt:
     def __init__(self, folder: str, device: Device, threads: int) -> None:
         from secondeye.runtime.segment import Segmenter
@@ -84,7 +93,7 @@ class FixedLabels:
 
     def __call__(self, picture: Pixels) -> tuple[Labels, float]:
         """The labels at the picture's size, each pixel its nearest."""
-        return _at_size(self._labels, *picture.shape[:2]), 1.0
+        return at_size(self._labels, *picture.shape[:2]), 1.0
 
 
 class OnnxLabels:
@@ -119,7 +128,7 @@ class OnnxLabels:
             ) from error
         classes, confidence = self._classes(raw)
         parts = components(classes.astype(np.int32) + 1)
-        return _at_size(np.minimum(parts, 65535).astype(np.uint16), *picture.shape[:2]), confidence
+        return at_size(np.minimum(parts, 65535).astype(np.uint16), *picture.shape[:2]), confidence
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         if isinstance(self._shape[2], int) and isinstance(self._shape[3], int):
@@ -140,9 +149,45 @@ class OnnxLabels:
         return np.rint(plane).astype(np.int64), 1.0
 
 
-def _at_size(labels: Labels, height: int, width: int) -> Labels:
+def at_size(labels: Labels, height: int, width: int) -> Labels:
+    """Labels at another size, each pixel its nearest."""
     if labels.shape == (height, width):
         return labels
     rows = (2 * np.arange(height) + 1) * labels.shape[0] // (2 * height)
     columns = (2 * np.arange(width) + 1) * labels.shape[1] // (2 * width)
     return np.ascontiguousarray(labels[rows][:, columns])
+
+
+def seen_objects(labels: Labels, warped: ops.Warped, eye: ops.Eye) -> Labels:
+    """Whose each pixel of a warped view is, uint16 [H, W]; 0 in holes, and where the source has no label."""
+    width = labels.shape[1]
+    column = warped.map >> 8
+    if eye == "left":  # its map counts from the right border
+        column = width - 1 - column
+    seen = np.take_along_axis(labels, np.clip(column, 0, width - 1), axis=1)
+    return np.where(warped.holes != 0, np.uint16(0), seen)
+
+
+def keep_near_objects(mask: Pixels, holes: Pixels, objects: Labels) -> Pixels:
+    """A mask for painting that keeps off the object whose background a hole shows.
+
+    Holes of a right view lie to the right of what uncovers them. The mask, which is wider than they are, leaves out
+    the pixels left of a hole that are of the object that ends there, if what lies right of it is another.
+
+    Args:
+        mask: uint8 [H, W], how much is painted.
+        holes: uint8 [H, W], not 0 where nothing landed.
+        objects: uint16 [H, W], of :func:`seen_objects`; 0 is unknown, and kept from nothing.
+    """
+    hole = holes != 0
+    width = hole.shape[1]
+    columns = np.arange(width)
+    rows = np.arange(hole.shape[0])[:, None]
+    # Of each pixel that is no hole: where the next hole on its right begins, and what comes after that.
+    begins = np.minimum.accumulate(np.where(hole, columns, width)[:, ::-1], axis=1)[:, ::-1]
+    after = np.minimum.accumulate(np.where(hole, width, columns)[:, ::-1], axis=1)[:, ::-1]
+    end = after[rows, np.minimum(begins, width - 1)]
+    near = objects[rows, np.clip(begins - 1, 0, width - 1)]
+    far = objects[rows, np.minimum(end, width - 1)]
+    own = ~hole & (begins < width) & (end < width) & (objects == near) & (near != 0) & (near != far)
+    return np.where(own, np.uint8(0), mask)

@@ -41,13 +41,14 @@ def main() -> None:
             # Fresh textures now and then: a network should not learn to know them.
             if renderer is None or (first // SHARD) % 4 == 0:
                 renderer = Renderer(make_textures(base + first + 1, 200, arguments.photos))
-            drawn = [renderer.draw(base + seed) for seed in range(first, min(first + SHARD, count))]
+            drawn = [renderer.draw_objects(base + seed) for seed in range(first, min(first + SHARD, count))]
             temporary = target.with_suffix(".part")
             with temporary.open("wb") as file:
                 np.savez(
                     file,
-                    picture=np.stack([picture for picture, _ in drawn]),
-                    disparity=np.stack([disparity for _, disparity in drawn]).astype(np.float16),
+                    picture=np.stack([picture for picture, _, _ in drawn]),
+                    disparity=np.stack([disparity for _, disparity, _ in drawn]).astype(np.float16),
+                    objects=np.stack([objects for _, _, objects in drawn]),
                 )
             os.replace(temporary, target)
             print(f"{target.name}: {first + len(drawn)} of {count}", flush=True)

@@ -26,8 +26,10 @@ from secondeye.runtime import ops
 from secondeye.runtime.converter import StereoConfig, StereoConverter
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
 from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS, compose
+from secondeye.runtime.objects import open_labeller
 from secondeye.runtime.video import media, mux, projection
 from secondeye.runtime.video.journal import Journal
+from secondeye.runtime.video.objects import KEY_EVERY, Labels, ObjectTrack, check_segmenter, with_subject
 from secondeye.runtime.video.signals import signal_of
 from secondeye.runtime.video.temporal import WARM_UP, WINDOW, Look, Steady, TemporalState, look
 
@@ -53,6 +55,7 @@ class FilmConfig:
         bits: of a sample; None keeps 10 of a film that has more than 8 where the layout and the codec can, 8 does not.
         projection: ``flat``, or ``vr180``: half a sphere for each eye.
         fov: how many degrees of the half sphere the picture's width covers.
+        key_every: frames from one key frame, on which stereo.segment tells objects apart, to the next at most, 1 to 48.
     """
 
     stereo: StereoConfig = field(default_factory=StereoConfig)
@@ -68,6 +71,7 @@ class FilmConfig:
     bits: int | None = None
     projection: Literal["flat", "vr180"] = "flat"
     fov: float = 90.0
+    key_every: int = KEY_EVERY
 
     def keeps_depth(self, info: media.FilmInfo) -> bool:
         """Whether a film's samples of more than 8 bits stay that deep."""
@@ -93,6 +97,7 @@ class FilmConfig:
             raise InvalidInputError(f"projection: expected flat or vr180, got {self.projection!r}.")
         if self.projection == "vr180":
             projection.check(self.layout, self.fov)
+        check_segmenter(self.stereo.segment, self.key_every)
         begin, stop = self.start or 0.0, self.end
         if not begin >= 0.0 or (stop is not None and not stop > begin):
             raise InvalidInputError(f"start, end: expected 0 <= start < end in seconds, got {self.start}, {self.end}.")
@@ -348,6 +353,7 @@ class _Seen:
     index: int
     pixels: Pixels
     look: Look
+    labels: Labels | None
     values: NDArray[np.uint16] | None = None  # in full depth
 
 
@@ -401,6 +407,8 @@ def _look_on(
     first = max(0, part.begin(group[0]) - WARM_UP)
     end = min(info.frames, part.begin(group[-1]) + part.frames_of(group[-1]) + WINDOW)
     before: Look | None = None
+    labeller = open_labeller(config.stereo.segment, device=config.stereo.device, threads=config.stereo.threads)
+    track = ObjectTrack(labeller, config.key_every, first) if labeller is not None else None
     source = media.frames(info, first)
     while True:
         with tally.stage("decode"):
@@ -415,7 +423,12 @@ def _look_on(
             nearness = depth(pixels)
         with tally.stage("steady"):
             before = look(pixels, nearness, before)
-        seen.put(_Seen(found[0], pixels, before, values))
+        labels = None
+        if track is not None:
+            with tally.stage("objects"):
+                labels = track(found[0], pixels, before)
+                before = with_subject(before, labels)
+        seen.put(_Seen(found[0], pixels, before, labels, values))
     seen.put(None)
 
 
@@ -465,7 +478,7 @@ def _draw(
 def _drawn(converter: StereoConverter, config: FilmConfig, seen: _Seen, steady: Steady, tally: _Tally) -> Pixels:
     """One frame's picture in its layout."""
     convergence = steady.convergence if config.auto_convergence else config.stereo.convergence
-    frame = converter.convert_with(seen.pixels, steady.depth, convergence, values=seen.values)
+    frame = converter.convert_with(seen.pixels, steady.depth, convergence, seen.labels, values=seen.values)
     tally.add(frame.timings)
     with tally.stage("layout"):
         made = compose(frame, config.layout, anaglyph=config.anaglyph)

@@ -202,7 +202,7 @@ def _video_packets(
                     continue
                 dts = order[count - delay] if count >= delay else order[0] - (delay - count) * step
                 if sei is not None and packet.is_keyframe:
-                    packet = av.Packet(with_sei(*sei, bytes(packet)))
+                    packet = av.Packet(with_sei(*sei, bytes(packet)))  # type: ignore[assignment]
                     packet.is_keyframe = True
                 packet.stream = video
                 packet.time_base = info.time_base
