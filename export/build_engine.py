@@ -118,8 +118,8 @@ class Request(Common):
         checkpoint, base, depth: see :class:`secondeye.export.models.mono2stereo.Sources`.
         shape: sizes of pictures that the bundle takes.
         batch: the greatest number of pictures in one call.
-        precision: ``fp32``; ``fp16`` (weights and arithmetic; what must stay in float32 is measured); ``int8`` or
-            ``int4`` (weights of matrix products alone).
+        precision: ``fp32``; ``bf16`` (weights alone); ``fp16`` (weights and arithmetic; what must stay in float32 is
+            measured); ``int8`` or ``int4`` (weights of matrix products alone).
         depth_side: the least side of the depth network's input.
         out: the bundle's folder.
         cache: where finished pieces are kept.
