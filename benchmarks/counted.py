@@ -77,6 +77,8 @@ def presets(flops: float, name: str) -> Table:
         title=f"Jetsons, counted, not measured: milliseconds of a frame with\n{name}: floor to {SLOWER} times\n"
         "the floor, and the largest picture that then fits at 30 and 60 frames/s",
         box=box.SIMPLE,
+        padding=(0, 1),
+        pad_edge=False,
     )
     for heading in ("device", "", "network", *SIZES, "30/s", "60/s"):
         table.add_column(heading, justify="left" if heading in ("device", "") else "right", no_wrap=True)
@@ -92,7 +94,7 @@ def presets(flops: float, name: str) -> Table:
                 for rate in (30, 60)
             ]
             table.add_row(
-                device, precision, f"{network:.2f}", *(f"{ms:.1f}-{SLOWER * ms:.1f}" for ms in floors.values()),
+                device, precision, f"{network:.2f}", *(f"{ms:.1f}-{SLOWER * ms:.0f}" for ms in floors.values()),
                 *fits,
             )  # fmt: skip
     return table

@@ -108,8 +108,8 @@ def _row(row: dict[str, Any]) -> list[str]:
             f"<td>{s['p99']:g}<td>{s['max']:g}<td>{work}<td>{share}</tr>"
         )
     parts.append(
-        "</table><p class=quiet>Shares: of a float32 matrix product's speed, and of a copy's between buffers that fit no "
-        "cache; what works in the cache can exceed it."
+        "</table><p class=quiet>Shares: of a float32 matrix product's speed, and of a copy's between buffers that fit "
+        "no cache; what works in the cache can exceed it."
     )
     parts.append(_bars(*_trimmed(row["histogram_ms"]), "How long frames take, submit to ready", "frames", "ms"))
     if "jitter_ms" in row:
