@@ -5,6 +5,7 @@
 
 Writes a checkpoint of random tensors with the real names and shapes (29 GB in bfloat16 for all 28 layers, in shards),
 reads and checks it as a real one, and exports graphs one after another, as a build does. What it wrote is deleted.
+With --graphs only their tensors are written; the rest of the files are holes, which read as zeros.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import shutil
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from secondeye.export.graphs import make_graph
 from secondeye.export.models import sgt_bagel
 from secondeye.runtime.files import atomic_write
 
-LAYERS, TENSORS, PARAMETERS = 28, 1223, 14_607_260_128
+LAYERS = 28
 SHARD_BYTES = 5 << 30
 _POOL = 1 << 24  # random numbers; tensors take runs of them, each from another place
 WIDE, NARROW, INNER, WORDS = 3584, 512, 18944, 152064
@@ -126,7 +128,7 @@ def autoencoder_shapes() -> Shapes:
     return shapes
 
 
-def write_random(path: Path, shapes: Shapes, pool: torch.Tensor) -> None:
+def write_random(path: Path, shapes: Shapes, pool: torch.Tensor, wanted: Callable[[str], bool]) -> None:
     """A safetensors file of bfloat16, tensor by tensor: weights normal with their fan-in's deviation, norms about 1."""
     header, end = {}, 0
     for name, shape in shapes.items():
@@ -138,6 +140,9 @@ def write_random(path: Path, shapes: Shapes, pool: torch.Tensor) -> None:
         file.write(struct.pack("<Q", len(told)))
         file.write(told)
         for number, (name, shape) in enumerate(shapes.items()):
+            if not wanted(name):
+                file.seek(2 * math.prod(shape), os.SEEK_CUR)
+                continue
             scale = 1 / math.sqrt(math.prod(shape[1:])) if len(shape) > 1 else 0.1
             middle = 1.0 if "norm" in name and name.endswith("weight") else 0.0
             left, at = math.prod(shape), number * 7919 % _POOL
@@ -146,10 +151,24 @@ def write_random(path: Path, shapes: Shapes, pool: torch.Tensor) -> None:
                 file.write((run * scale + middle).to(torch.bfloat16).view(torch.int16).numpy().tobytes())
                 left -= len(run)
                 at = 0
+        file.truncate()  # what ends with a hole has its length too
 
 
-def write_checkpoint(folder: Path, layers: int, shard_bytes: int = SHARD_BYTES) -> int:
-    """A whole checkpoint folder; gives its bytes."""
+def needed_by(names: list[str] | None, layers: int) -> Callable[[str], bool]:
+    """Whether a tensor is one of the graphs', given that each has one layer."""
+    if names is None:
+        return lambda tensor: True
+    numbers = {name.partition("_")[2] for name in names}
+    ends = {"0": ("vae2llm.", "time_embedder.", "latent_pos_embed."), str(layers - 1): ("norm_moe_gen", "llm2vae.")}
+    parts = [".embed_tokens.", *(f".layers.{n}." for n in numbers), *(p for n in numbers for p in ends.get(n, ()))]
+    parts += ["vit_model.", "connector.", "vit_pos_embed."] if "vit" in names else []
+    return lambda tensor: any(part in f".{tensor}" for part in parts)
+
+
+def write_checkpoint(
+    folder: Path, layers: int, names: list[str] | None = None, shard_bytes: int = SHARD_BYTES
+) -> tuple[int, int]:
+    """A whole checkpoint folder; gives its bytes, and those that take room on the disk."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     folder.mkdir(parents=True)
@@ -165,16 +184,16 @@ def write_checkpoint(folder: Path, layers: int, shard_bytes: int = SHARD_BYTES) 
     places = {}
     for i, shapes in enumerate(shards):
         file = f"ema-{i + 1:05}-of-{len(shards):05}.safetensors"
-        write_random(folder / file, shapes, pool)
+        write_random(folder / file, shapes, pool, needed_by(names, layers))
         places |= dict.fromkeys(shapes, file)
     with atomic_write(folder / "ema.safetensors.index.json") as out:
         out.write(json.dumps({"weight_map": places}).encode())
-    write_random(folder / "ae.safetensors", autoencoder_shapes(), pool)
-    names = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
-    words = [*names, *sgt_bagel.INSTRUCTION.replace(".", " .").split(), "[UNK]"]
+    write_random(folder / "ae.safetensors", autoencoder_shapes(), pool, lambda name: True)
+    marks = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
+    words = [*marks, *sgt_bagel.INSTRUCTION.replace(".", " .").split(), "[UNK]"]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.add_special_tokens(names)
+    tokenizer.add_special_tokens(marks)
     tokenizer.save(str(folder / "tokenizer.json"))
     configs = {
         "tokenizer_config": {"tokenizer_class": "PreTrainedTokenizerFast"},
@@ -184,7 +203,8 @@ def write_checkpoint(folder: Path, layers: int, shard_bytes: int = SHARD_BYTES) 
     for name, content in configs.items():
         with atomic_write(folder / f"{name}.json") as out:
             out.write(json.dumps(content).encode())
-    return sum(f.stat().st_size for f in folder.iterdir())
+    stats = [f.stat() for f in folder.iterdir()]
+    return sum(s.st_size for s in stats), sum(s.st_blocks * 512 for s in stats)
 
 
 def peak_gib(*, reset: bool = False) -> float:
@@ -198,9 +218,11 @@ def peak_gib(*, reset: bool = False) -> float:
 def measure(work: Path, precision: str, layers: int, names: list[str] | None) -> Iterator[dict[str, Any]]:
     """One record after another: the checkpoint written, read, and each graph."""
     begun = time.perf_counter()
-    size = write_checkpoint(work / "checkpoint", layers)
-    count = sum(math.prod(s) for s in bagel_shapes(layers).values())
-    yield {"step": "write", "seconds": time.perf_counter() - begun, "gb": size / 1e9, "parameters": count}
+    size, written = write_checkpoint(work / "checkpoint", layers, names)
+    yield {
+        "step": "write", "seconds": time.perf_counter() - begun, "gb": size / 1e9, "gb_written": written / 1e9,
+        "parameters": sum(math.prod(s) for s in bagel_shapes(layers).values()),
+    }  # fmt: skip
     peak_gib(reset=True)
     begun = time.perf_counter()
     model = sgt_bagel.load(work / "checkpoint")

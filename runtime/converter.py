@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import ops
+from secondeye.runtime.alignment import aligned
 from secondeye.runtime.comfort import HIGHEST, Screen, Unit, strength_percent
 from secondeye.runtime.depth import AUTO, BUILTIN, DepthModel, DepthOptions, Normalisation, OutputKind, open_depth
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.labels import enlarged
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
-from secondeye.runtime.objects import OFF, SURE, Labeller, open_labeller, seen_objects
+from secondeye.runtime.objects import OFF, SURE, Labeller, at_size, open_labeller, seen_objects
 from secondeye.runtime.pictures import Picture, read_picture
 from secondeye.runtime.schedulers import MAX_STEPS, Scheduler
 from secondeye.runtime.sessions import Device
@@ -461,6 +462,8 @@ class StereoConverter:
         )
         radius = min(16, max(round(config.widen * height / 1080), min(config.widen, 1)))
         if guided:
+            if labels is not None:
+                disparity = aligned(disparity, at_size(labels, *disparity.shape))
             plane = self._buffer("disparity", (height, width), np.float32) if radius else None
             disparity = ops.upsample(disparity, pixels[:, :, :3], labels=labels, threads=config.threads, out=plane)
         return ops.widen_foreground(disparity, radius, threads=config.threads) if radius else disparity

@@ -93,17 +93,17 @@ def find_objects(
     confidence = float(sure.mean())
     classes = np.where(sure, choice + 1, 0).astype(np.int32)
     parts = components(classes)
-    parts = _without_specks(parts, max(16, round(least * parts.size)))
+    parts = without_specks(parts, max(16, round(least * parts.size)))
     if not parts.any():
         parts = np.ones(colour_map.shape[:2], np.int32)
     guide = None
     if picture is not None:
         guide = picture if picture.shape[:2] == parts.shape else ops.resize(picture, *parts.shape, filter="area")
         parts = np.where(near_border(parts, 2), 0, parts)
-    parts = _grown(parts, guide)
+    parts = filled(parts, guide)
     if picture is not None and picture.shape[:2] != parts.shape:
         parts = _enlarged(parts, picture)
-    labels, kept = _ordered(parts)
+    labels, kept = ordered(parts)
     small = parts if parts.shape == colour_map.shape[:2] else None
     return Objects(labels, confidence, _colours(colour_map, labels, kept, small))
 
@@ -192,7 +192,8 @@ def components(classes: NDArray[np.int32]) -> NDArray[np.int32]:
     return parts
 
 
-def _without_specks(parts: NDArray[np.int32], least: int) -> NDArray[np.int32]:
+def without_specks(parts: NDArray[np.int32], least: int) -> NDArray[np.int32]:
+    """Parts of fewer pixels become 0."""
     count = np.bincount(parts.ravel())
     small = count < least
     small[0] = True
@@ -218,10 +219,10 @@ def near_border(parts: NDArray[Any], radius: int) -> NDArray[np.bool_]:
     return border
 
 
-_AROUND = ((-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
+AROUND = ((-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
-def _grown(parts: NDArray[np.int32], guide: Pixels | None) -> NDArray[np.int32]:
+def filled(parts: NDArray[np.int32], guide: Pixels | None) -> NDArray[np.int32]:
     """Pixels of no part, ring after ring, to the part beside them that is most like them; at last to any."""
     parts = regrown(parts, guide, GROWTH)
     rest = parts == 0
@@ -249,7 +250,7 @@ def regrown(parts: NDArray[np.int32], guide: Pixels | None, rings: int) -> NDArr
     inside = np.zeros(wide.shape, bool)
     inside[1:-1, 1:-1] = True
     left = np.flatnonzero((wide == 0) & inside)
-    steps = [dy * (width + 2) + dx for dy, dx in _AROUND]
+    steps = [dy * (width + 2) + dx for dy, dx in AROUND]
     for _ in range(rings):
         around = flat[left[:, None] + steps]  # [gaps, 8]
         reached = around.any(1)
@@ -275,7 +276,7 @@ def _enlarged(parts: NDArray[np.int32], picture: Pixels) -> NDArray[np.int32]:
     columns = (2 * np.arange(width) + 1) * parts.shape[1] // (2 * width)
     large = parts[rows][:, columns]
     radius = max(1, round(max(height / parts.shape[0], width / parts.shape[1])))
-    return _grown(np.where(near_border(large, radius), 0, large), picture)
+    return filled(np.where(near_border(large, radius), 0, large), picture)
 
 
 _CELLS = (
@@ -334,7 +335,7 @@ def enlarged(labels: Labels, picture: Pixels) -> Labels:
 _LIKENESS = (1.0 / (1.0 + (np.arange(766) / 24.0) ** 2)).astype(np.float32)
 
 
-def _ordered(parts: NDArray[np.int32]) -> tuple[Labels, NDArray[np.int64]]:
+def ordered(parts: NDArray[np.int32]) -> tuple[Labels, NDArray[np.int64]]:
     """(labels 1 .. n, the largest first; which part each was)."""
     count = np.bincount(parts.ravel())
     order = np.argsort(-count, kind="stable")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from secondeye.runtime import ops
+from secondeye.runtime import borders, ops
 from secondeye.runtime.bundle import MANIFEST
 from secondeye.runtime.errors import EngineError, InvalidInputError, MediaError, ModelFormatError
 from secondeye.runtime.files import file_hash
@@ -42,7 +42,8 @@ def open_labeller(
 
     Args:
         spec: ``off``; ``sgt:FOLDER``, an SGT bundle; an ONNX segmentation network (one picture in, scores [1, C, h, w]
-            or class numbers [1, h, w] out); or labels of the picture itself, as a 16-bit PNG or .npy.
+            or class numbers [1, h, w] out) or one that draws borders (:mod:`secondeye.runtime.borders`); or labels of
+            the picture itself, as a 16-bit PNG or .npy.
         device, threads: as everywhere.
 
     Raises:
@@ -56,7 +57,11 @@ def open_labeller(
     path = Path(text)
     if not path.is_file():
         raise MediaError(f"{path}: no such file; give sgt:FOLDER, an ONNX network, a picture of labels, or off.")
-    return OnnxLabels(path, device, threads) if path.suffix.lower() == ".onnx" else FixedLabels(path, limits)
+    if path.suffix.lower() != ".onnx":
+        return FixedLabels(path, limits)
+    session = open_session(path, device=device, threads=threads)
+    draws = session.get_modelmeta().custom_metadata_map.get("kind") == borders.KIND
+    return borders.BorderLabels(session, str(path)) if draws else OnnxLabels(path, session)
 
 
 def segmenter_identity(spec: str | os.PathLike[str]) -> str:
@@ -103,9 +108,9 @@ class OnnxLabels:
         ModelFormatError: no such network.
     """
 
-    def __init__(self, path: Path, device: Device = "cpu", threads: int = 0) -> None:
+    def __init__(self, path: Path, session: Any) -> None:
         self._label = str(path)
-        self._session = open_session(path, device=device, threads=threads)
+        self._session = session
         inputs, self._outputs = self._session.get_inputs(), self._session.get_outputs()
         shape = list(inputs[0].shape) if len(inputs) == 1 else []
         if len(shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(float16)") or shape[1] not in (3, "3"):

@@ -11,7 +11,7 @@ from PIL import Image
 from secondeye import InvalidInputError, MediaError, ModelFormatError, StereoConfig, StereoConverter
 from secondeye.runtime import ops
 from secondeye.runtime.labels import enlarged
-from secondeye.runtime.objects import FixedLabels, OnnxLabels, keep_near_objects, open_labeller, seen_objects
+from secondeye.runtime.objects import FixedLabels, keep_near_objects, open_labeller, seen_objects
 
 HEIGHT, WIDTH = 120, 160
 
@@ -25,7 +25,7 @@ def two_things():
 
 @pytest.mark.parametrize("kind", ["scores", "classes"])
 def test_a_network_of_ones_own_tells_objects_apart(tmp_path, kind):
-    labels, confidence = OnnxLabels(brightness_network(tmp_path / "net.onnx", kind=kind))(two_things())
+    labels, confidence = open_labeller(brightness_network(tmp_path / "net.onnx", kind=kind))(two_things())
     assert labels.shape == (HEIGHT, WIDTH)
     assert labels.dtype == np.uint16
     assert confidence > 0.9
