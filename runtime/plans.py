@@ -3,7 +3,8 @@
 
 A plan is machine code from a file, so this machine opens only what it built: each plan carries a seal, the HMAC-SHA256
 of its hash and of everything it was made from, under a secret that the first build writes to ``engine.key`` in the
-cache folder (mode 600). Whoever builds for a fleet gives its machines that file; $SECONDEYE_ENGINE_KEY names another.
+cache folder (mode 600). Whoever builds for a fleet gives its machines that file; $SECONDEYE_ENGINE_KEY names another
+place.
 """
 
 from __future__ import annotations
