@@ -123,7 +123,7 @@ def convert(
         str,
         typer.Option(
             rich_help_panel=_DEPTH,
-            help="Who tells objects apart, so that the edges of depth fall on their borders: off, sgt:FOLDER (a bundle), an ONNX segmentation network, or labels of the picture (16-bit PNG, .npy; see secondeye segment).",
+            help="Who tells objects apart, so that the edges of depth fall on their borders: off, sgt:FOLDER (a bundle), an ONNX segmentation network, or, of one picture, its labels (16-bit PNG, .npy; see secondeye segment).",
         ),
     ] = "off",
     depth_size: Annotated[
@@ -227,6 +227,13 @@ def convert(
         str | None, typer.Option(rich_help_panel=_FILMS, help="Begin there: seconds, MM:SS or HH:MM:SS.")
     ] = None,
     end: Annotated[str | None, typer.Option(rich_help_panel=_FILMS, help="End there.")] = None,
+    key_every: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel=_FILMS,
+            help="With --segment: frames from one key frame, on which objects are told apart, to the next at most (1 to 48).",
+        ),
+    ] = 24,
     jobs: Annotated[
         int, typer.Option(rich_help_panel=_FILMS, help="Processes that share a film. The result does not depend on it.")
     ] = 1,
@@ -293,12 +300,10 @@ def convert(
         conditioning=conditioning,  # type: ignore[arg-type]
     )
     if film:
-        if depth_map or save_depth or preview or segment != "off":
-            raise InvalidInputError(
-                "--depth-map, --save-depth, --preview and --segment go with pictures, not with a film."
-            )
+        if depth_map or save_depth or preview:
+            raise InvalidInputError("--depth-map, --save-depth and --preview go with pictures, not with a film.")
         _film(inputs[0], output, config, layout, anaglyph, size, convergence in (None, "auto"), codec, crf, preset,
-              seconds("--start", start), seconds("--end", end), jobs, quiet, verbose)  # fmt: skip
+              seconds("--start", start), seconds("--end", end), key_every, jobs, quiet, verbose)  # fmt: skip
         return
     sources = list(expand(inputs, recursive))
     many = len(sources) > 1 or any(Path(word).is_dir() for word in inputs)
@@ -328,8 +333,8 @@ def convert(
 
 def _film(
     source: str, output: str | None, stereo: StereoConfig, layout: str, anaglyph: str, size: str | None, auto: bool,
-    codec: str, crf: int | None, preset: str | None, start: float | None, end: float | None, jobs: int,
-    quiet: bool, verbose: bool,
+    codec: str, crf: int | None, preset: str | None, start: float | None, end: float | None,
+    key_every: int, jobs: int, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     from secondeye.runtime.video.film import FilmConfig
     from secondeye.runtime.video.media import probe
@@ -341,7 +346,7 @@ def _film(
     target = target_for(source, output, layout)
     config = FilmConfig(
         stereo=stereo, layout=layout, anaglyph=anaglyph, auto_convergence=auto, codec=codec, quality=crf, preset=preset,
-        start=start, end=end,
+        start=start, end=end, key_every=key_every,
     )  # fmt: skip
     convert_film(source, target, config, jobs=jobs, quiet=quiet, verbose=verbose)
 

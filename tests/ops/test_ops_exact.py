@@ -72,6 +72,11 @@ def test_warp_and_fill(data, source, kind, seed):
         for name, one, other in zip(want._fields, got, want, strict=True):
             np.testing.assert_array_equal(one, other, err_msg=f"{name}, {isa}, {threads} threads")
         np.testing.assert_array_equal(ops.fill(want, eye=options["eye"], isa=isa, threads=threads), filled)
+    deep = want._replace(view=np.ascontiguousarray(want.view.astype(np.uint16) * 257 - (want.view > 9)))
+    filled = ops.fill(deep, eye=options["eye"], backend="reference")
+    assert filled.dtype == np.uint16
+    for isa in ISAS:
+        np.testing.assert_array_equal(ops.fill(deep, eye=options["eye"], isa=isa), filled)
 
 
 FLOATS = [np.nan, np.inf, -np.inf, -0.0, 6e-8, -3e-5, 65504.0, 65520.0, 1e38, 3e-39]
