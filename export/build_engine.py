@@ -66,8 +66,8 @@ class Common:
 
     Attributes:
         out: the bundle's folder.
-        precision: ``fp32``; ``fp16`` (weights and arithmetic; what must stay in float32 is measured); ``int8`` or
-            ``int4`` (weights of matrix products alone).
+        precision: ``fp32``; ``bf16`` (weights alone); ``fp16`` (weights and arithmetic; what must stay in float32 is
+            measured); ``int8`` or ``int4`` (weights of matrix products alone).
         backend: ``onnx``; ``tensorrt`` or ``tensorrt-rtx`` put plans beside the graphs.
         target: GPU architectures of the plans; see :func:`secondeye.export.engines.choose_target`.
         cache: where finished pieces are kept.

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 OPSET = 18
-Precision = Literal["fp32", "fp16", "int8", "int4"]
-"""Of weights and arithmetic; ``int8`` and ``int4`` are of the weights of matrix products alone, in blocks of 32."""
+Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
+"""Of weights and arithmetic; ``int8`` and ``int4`` are of the weights of matrix products alone, in blocks of 32, and
+``bf16`` of all large weights, with arithmetic in float32: ONNX Runtime's CPU kernels do not compute in bfloat16."""
 ISLANDS = ("none", "norms", "norms and attention")
 """What stays in float32 inside a float16 graph, from the least to the most."""
 OPERATORS = frozenset((
@@ -43,6 +44,7 @@ OPERATORS = frozenset((
 """What a graph may hold: plain tensor arithmetic, no control flow, no functions, no custom code; and ONNX Runtime's own
 product with packed weights."""
 BLOCK = 32  # weights that share a scale
+BOUNDS = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 1e-2, "int8": 3e-2, "int4": 0.3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ class Graph:
     outputs: tuple[Tensor, ...]
     sizes: tuple[dict[str, int], ...]
     least: dict[str, int] = field(default_factory=dict)
-    bounds: dict[str, float] = field(default_factory=lambda: {"fp32": 1e-4, "fp16": 1e-2, "int8": 3e-2, "int4": 0.3})
+    bounds: dict[str, float] = field(default_factory=lambda: dict(BOUNDS))
     steps: int = 1000
 
     def example(self, sizes: dict[str, int], seed: int = 0) -> dict[str, NDArray[Any]]:
@@ -191,6 +193,9 @@ def make_graph(
     if precision in ("int8", "int4"):
         told(f"weights to {precision}")
         _quantise(path, 8 if precision == "int8" else 4)
+    if precision == "bf16":
+        told("weights to bfloat16")
+        _to_bfloat16(path)
     told("check")
     _gate(path)
     told("compare")
@@ -273,13 +278,47 @@ def _export(graph: Graph, module: nn.Module, path: Path) -> None:
 def _quantise(path: Path, bits: int) -> None:
     """Pack the constant weights of matrix products, in place: symmetric, in blocks, the rest stays as it is."""
     import onnx
+
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
+    # Its import sets up logging for the whole program, which is not its business.
+    root.handlers[:] = handlers
+    root.setLevel(level)
     logging.getLogger("onnxruntime.quantization").setLevel(logging.ERROR)
     quantiser = MatMulNBitsQuantizer(onnx.load(str(path)), bits=bits, block_size=BLOCK, is_symmetric=True)
     with contextlib.redirect_stdout(io.StringIO()):
         quantiser.process()
     model = quantiser.model.model
+    _save_apart(model, path)
+
+
+def _to_bfloat16(path: Path) -> None:
+    """Store large float32 weights as bfloat16 (half to even), each with a Cast back, in place."""
+    import onnx
+    import torch
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(str(path))
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.raw_data) > 1024:
+            name = tensor.name
+            values = torch.from_numpy(numpy_helper.to_array(tensor).copy()).to(torch.bfloat16)
+            tensor.data_type, tensor.name = TensorProto.BFLOAT16, f"{name}_bf16"
+            tensor.raw_data = values.view(torch.int16).numpy().tobytes()
+            casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    _save_apart(model, path)
+
+
+def _save_apart(model: Any, path: Path) -> None:
+    """A model whose weights lie beside it, as NAME.data."""
+    import onnx
+
     data = path.with_name(f"{path.name}.data")
     data.unlink(missing_ok=True)
     onnx.save(model, str(path), save_as_external_data=True, location=data.name, size_threshold=1024)
