@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import ops
+from secondeye.runtime.alignment import aligned
+from secondeye.runtime.comfort import HIGHEST, Screen, Unit, strength_percent
 from secondeye.runtime.depth import AUTO, BUILTIN, DepthModel, DepthOptions, Normalisation, OutputKind, open_depth
 from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.labels import enlarged
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
-from secondeye.runtime.objects import OFF, SURE, Labeller, open_labeller
+from secondeye.runtime.objects import OFF, SURE, Labeller, at_size, open_labeller, seen_objects
 from secondeye.runtime.pictures import Picture, read_picture
 from secondeye.runtime.schedulers import MAX_STEPS, Scheduler
 from secondeye.runtime.sessions import Device
@@ -34,16 +37,15 @@ Compose = Literal["inpaint", "generated"]
 Conditioning = Literal["stereo", "authors"]
 Progress = Callable[[str, int, int], None]
 
-COMFORT_STRENGTH = 3.0
-MAX_STRENGTH = 20.0
-
 
 @dataclass(frozen=True, kw_only=True)
 class StereoConfig:
     """What a conversion looks like. Every field has a default that suits a photograph on a screen.
 
     Attributes:
-        strength: full disparity range in percent of the picture's width, 0 to 20; about 3 is the comfort limit.
+        strength: full disparity range, in percent of the picture's width, 0 to 20; about 3 is the comfort limit.
+        strength_unit: ``percent``, ``pixels`` of the picture, or ``degrees`` on a `screen`.
+        screen: where the result will be looked at; see :func:`secondeye.comfort_limit` too.
         convergence: the depth, 0 (far) to 1 (near), that lies on the screen; what is nearer stands out of it.
         gamma: bends the depth before it becomes disparity; over 1 flattens the background.
         view: ``right`` keeps the source as the left view; ``both`` moves each eye half way.
@@ -74,6 +76,8 @@ class StereoConfig:
     """
 
     strength: float = 2.5
+    strength_unit: Unit = "percent"
+    screen: Screen | None = None
     convergence: float = 0.5
     gamma: float = 1.0
     view: View = "right"
@@ -99,7 +103,7 @@ class StereoConfig:
 
     def __post_init__(self) -> None:
         problems = [
-            *self._range("strength", 0.0, MAX_STRENGTH, "percent of the width"),
+            *self._strength(),
             *self._range("convergence", 0.0, 1.0, "0 far to 1 near"),
             *self._range("gamma", 0.1, 10.0, "1 is neutral"),
             *self._range("widen", 0, 16, "pixels at 1080p"),
@@ -125,6 +129,22 @@ class StereoConfig:
             raise InvalidInputError("; ".join(problems) + ".")
         if self.size is not None:
             DEFAULT_LIMITS.check_size("size", *self.size)
+
+    def strength_for(self, width: int) -> float:
+        """The strength in percent of a picture's width.
+
+        Raises:
+            InvalidInputError: pixels or degrees that are over 20 percent of it.
+        """
+        return strength_percent(self.strength, self.strength_unit, frame_width=width, screen=self.screen)
+
+    def _strength(self) -> Iterator[str]:
+        yield from self._choice("strength_unit", get_args(Unit))
+        highest = HIGHEST.get(self.strength_unit, HIGHEST["percent"])
+        meaning = "percent of the width" if self.strength_unit == "percent" else self.strength_unit
+        yield from self._range("strength", 0.0, highest, meaning)
+        if self.strength_unit == "degrees" and self.screen is None:
+            yield "screen: degrees need one, its width and the viewer's distance in metres"
 
     def _quality(self) -> Iterator[str]:
         if self.bundle is None:
@@ -324,21 +344,38 @@ class StereoConverter:
         )
         return None
 
-    def convert_with(self, pixels: Pixels, nearness: Map, convergence: float | None = None) -> StereoFrame:
+    def convert_with(
+        self,
+        pixels: Pixels,
+        nearness: Map,
+        convergence: float | None = None,
+        labels: NDArray[np.uint16] | None = None,
+        *,
+        values: NDArray[np.uint16] | None = None,
+    ) -> StereoFrame:
         """Convert a film's frame whose depth is known and steady.
 
         Args:
             pixels: uint8 [H, W, 3], sRGB.
             nearness: float32 [h, w], 0 far to 1 near, at the model's resolution.
             convergence: in place of the configuration's.
+            labels: uint16 [h', w'], its objects, of any size; their borders are put on the picture's edges.
+            values: uint16 [H, W, 3], the frame in full depth; the views are made of it, and `pixels` only tells where
+                edges are.
 
         Raises:
             InvalidInputError: arrays that do not fit.
         """
         clock = _Clock()
+        if labels is not None:
+            with clock.stage("objects"):
+                labels = enlarged(labels, pixels)
         with clock.stage("disparity"):
-            disparity = self._condition(nearness, pixels, guided=True, limits=(0.0, 1.0), convergence=convergence)
-        return self._render(pixels, disparity, clock, [])
+            disparity = self._condition(
+                nearness, pixels, guided=True, limits=(0.0, 1.0), convergence=convergence, labels=labels
+            )
+        picture: NDArray[Any] = pixels if values is None else values
+        return self._render(picture, disparity, clock, [], labels)
 
     def render(self, pixels: Pixels, disparity: Map) -> StereoFrame:
         """Warp and fill with a disparity of your own, used as it is.
@@ -418,13 +455,15 @@ class StereoConverter:
         disparity = ops.disparity(
             nearness,
             frame_width=width,
-            strength=config.strength,
+            strength=config.strength_for(width),
             convergence=config.convergence if convergence is None else convergence,
             gamma=config.gamma,
             range=limits,
         )
         radius = min(16, max(round(config.widen * height / 1080), min(config.widen, 1)))
         if guided:
+            if labels is not None:
+                disparity = aligned(disparity, at_size(labels, *disparity.shape))
             plane = self._buffer("disparity", (height, width), np.float32) if radius else None
             disparity = ops.upsample(disparity, pixels[:, :, :3], labels=labels, threads=config.threads, out=plane)
         return ops.widen_foreground(disparity, radius, threads=config.threads) if radius else disparity
@@ -446,9 +485,11 @@ class StereoConverter:
             # The authors' code puts each pixel on the nearest one, and wraps round the left border.
             authors = config.mode == "quality" and config.conditioning == "authors"
             law: ops.Law = "nearest" if authors else "surface"
-            warped = ops.warp_views(pixels, disparity, scales, law=law, wrap=authors, out=out, threads=config.threads)
+            # 16-bit values travel as float32, which holds every one of them.
+            moved = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+            warped = ops.warp_views(moved, disparity, scales, law=law, wrap=authors, out=out, threads=config.threads)
         moves = disparity if len(eyes) == 1 else disparity * np.float32(0.5)
-        done = [self._finish(pixels, moves, one, eye, clock) for one, eye in zip(warped, eyes, strict=True)]
+        done = [self._finish(pixels, moves, one, eye, clock, labels) for one, eye in zip(warped, eyes, strict=True)]
         right, left = done[0], done[1] if len(done) > 1 else pixels
         if config.swap:
             left, right = right, left
@@ -467,21 +508,33 @@ class StereoConverter:
     def _outputs(self, pixels: Pixels, eye: ops.Eye) -> ops.Warped:
         """Where a view goes; its pixels are ours alone when they will be filled into others."""
         shape = pixels.shape[:2]
+        dtype = np.uint8 if pixels.dtype == np.uint8 else np.float32
         own = self.config.fill
-        view = self._buffer(f"{eye} view", pixels.shape, np.uint8) if own else np.empty(pixels.shape, np.uint8)
+        view = self._buffer(f"{eye} view", pixels.shape, dtype) if own else np.empty(pixels.shape, dtype)
         return ops.Warped(view, np.empty(shape, np.uint8), self._buffer(f"{eye} map", shape, np.int32))
 
-    def _finish(self, pixels: Pixels, moves: Map, warped: ops.Warped, eye: ops.Eye, clock: _Clock) -> Pixels:
+    def _finish(
+        self,
+        pixels: Pixels,
+        moves: Map,
+        warped: ops.Warped,
+        eye: ops.Eye,
+        clock: _Clock,
+        labels: NDArray[np.uint16] | None,
+    ) -> Pixels:
         """The view without holes: filled, and in quality mode painted."""
         filled = self._fill(warped, eye, clock)
         painter = self._load_painter()
         if painter is None:
             return filled
-        painted = painter(pixels, moves, filled, warped.holes, eye, clock.step)
+        objects = None if labels is None else seen_objects(labels, warped, eye)
+        painted = painter(pixels, moves, filled, warped.holes, eye, clock.step, objects)
         clock.finish()
         return painted
 
     def _fill(self, warped: ops.Warped, eye: ops.Eye, clock: _Clock) -> Pixels:
+        if warped.view.dtype == np.float32:
+            warped = warped._replace(view=np.rint(warped.view, out=warped.view).astype(np.uint16))
         if not self.config.fill:
             return warped.view
         with clock.stage("fill"):

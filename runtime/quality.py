@@ -13,6 +13,7 @@ from secondeye.runtime.converter import Progress, StereoConfig
 from secondeye.runtime.depth import DepthModel
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity, blend, blend_mask
+from secondeye.runtime.objects import Labels, keep_near_objects
 from secondeye.runtime.schedulers import DEFAULT_STEPS
 
 Pixels = NDArray[np.uint8]
@@ -62,7 +63,14 @@ class QualityPainter:
         return ops.upsample(small * np.float32(width / small.shape[1]), pixels[:, :, :3])
 
     def __call__(
-        self, pixels: Pixels, disparity: Map, filled: Pixels, holes: Pixels, eye: ops.Eye, progress: Progress
+        self,
+        pixels: Pixels,
+        disparity: Map,
+        filled: Pixels,
+        holes: Pixels,
+        eye: ops.Eye,
+        progress: Progress,
+        objects: Labels | None = None,
     ) -> Pixels:
         """Paint one view.
 
@@ -73,12 +81,16 @@ class QualityPainter:
             holes: uint8 [H, W], 255 where nothing landed.
             eye: which view it is; the left one is painted as the right view of the mirrored picture.
             progress: called with (stage, done, total): to latents, denoise, to pixels.
+            objects: uint16 [H, W], whose each pixel of the view is, 0 unknown; near ones are then not painted over.
 
         Returns:
             uint8 like `pixels`.
         """
         if eye == "left":
-            mirrored = self(pixels[:, ::-1], disparity[:, ::-1], filled[:, ::-1], holes[:, ::-1], "right", progress)
+            seen = None if objects is None else objects[:, ::-1]
+            mirrored = self(
+                pixels[:, ::-1], disparity[:, ::-1], filled[:, ::-1], holes[:, ::-1], "right", progress, seen
+            )
             return np.ascontiguousarray(mirrored[:, ::-1])
         if self.config.compose == "inpaint" and not holes.any():
             return filled
@@ -88,6 +100,8 @@ class QualityPainter:
             painted = ops.resize(painted, height, width, filter="bilinear")
         if self.config.compose == "inpaint":
             mask = blend_mask(holes, min(16, max(2, round(height / 270))))
+            if objects is not None:
+                mask = keep_near_objects(mask, holes, objects)
             painted = blend(filled[:, :, :3], painted, mask)
         return painted if pixels.shape[2] == 3 else np.dstack([painted, filled[:, :, 3]])
 

@@ -21,6 +21,8 @@ _HOMES = {
     "StereoConverter": "secondeye.runtime.converter",
     "StereoFrame": "secondeye.runtime.converter",
     "convert": "secondeye.runtime.converter",
+    "Screen": "secondeye.runtime.comfort",
+    "comfort_limit": "secondeye.runtime.comfort",
     "FilmConfig": "secondeye.runtime.video.film",
     "FilmReport": "secondeye.runtime.video.film",
     "convert_video": "secondeye.runtime.video.film",
@@ -46,6 +48,7 @@ __all__ = ["__version__", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
     from secondeye.runtime import ops as ops
+    from secondeye.runtime.comfort import Screen as Screen, comfort_limit as comfort_limit
     from secondeye.runtime.converter import (
         StereoConfig as StereoConfig,
         StereoConverter as StereoConverter,

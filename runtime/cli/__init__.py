@@ -13,6 +13,7 @@ from secondeye.runtime.cli.bench import bench
 from secondeye.runtime.cli.build_engine import build_engine
 from secondeye.runtime.cli.convert import convert
 from secondeye.runtime.cli.doctor import doctor
+from secondeye.runtime.cli.inspect import inspect
 from secondeye.runtime.cli.layouts import layouts
 from secondeye.runtime.cli.live import live, serve
 from secondeye.runtime.cli.models import models_app
@@ -34,6 +35,7 @@ app.command()(live)
 app.command()(serve)
 app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})(bench)
 app.command()(segment)
+app.command()(inspect)
 app.command()(layouts)
 app.command()(doctor)
 app.command("build-engine")(build_engine)

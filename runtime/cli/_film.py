@@ -65,7 +65,9 @@ def convert_film(source: str, target: Path, config: FilmConfig, *, jobs: int, qu
         TimeRemainingColumn,
     )
 
+    from secondeye.runtime.comfort import comfort_note
     from secondeye.runtime.video.film import Progress as Told, convert_video
+    from secondeye.runtime.video.media import probe
 
     columns = (
         TextColumn("{task.description}"),
@@ -94,8 +96,11 @@ def convert_film(source: str, target: Path, config: FilmConfig, *, jobs: int, qu
         return
     for note in report.notes:
         typer.echo(f"note: {note}", err=True)
-    if config.stereo.strength > 3.0:
-        typer.echo(f"note: strength {config.stereo.strength:g} is over the comfort limit of 3.", err=True)
+    stereo = config.stereo
+    width = stereo.size[0] if stereo.size is not None else probe(source).width
+    note_of_comfort = comfort_note(stereo.strength_for(width), stereo.screen)
+    if note_of_comfort is not None:
+        typer.echo(f"note: {note_of_comfort}", err=True)
     reused = f" ({report.reused} were there already)" if report.reused else ""
     shots = "1 shot" if report.shots == 1 else f"{report.shots} shots"
     typer.echo(f"{target}: {report.frames} frames{reused}, {shots}, {report.seconds:.1f} s", err=True)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secondeye.runtime.bundle import Bundle, check_run, read_bundle
+from secondeye.runtime.bundle import Bundle, read_bundle
 from secondeye.runtime.errors import EngineError, InvalidInputError, ModelFormatError
 from secondeye.runtime.interpolate import interpolate
 from secondeye.runtime.schedulers import Schedule, make_schedule
-from secondeye.runtime.sessions import Device, first_line
+from secondeye.runtime.sessions import Device
 
 KIND = "mono2stereo"
 AUTHORS_GAIN = 8 * 0.6
@@ -61,7 +61,7 @@ class Mono2Stereo:
         told = constants.get("latent_factor"), constants.get("latent_channels")
         if told != (self.factor, self.channels) or not isinstance(constants.get("scheduler"), dict):
             raise ModelFormatError(f"{self.bundle.folder}: its constants are not Mono2Stereo's; build it again.")
-        self._sessions = {name: self.bundle.session(name, device=device, threads=threads) for name in manifest.engines}
+        self._engines = {name: self.bundle.engine(name, device=device, threads=threads) for name in manifest.engines}
         self.parts = tuple(one.name for one in manifest.engines["unet"].inputs if one.name in _PARTS)
 
     def _check_engines(self) -> None:
@@ -83,19 +83,21 @@ class Mono2Stereo:
         if problems:
             raise ModelFormatError(f"{self.bundle.folder}: {'; '.join(problems)}; build the bundle again.")
 
-    def run(self, name: str, **inputs: Tensor) -> Tensor:
+    def run(self, name: str, *, out: Tensor | None = None, **inputs: Tensor) -> Tensor:
         """Run one engine; the names, dtypes and shapes are checked against the manifest.
+
+        Args:
+            name: of the engine.
+            out: takes the result and is returned.
+            inputs: by name.
 
         Raises:
             InvalidInputError: inputs that do not fit.
             EngineError: the engine failed, or gave values that are not finite.
         """
         entry = self.bundle.manifest.engines[name]
-        check_run(inputs, entry, self.bundle.manifest.axes)
-        try:
-            result = np.asarray(self._sessions[name].run(None, inputs)[0])
-        except Exception as error:  # onnxruntime's exceptions share no base of their own
-            raise EngineError(f"{entry.file}: failed ({first_line(error)}).") from error
+        first = entry.outputs[0].name
+        result: Tensor = self._engines[name].run(inputs, None if out is None else {first: out})[first]
         if not np.isfinite(result).all():
             raise EngineError(f"{entry.file}: gave values that are not finite; build it with --precision fp32.")
         return result
@@ -191,11 +193,13 @@ class Mono2Stereo:
     ) -> Tensor:
         """All steps of a schedule over latents [N, 4, h, w]; `given` holds the other inputs of the layout."""
         count = latent.shape[0]
+        spare = [np.empty_like(latent) for _ in range(min(2, len(schedule.steps)))]
         for done, step in enumerate(schedule.steps):
             if progress is not None:
                 progress("denoise", done, len(schedule.steps))
             latent = self.run(
                 "unet",
+                out=spare[done % 2],
                 **given,
                 latent=latent,
                 timestep=np.full(count, step.timestep, np.int64),

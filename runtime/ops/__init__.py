@@ -3,19 +3,13 @@
 
 from secondeye.runtime.ops._common import isas
 from secondeye.runtime.ops.anaglyph import MATRICES as ANAGLYPHS, anaglyph
-from secondeye.runtime.ops.disparity import (
-    depth_range,
-    disparity,
-    strength_for_degrees,
-    upsample,
-    widen_foreground,
-)
+from secondeye.runtime.ops.disparity import depth_range, disparity, upsample, widen_foreground
 from secondeye.runtime.ops.fill import fill
 from secondeye.runtime.ops.mask import Tile, inpaint_mask, mask_cells, mask_tiles
 from secondeye.runtime.ops.motion import motion
 from secondeye.runtime.ops.pack import pack
 from secondeye.runtime.ops.resample import prepare, resize, restore
-from secondeye.runtime.ops.warp import Eye, Law, Views, Warped, warp, warp_views
+from secondeye.runtime.ops.warp import Eye, Law, Views, Warped, warp, warp_views, warped_disparity
 
 __all__ = [
     "ANAGLYPHS",
@@ -37,9 +31,9 @@ __all__ = [
     "prepare",
     "resize",
     "restore",
-    "strength_for_degrees",
     "upsample",
     "warp",
     "warp_views",
+    "warped_disparity",
     "widen_foreground",
 ]

@@ -9,39 +9,33 @@ done again, several processes can share a film, and the file is the same to the 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secondeye import __version__
 from secondeye.runtime import ops
 from secondeye.runtime.converter import StereoConfig, StereoConverter
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
-from secondeye.runtime.files import atomic_write
-from secondeye.runtime.layouts import LAYOUTS, compose
-from secondeye.runtime.video import media
+from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS, compose
+from secondeye.runtime.objects import open_labeller
+from secondeye.runtime.video import media, mux, projection
+from secondeye.runtime.video.journal import Journal
+from secondeye.runtime.video.objects import KEY_EVERY, Labels, ObjectTrack, check_segmenter, with_subject
+from secondeye.runtime.video.signals import signal_of
 from secondeye.runtime.video.temporal import WARM_UP, WINDOW, Look, Steady, TemporalState, look
 
 Pixels = NDArray[np.uint8]
 _QUEUE = 3  # frames that wait between two stages
 _GROUP = 6  # segments that one process takes in a row, so that few frames are looked at twice
-
-STEREO_MODES = {
-    "sbs": "left_right", "half-sbs": "left_right", "cross": "right_left", "tb": "top_bottom", "half-tb": "top_bottom",
-    "rows": "row_interleaved_lr", "columns": "col_interleaved_lr", "checkerboard": "checkerboard_lr",
-}  # fmt: skip
-"""Matroska's names of our layouts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +52,10 @@ class FilmConfig:
         preset: the encoder's own name; None for its default.
         start, end: seconds; None for the film's.
         segment: frames that a kill may cost, 24 to 10000.
+        bits: of a sample; None keeps 10 of a film that has more than 8 where the layout and the codec can, 8 does not.
+        projection: ``flat``, or ``vr180``: half a sphere for each eye.
+        fov: how many degrees of the half sphere the picture's width covers.
+        key_every: frames from one key frame, on which stereo.segment tells objects apart, to the next at most, 1 to 48.
     """
 
     stereo: StereoConfig = field(default_factory=StereoConfig)
@@ -70,6 +68,15 @@ class FilmConfig:
     start: float | None = None
     end: float | None = None
     segment: int = 240
+    bits: int | None = None
+    projection: Literal["flat", "vr180"] = "flat"
+    fov: float = 90.0
+    key_every: int = KEY_EVERY
+
+    def keeps_depth(self, info: media.FilmInfo) -> bool:
+        """Whether a film's samples of more than 8 bits stay that deep."""
+        deep = media.CODECS[self.codec].deep_format is not None and self.layout in WIDE_LAYOUTS
+        return info.depth_bits > 8 and self.bits is None and deep
 
     def __post_init__(self) -> None:
         if self.stereo.mode != "fast":
@@ -84,6 +91,13 @@ class FilmConfig:
             raise InvalidInputError(f"quality: expected 0 to 63 (lower is better), got {self.quality}.")
         if not 24 <= self.segment <= 10_000:
             raise InvalidInputError(f"segment: expected 24 to 10000 frames, got {self.segment}.")
+        if self.bits not in (None, 8):
+            raise InvalidInputError(f"bits: expected 8, or None for the film's own, got {self.bits!r}.")
+        if self.projection not in ("flat", "vr180"):
+            raise InvalidInputError(f"projection: expected flat or vr180, got {self.projection!r}.")
+        if self.projection == "vr180":
+            projection.check(self.layout, self.fov)
+        check_segmenter(self.stereo.segment, self.key_every)
         begin, stop = self.start or 0.0, self.end
         if not begin >= 0.0 or (stop is not None and not stop > begin):
             raise InvalidInputError(f"start, end: expected 0 <= start < end in seconds, got {self.start}, {self.end}.")
@@ -166,17 +180,24 @@ def convert_video(
         written = sum(record["frames"] for record in records)
         if written == 0:
             raise MediaError(f"{info.path}: none of its frames could be decoded.")
-        notes = [*info.notes]
+        notes = [*info.notes, *_depth_notes(info, config)]
         if written < part.frames:
             notes.append(f"{part.frames - written} of its {part.frames} frames could not be decoded and are left out.")
-        whole = [
-            media.Segment(journal.segment(k), record["pts"]) for k, record in enumerate(records) if record["frames"]
-        ]
+        whole = [mux.Segment(journal.segment(k), record["pts"]) for k, record in enumerate(records) if record["frames"]]
         first, last = int(info.pts[part.first]), part.first + part.frames
         end = int(info.pts[last]) if last < info.frames else None
-        mode = STEREO_MODES.get(config.layout) if target.suffix.lower() in (".mkv", ".webm") else None
+        signal = signal_of(config.layout, config.anaglyph, swapped=config.stereo.swap)
         start = first if config.start else 0
-        notes += media.join(target, whole, info, start=start, end=end, stereo_mode=mode)
+        notes += mux.join(
+            target,
+            whole,
+            info,
+            start=start,
+            end=end,
+            signal=signal,
+            vr180=config.projection == "vr180",
+            deep=config.keeps_depth(info),
+        )
         journal.remove()
     return FilmReport(
         output=target, frames=written, reused=reused, shots=1 + sum(record["cuts"] for record in records),
@@ -184,16 +205,32 @@ def convert_video(
     )  # fmt: skip
 
 
+def _depth_notes(info: media.FilmInfo, config: FilmConfig) -> Iterator[str]:
+    if info.depth_bits <= 8:
+        return
+    if config.keeps_depth(info):
+        yield f"Its {info.depth_bits} bits a sample stay {min(info.depth_bits, 10) if config.codec != 'ffv1' else 16}."
+    else:
+        hdr = " It is HDR: its tags are kept, and bands may show." if info.tags["color_trc"] in (16, 18) else ""
+        yield f"Its {info.depth_bits} bits a sample become 8.{hdr}"
+
+
 def _target(target: Path, source: Path, config: FilmConfig) -> Path:
     suffix = target.suffix.lower()
-    if suffix not in media.CONTAINERS:
-        raise InvalidInputError(f"{target}: expected a name ending in {', '.join(media.CONTAINERS)}.")
+    if suffix not in mux.CONTAINERS:
+        raise InvalidInputError(f"{target}: expected a name ending in {', '.join(mux.CONTAINERS)}.")
     if target.is_dir() or not target.parent.is_dir():
         raise MediaError(f"{target}: the folder {target.parent} does not exist, or this is one; name a file in one.")
     if target.exists() and source.exists() and os.path.samefile(target, source):
         raise InvalidInputError(f"{target}: is the source itself; choose another name.")
     if suffix == ".webm" and not config.codec.startswith("av1"):
         raise InvalidInputError(f"{target}: WebM takes the codec av1; choose it, or .mkv.")
+    if config.projection == "vr180" and suffix not in mux.BOXED:
+        raise InvalidInputError(
+            f"{target}: VR180 is told to players in MP4 and MOV; choose one of {', '.join(mux.BOXED)}."
+        )
+    if suffix == ".mov" and config.codec.startswith("av1"):
+        raise InvalidInputError(f"{target}: MOV does not take av1; choose .mp4 or .mkv.")
     if suffix in (".mp4", ".m4v") and config.codec in ("ffv1", "prores"):
         raise InvalidInputError(f"{target}: MP4 does not take {config.codec}; choose .mov or .mkv.")
     return target
@@ -244,128 +281,6 @@ def _groups(missing: list[int], most: int | None) -> Iterator[list[int]]:
         group.append(k)
     if group:
         yield group
-
-
-# ---- what is done -----------------------------------------------------------------------------------------
-
-
-class Journal:
-    """The folder of finished segments, and what they are segments of."""
-
-    def __init__(self, target: Path, info: media.FilmInfo, config: FilmConfig) -> None:
-        self.folder = target.with_name(target.name + ".parts")
-        self._target = target
-        self._settings = _settings(info, config)
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """One run at a time works on an output.
-
-        Raises:
-            InvalidInputError: another run does.
-        """
-        try:
-            self.folder.mkdir(exist_ok=True)
-            file = open(self.folder / "lock", "a+b")  # noqa: SIM115  # open as long as the lock is held
-        except OSError as error:
-            raise MediaError(f"{self.folder}: cannot be made ({error.strerror}).") from error
-        with file:
-            try:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:
-                pass  # no such locks on this system
-            except OSError as error:
-                raise InvalidInputError(f"{self._target}: another run is converting into this file.") from error
-            yield
-
-    def begin(self) -> None:
-        """Write down what this run converts, or see that the run before converted the same.
-
-        Raises:
-            InvalidInputError: it converted something else.
-        """
-        path = self.folder / "journal.json"
-        if path.exists():
-            try:
-                before = json.loads(path.read_text())
-            except ValueError:
-                before = {}
-            changed = sorted(k for k in {*before, *self._settings} if before.get(k) != self._settings.get(k))
-            if changed:
-                told = ", ".join(f"{k} was {before.get(k)!r}, now {self._settings.get(k)!r}" for k in changed[:3])
-                raise InvalidInputError(
-                    f"{self.folder}: holds parts of a run with other settings ({told}); finish that one with its "
-                    "settings, or remove the folder to begin anew."
-                )
-            return
-        with atomic_write(path) as file:
-            file.write(json.dumps(self._settings, indent=1, sort_keys=True).encode())
-
-    def segment(self, k: int) -> Path:
-        """A segment's file."""
-        return self.folder / f"{k:06d}.nut"
-
-    def has(self, k: int) -> bool:
-        """Whether a segment is whole: its bytes are those that were written."""
-        try:
-            record = self.record(k)
-        except (OSError, ValueError, KeyError):
-            return False
-        path = self.segment(k)
-        return path.exists() and _sha256(path) == record["sha256"]
-
-    def record(self, k: int) -> dict[str, Any]:
-        """What was written of a segment: frames, their timestamps (pts), cuts, sha256."""
-        loaded: dict[str, Any] = json.loads((self.folder / f"{k:06d}.json").read_text())
-        return loaded
-
-    def finish(self, k: int, temporary: Path, pts: list[int], cuts: int) -> None:
-        """A segment's file is whole: give it its name, and write that down."""
-        record = {"frames": len(pts), "pts": pts, "cuts": cuts, "sha256": _sha256(temporary)}
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, self.segment(k))
-        with atomic_write(self.folder / f"{k:06d}.json") as out:
-            out.write(json.dumps(record).encode())
-
-    def remove(self) -> None:
-        """The film is whole: the parts go."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _hash(file)
-
-
-def _hash(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _settings(info: media.FilmInfo, config: FilmConfig) -> dict[str, Any]:
-    """Everything that a segment's bytes depend on, but for the machine."""
-    stat = info.path.stat()
-    with info.path.open("rb") as file:
-        ends = file.read(1 << 20)
-        file.seek(max(0, stat.st_size - (1 << 20)))
-        ends += file.read(1 << 20)
-    stereo = {k: v for k, v in asdict(config.stereo).items() if k != "threads"}
-    stereo["depth"] = str(stereo["depth"])
-    if os.path.isfile(stereo["depth"]):
-        stereo["depth"] = _sha256(Path(stereo["depth"]))
-    settings = {
-        **{f"stereo.{k}": v for k, v in stereo.items()},
-        **{one.name: getattr(config, one.name) for one in fields(config) if one.name != "stereo"},
-        "source": {"bytes": stat.st_size, "ends": hashlib.sha256(ends).hexdigest()},
-        "version": __version__,
-    }  # fmt: skip
-    normal: dict[str, Any] = json.loads(json.dumps(settings, default=str))  # as it will be read again
-    return normal
 
 
 # ---- one process ------------------------------------------------------------------------------------------
@@ -438,6 +353,8 @@ class _Seen:
     index: int
     pixels: Pixels
     look: Look
+    labels: Labels | None
+    values: NDArray[np.uint16] | None = None  # in full depth
 
 
 def _convert_group(
@@ -485,26 +402,39 @@ def _look_on(
 ) -> None:
     """Decode, run the depth model, compare with the frame before."""
     depth = StereoConverter(config.stereo).load()
-    read = media.PixelReader(info)
+    deep, size = config.keeps_depth(info), config.stereo.size
+    read = media.PixelReader(info, deep=deep, size=size)
     first = max(0, part.begin(group[0]) - WARM_UP)
     end = min(info.frames, part.begin(group[-1]) + part.frames_of(group[-1]) + WINDOW)
     before: Look | None = None
+    labeller = open_labeller(config.stereo.segment, device=config.stereo.device, threads=config.stereo.threads)
+    track = ObjectTrack(labeller, config.key_every, first) if labeller is not None else None
     source = media.frames(info, first)
     while True:
         with tally.stage("decode"):
             found = next(source, None)
             if found is None or found[0] >= end:
                 break
-            pixels = read(found[1])
-            pixels = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]  # encoders want even sides
-            if config.stereo.size is not None:
-                pixels = ops.resize(pixels, config.stereo.size[1], config.stereo.size[0], filter="bilinear")
+            values = _even(read.values(found[1])) if deep else None
+            pixels = _even(read(found[1])) if values is None else read.look_of(values)
+            if size is not None and values is None:
+                pixels = ops.resize(pixels, size[1], size[0], filter="bilinear")
         with tally.stage("depth"):
             nearness = depth(pixels)
         with tally.stage("steady"):
             before = look(pixels, nearness, before)
-        seen.put(_Seen(found[0], pixels, before))
+        labels = None
+        if track is not None:
+            with tally.stage("objects"):
+                labels = track(found[0], pixels, before)
+                before = with_subject(before, labels)
+        seen.put(_Seen(found[0], pixels, before, labels, values))
     seen.put(None)
+
+
+def _even(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Without the last line and column where their number is odd: encoders want even sides."""
+    return pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
 
 
 def _draw(
@@ -513,14 +443,14 @@ def _draw(
     """Steady depth, disparity, warp, fill, layout: frames leave in order, each segment from a state of its own."""
     converter = StereoConverter(replace(config.stereo, size=None))
     waiting = {k: TemporalState(max(0, part.begin(k) - WARM_UP)) for k in group}
-    pixels: dict[int, Pixels] = {}
+    pixels: dict[int, _Seen] = {}
     indices: dict[int, int] = {}  # of pushes, where frames are missing
     over = False
     while not over:
         item = seen.get()
         over = item is None
         if not over and any(part.begin(k) <= item.index < part.begin(k) + part.frames_of(k) for k in waiting):
-            pixels[item.index] = item.pixels
+            pixels[item.index] = item
         for k in list(waiting):
             begin, end = part.begin(k), part.begin(k) + part.frames_of(k)
             ready: list[Steady] = []
@@ -545,10 +475,10 @@ def _draw(
     drawn.put(None)
 
 
-def _drawn(converter: StereoConverter, config: FilmConfig, pixels: Pixels, steady: Steady, tally: _Tally) -> Pixels:
+def _drawn(converter: StereoConverter, config: FilmConfig, seen: _Seen, steady: Steady, tally: _Tally) -> Pixels:
     """One frame's picture in its layout."""
     convergence = steady.convergence if config.auto_convergence else config.stereo.convergence
-    frame = converter.convert_with(pixels, steady.depth, convergence)
+    frame = converter.convert_with(seen.pixels, steady.depth, convergence, seen.labels, values=seen.values)
     tally.add(frame.timings)
     with tally.stage("layout"):
         made = compose(frame, config.layout, anaglyph=config.anaglyph)
@@ -569,8 +499,7 @@ def _encode(
             with tally.stage("encode"):
                 if picture is not None:
                     if writer is None:
-                        size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
-                        writer = media.SegmentWriter(temporary, info, size, config.codec, config.quality, config.preset)
+                        writer = _writer(temporary, info, config, picture)
                         pts, cuts = [], 0
                     frame, memory = writer.frame_memory(picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2)
                     memory[...] = picture[: memory.shape[0], : memory.shape[1]]
@@ -595,6 +524,20 @@ def _encode(
                 writer.close()
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _writer(path: Path, info: media.FilmInfo, config: FilmConfig, picture: NDArray[Any]) -> media.SegmentWriter:
+    """The encoder of a segment whose first frame is given."""
+    height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
+    size, drawn_on = (width, height), None
+    if config.projection == "vr180":
+        one = (width // 2, height) if config.layout == "sbs" else (width, height // 2)
+        drawn_on = projection.Vr180(*one, float(info.aspect), config.layout, config.fov)
+        size, info = drawn_on.size, replace(info, aspect=Fraction(1))
+    return media.SegmentWriter(
+        path, info, size, config.codec, config.quality, config.preset, deep=picture.dtype != np.uint8,
+        drawn_on=drawn_on,
+    )  # fmt: skip
 
 
 # ---- several processes ------------------------------------------------------------------------------------

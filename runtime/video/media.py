@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Film files: what is in them, their frames as pixels, encoders, and the joining of segments with everything else."""
+"""Film files: what is in them, their frames as pixels, and encoders."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError, MediaError
-from secondeye.runtime.files import atomic_write, explain_os_error
+from secondeye.runtime.files import explain_os_error
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
+from secondeye.runtime.video.hdr import HdrMetadata
 
 if TYPE_CHECKING:
     import av
@@ -28,15 +27,6 @@ READ_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
     ".ogv", ".y4m", ".nut", ".mxf",
 )  # fmt: skip
-CONTAINERS = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "matroska",
-    ".webm": "webm",
-    ".avi": "avi",
-    ".nut": "nut",
-}
 _ENCODER_THREADS = 8  # always: an encoder's bits may depend on it
 
 
@@ -47,30 +37,45 @@ class Codec:
     Attributes:
         encoder: FFmpeg's.
         pixel_format: of what it is given.
+        deep_format: the same for films of more than 8 bits a sample; None where it takes none.
         quality: the option that holds the quality, and its default.
         options: further ones.
         presets: whether it takes ``preset``.
+        segments: the container of its segments.
     """
 
     encoder: str
     pixel_format: str = "yuv420p"
+    deep_format: str | None = None
     quality: tuple[str, int] | None = None
     options: dict[str, str] = field(default_factory=dict)
     presets: bool = False
+    segments: str = "nut"
 
 
 CODECS: dict[str, Codec] = {
-    "h264": Codec(encoder="libx264", quality=("crf", 18), options={"preset": "fast"}, presets=True),
+    "h264": Codec(
+        encoder="libx264", deep_format="yuv420p10le", quality=("crf", 18), options={"preset": "fast"}, presets=True,
+    ),
     "hevc": Codec(
-        encoder="libx265", quality=("crf", 20), presets=True,
+        encoder="libx265", deep_format="yuv420p10le", quality=("crf", 20), presets=True,
         options={"preset": "fast", "x265-params": "log-level=error:pools=8:frame-threads=2"},
     ),
-    "av1": Codec(encoder="libsvtav1", quality=("crf", 28), options={"preset": "8"}, presets=True),
-    "prores": Codec(encoder="prores_ks", pixel_format="yuv422p10le", options={"profile": "3"}),
-    "ffv1": Codec(encoder="ffv1", pixel_format="yuv444p", options={"level": "3"}),
+    "av1": Codec(
+        encoder="libsvtav1", deep_format="yuv420p10le", quality=("crf", 28), options={"preset": "8"}, presets=True,
+    ),
+    "prores": Codec(
+        encoder="prores_ks", pixel_format="yuv422p10le", deep_format="yuv422p10le", options={"profile": "3"},
+        segments="mov",
+    ),
+    "ffv1": Codec(encoder="ffv1", pixel_format="yuv444p", deep_format="yuv444p16le", options={"level": "3"}),
     "h264-nvenc": Codec(encoder="h264_nvenc", quality=("cq", 19), options={"preset": "p5"}, presets=True),
-    "hevc-nvenc": Codec(encoder="hevc_nvenc", quality=("cq", 21), options={"preset": "p5"}, presets=True),
-    "av1-nvenc": Codec(encoder="av1_nvenc", quality=("cq", 28), options={"preset": "p5"}, presets=True),
+    "hevc-nvenc": Codec(
+        encoder="hevc_nvenc", deep_format="p010le", quality=("cq", 21), options={"preset": "p5"}, presets=True,
+    ),
+    "av1-nvenc": Codec(
+        encoder="av1_nvenc", deep_format="p010le", quality=("cq", 28), options={"preset": "p5"}, presets=True,
+    ),
 }  # fmt: skip
 
 
@@ -88,6 +93,7 @@ class FilmInfo:
         aspect: of a pixel.
         tags: colour tags by name, FFmpeg's numbers.
         depth_bits: of a sample.
+        hdr: what its HDR metadata says of the screen it was made on and of its brightest frames, if anything.
         seekable: whether frames can be found by their timestamps.
         notes: sentences about what its owner might not expect.
     """
@@ -103,6 +109,7 @@ class FilmInfo:
     tags: dict[str, int]
     depth_bits: int
     seekable: bool
+    hdr: HdrMetadata = field(default_factory=HdrMetadata)
     notes: tuple[str, ...] = ()
 
     @property
@@ -118,9 +125,9 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> F
         MediaError: no such file, no video in it, or nothing that can be decoded.
         InvalidInputError, ResourceLimitError: its size is outside the limits.
     """
-    file = _local(path)
-    with _opened(file) as container:
-        stream = _video_stream(container, file)
+    file = local(path)
+    with opened(file) as container:
+        stream = video_stream(container, file)
         stamps: list[int] = []
         complete = True
         for packet in container.demux(stream):
@@ -136,8 +143,8 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> F
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         aspect = stream.sample_aspect_ratio or Fraction(1)
         notes = []
-    with _opened(file) as container:
-        stream = _video_stream(container, file)
+    with opened(file) as container:
+        stream = video_stream(container, file)
         first = next(_decoded(container, stream), None)
         if first is None:
             raise MediaError(f"{file}: none of its video can be decoded; is the file complete?")
@@ -149,23 +156,27 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> F
             for name in ("color_range", "colorspace", "color_primaries", "color_trc")
         }
         width, height = (first.width, first.height) if turns % 2 == 0 else (first.height, first.width)
+        aspect = aspect if turns % 2 == 0 else 1 / aspect
+        hdr = HdrMetadata.of(first)
     limits.check_size(str(file), width, height)
     if not seekable:
         count = len(stamps) or 1
         step = max(1, round(1 / (rate * time_base)))
         unique = np.arange(count, dtype=np.int64) * step
         notes.append("Its timestamps are missing or repeated: frames are spaced evenly.")
-    if bits > 8:
-        notes.append(f"Its {bits} bits a sample become 8.")
-    if tags["color_trc"] in (16, 18):
-        notes.append("It is HDR; its tags are kept, its pixels are converted with 8 bits, which may show bands.")
     return FilmInfo(
         path=file, width=width, height=height, rotation=turns, time_base=time_base, pts=unique, rate=Fraction(rate),
-        aspect=aspect, tags=tags, depth_bits=bits, seekable=seekable, notes=tuple(notes),
+        aspect=aspect, tags=tags, depth_bits=bits, seekable=seekable, hdr=hdr, notes=tuple(notes),
     )  # fmt: skip
 
 
-def _local(path: str | os.PathLike[str]) -> Path:
+def local(path: str | os.PathLike[str]) -> Path:
+    """A local file.
+
+    Raises:
+        InvalidInputError: an address of something else.
+        MediaError: there is none, or nothing in it.
+    """
     text = os.fspath(path)
     if "://" in text:
         raise InvalidInputError(f"{text}: only local files are read; download it first.")
@@ -179,14 +190,19 @@ def _local(path: str | os.PathLike[str]) -> Path:
     return file
 
 
-def _opened(file: Path) -> Any:
+def opened(file: Path) -> Any:
+    """The file as a container of PyAV's.
+
+    Raises:
+        MediaError: it is none that can be read.
+    """
     import av
 
     try:
         # What a playlist names must not be followed to other files or hosts.
         return av.open(str(file), options={"protocol_whitelist": "file", "format_whitelist": _FORMATS})
     except (av.error.FFmpegError, ValueError) as error:
-        raise MediaError(f"{file}: is no film that can be read ({_reason(error)}).") from error
+        raise MediaError(f"{file}: is no film that can be read ({reason(error)}).") from error
 
 
 _FORMATS = (
@@ -194,11 +210,17 @@ _FORMATS = (
 )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why, in the system's own words."""
     return explain_os_error(error) if isinstance(error, OSError) else str(error)
 
 
-def _video_stream(container: Any, file: Path) -> Any:
+def video_stream(container: Any, file: Path) -> Any:
+    """The film's pictures: the first video stream that is no cover.
+
+    Raises:
+        MediaError: there is none.
+    """
     streams = [s for s in container.streams.video if not (int(s.disposition) & 0x400)]  # 0x400: a cover picture
     if not streams:
         raise MediaError(f"{file}: has no video in it.")
@@ -237,8 +259,8 @@ def frames(info: FilmInfo, first: int = 0) -> Iterator[tuple[int, Any]]:
     """
     begin = first if info.seekable else 0
     for attempt in (begin, 0):
-        with _opened(info.path) as container:
-            stream = _video_stream(container, info.path)
+        with opened(info.path) as container:
+            stream = video_stream(container, info.path)
             if attempt > 0:
                 container.seek(int(info.pts[attempt]), stream=stream, backward=True)
             found = _indexed(info, _decoded(container, stream))
@@ -268,27 +290,60 @@ def _indexed(info: FilmInfo, decoded: Iterator[Any]) -> Iterator[tuple[int, Any]
 
 
 class PixelReader:
-    """Turns decoded frames into uint8 [H, W, 3] pixels, upright and of one size."""
+    """Turns decoded frames into pixels, upright and of one size.
 
-    def __init__(self, info: FilmInfo) -> None:
+    Args:
+        info: of the film.
+        deep: whether :meth:`values` will be asked for, in place of a call.
+        size: (width, height) that those get; None for the film's.
+    """
+
+    def __init__(self, info: FilmInfo, *, deep: bool = False, size: tuple[int, int] | None = None) -> None:
         from av.video.reformatter import VideoReformatter
 
         self._info = info
+        self._size = size or (info.width, info.height)
         self._reformatter: Any = VideoReformatter()
+        self._look = _look_table(info) if deep else None
 
     def __call__(self, frame: av.VideoFrame) -> Pixels:
         """uint8 [H, W, 3], sRGB or whatever the film's primaries and transfer are; a view where that can be."""
+        return self._read(frame, "rgb24", (self._info.width, self._info.height), np.uint8)
+
+    def values(self, frame: av.VideoFrame) -> NDArray[np.uint16]:
+        """uint16 [H, W, 3], the film's own values over the whole range of 16 bits."""
+        return self._read(frame, "rgb48le", self._size, np.uint16)
+
+    def look_of(self, values: NDArray[np.uint16]) -> Pixels:
+        """uint8 [H, W, 3]: what such values look like, for networks that know ordinary pictures."""
+        assert self._look is not None
+        return np.take(self._look, values >> 6)
+
+    def _read(self, frame: av.VideoFrame, kind: str, size: tuple[int, int], dtype: Any) -> NDArray[Any]:
         info = self._info
-        turned = info.rotation % 2 == 1
-        width, height = (info.height, info.width) if turned else (info.width, info.height)
+        width, height = size[::-1] if info.rotation % 2 == 1 else size
         rgb = self._reformatter.reformat(
-            frame, width, height, "rgb24", src_colorspace=matrix_of(info), dst_color_range="JPEG"
+            frame, width, height, kind, src_colorspace=matrix_of(info), dst_color_range="JPEG"
         )
         plane: Any = rgb.planes[0]
-        pixels: Pixels = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
+        each = np.dtype(dtype).itemsize
+        pixels: NDArray[Any] = np.ndarray((height, width, 3), dtype, plane, strides=(plane.line_size, 3 * each, each))
         if info.rotation:
             pixels = np.ascontiguousarray(np.rot90(pixels, info.rotation))
         return pixels
+
+
+def _look_table(info: FilmInfo) -> Pixels:
+    """1024 values to what a screen without HDR would show: PQ's light (SMPTE ST 2084), rolled off over 203 nits."""
+    v = np.arange(1024) / 1023.0
+    if info.tags["color_trc"] != 16:
+        return np.rint(255.0 * v).astype(np.uint8)  # HLG is made to be looked at like this
+    power = v ** (1 / 78.84375)
+    nits = 10000.0 * (np.maximum(power - 0.8359375, 0.0) / (18.8515625 - 18.6875 * power)) ** (1 / 0.1593017578125)
+    light = nits / 203.0
+    return np.rint(255.0 * np.clip(light * (1.0 + light / 16.0) / (1.0 + light) * 1.25, 0.0, 1.0) ** (1 / 2.2)).astype(
+        np.uint8
+    )
 
 
 def matrix_of(info: FilmInfo) -> str:
@@ -297,76 +352,81 @@ def matrix_of(info: FilmInfo) -> str:
     return named.get(info.tags["colorspace"], "ITU709" if min(info.height, info.width) >= 720 else "ITU601")
 
 
-def _tag(context: Any, info: FilmInfo) -> None:
+def tag(context: Any, info: FilmInfo) -> None:
     """Carry the colour tags over; RGB's matrix (0) means nothing here, and 2 is unspecified."""
     for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
         if info.tags[name]:
             setattr(context, name, info.tags[name])
 
 
-class Segment(NamedTuple):
-    """An encoded segment.
-
-    Attributes:
-        path: of its file. Its timestamps say only in which order its frames are shown.
-        pts: every frame's true timestamp, in that order.
-    """
-
-    path: Path
-    pts: list[int]
-
-
 class SegmentWriter:
     """Encodes frames into a file of its own that begins with a key frame.
 
     Args:
-        path: of the segment (NUT).
+        path: of the segment.
         info: of the film.
         size: (width, height) of the frames.
         codec: a name in CODECS.
         quality, preset: the encoder's own numbers and names; None for the default.
-        metadata: of the video stream.
+        deep: whether frames are uint16.
+        drawn_on: what they are drawn onto before.
     """
 
     def __init__(
-        self, path: Path, info: FilmInfo, size: tuple[int, int], codec: str, quality: int | None, preset: str | None
+        self,
+        path: Path,
+        info: FilmInfo,
+        size: tuple[int, int],
+        codec: str,
+        quality: int | None,
+        preset: str | None,
+        *,
+        deep: bool = False,
+        drawn_on: Callable[[Any], Any] | None = None,
     ) -> None:
         import av
         from av.codec.context import Flags
         from av.video.reformatter import VideoReformatter
 
+        os.environ.setdefault("SVT_LOG", "1")  # that encoder tells its settings otherwise
         self._reformatter: Any = VideoReformatter()
-        self._info, self._codec, self._frames = info, CODECS[codec], 0
-        self._container = av.open(str(path), "w", format="nut", options={"fflags": "+bitexact"})
+        self._info, self._codec, self._frames, self._deep = info, CODECS[codec], 0, deep
+        self._drawn_on = drawn_on
+        self._format = (self._codec.deep_format if deep else None) or self._codec.pixel_format
+        self._container = av.open(str(path), "w", format=self._codec.segments, options={"fflags": "+bitexact"})
         options = dict(self._codec.options)
         if self._codec.quality is not None:
             options[self._codec.quality[0]] = str(self._codec.quality[1] if quality is None else quality)
         if preset is not None and self._codec.presets:
             options["preset"] = preset
+        if deep:
+            info.hdr.add_options(self._codec.encoder, options)
         try:
             self._stream: Any = self._container.add_stream(self._codec.encoder, rate=info.rate, options=options)
         except (av.error.FFmpegError, ValueError) as error:
             raise BackendUnavailableError(
-                f"{codec}: this PyAV has no {self._codec.encoder} ({_reason(error)})."
+                f"{codec}: this PyAV has no {self._codec.encoder} ({reason(error)})."
             ) from error
         context: Any = self._stream.codec_context
         context.width, context.height = size
-        context.pix_fmt = self._codec.pixel_format
+        context.pix_fmt = self._format
         context.time_base = info.time_base
         context.framerate = info.rate
         context.sample_aspect_ratio = info.aspect
         context.gop_size = max(1, round(2 * info.rate))
         context.thread_count = _ENCODER_THREADS
         context.flags |= Flags.global_header | Flags.bitexact
-        _tag(context, info)
+        tag(context, info)
 
-    def frame_memory(self, height: int, width: int) -> tuple[Any, Pixels]:
-        """A frame to draw into, and its pixels, uint8 [H, W, 3]."""
+    def frame_memory(self, height: int, width: int) -> tuple[Any, NDArray[Any]]:
+        """A frame to draw into, and its pixels, uint8 or uint16 [H, W, 3]."""
         import av
 
-        frame = av.VideoFrame(width, height, "rgb24")
+        frame = av.VideoFrame(width, height, "rgb48le" if self._deep else "rgb24")
         plane: Any = frame.planes[0]
-        return frame, np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
+        each = 2 if self._deep else 1
+        strides = (plane.line_size, 3 * each, each)
+        return frame, np.ndarray((height, width, 3), np.uint16 if self._deep else np.uint8, plane, strides=strides)
 
     def write(self, frame: av.VideoFrame, pts: int) -> None:
         """Encode the next frame.
@@ -377,8 +437,10 @@ class SegmentWriter:
         import av
 
         full = self._info.tags["color_range"] == 2
+        if self._drawn_on is not None:
+            frame = self._drawn_on(frame)
         shown = self._reformatter.reformat(
-            frame, format=self._codec.pixel_format, src_color_range="JPEG", dst_colorspace=matrix_of(self._info),
+            frame, format=self._format, src_color_range="JPEG", dst_colorspace=matrix_of(self._info),
             dst_color_range="JPEG" if full else "MPEG",
         )  # fmt: skip
         shown.pts, shown.time_base = pts, self._info.time_base
@@ -387,7 +449,7 @@ class SegmentWriter:
         try:
             self._container.mux(self._stream.encode(shown))
         except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"{self._codec.encoder}: encoding failed ({_reason(error)}).") from error
+            raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
 
     def close(self) -> None:
         """Flush the encoder and finish the file."""
@@ -397,160 +459,6 @@ class SegmentWriter:
             if self._frames:
                 self._container.mux(self._stream.encode(None))
         except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"{self._codec.encoder}: encoding failed ({_reason(error)}).") from error
+            raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
         finally:
             self._container.close()
-
-
-def join(
-    target: Path, segments: list[Segment], info: FilmInfo, *, start: int, end: int | None, stereo_mode: str | None
-) -> list[str]:
-    """Write the film: the segments one after another, and what else the source has, as it is.
-
-    Args:
-        target: the file; its suffix names the container.
-        segments: in order.
-        info: of the source.
-        start, end: timestamps of the first frame and of the one after the last, in info.time_base; the film begins
-            at 0 when start is over 0.
-        stereo_mode: Matroska's name of the layout, for containers that hold one.
-
-    Returns:
-        Sentences about what could not be taken along.
-
-    Raises:
-        MediaError: the container takes no such video, or the disk is full.
-    """
-    import av
-
-    notes: list[str] = []
-    with (
-        atomic_write(target) as file,
-        _opened(info.path) as source,
-        av.open(file, "w", format=CONTAINERS[target.suffix.lower()], options={"fflags": "+bitexact"}) as output,
-    ):
-        with av.open(str(segments[0].path)) as one:
-            video = output.add_stream_from_template(one.streams.video[0])
-        video.time_base = info.time_base
-        _tag(video.codec_context, info)
-        if stereo_mode is not None:
-            video.metadata["stereo_mode"] = stereo_mode
-        original = _video_stream(source, info.path)
-        if original.metadata.get("language"):
-            video.metadata["language"] = original.metadata["language"]
-        copies: dict[int, Any] = {}
-        for stream in source.streams:
-            if stream.index == original.index or stream.type not in ("audio", "subtitle", "attachment"):
-                continue
-            if stream.type != "attachment" and not _holds(output.format.name, stream):
-                notes.append(
-                    f"{target.suffix} cannot hold its {stream.type} ({stream.codec_context.name}): left out; .mkv can."
-                )
-                continue
-            try:
-                copies[stream.index] = output.add_stream_from_template(stream)
-                copies[stream.index].metadata.update(stream.metadata)
-            except (av.error.FFmpegError, ValueError):
-                notes.append(
-                    f"{target.suffix} cannot hold its {stream.type} stream {stream.index}: left out; .mkv can."
-                )
-        output.metadata.update({k: v for k, v in source.metadata.items() if k in _KEPT_METADATA})
-        if not start and end is None and source.chapters():
-            output.set_chapters(source.chapters())
-        picture = _video_packets(segments, info, video, start)
-        # MP4 cuts a sound frame that begins before the picture with an edit list; elsewhere it would push all back.
-        early = output.format.name in ("mp4", "mov")
-        others = _other_packets(source, copies, info.time_base, start, end, early=early)
-        try:
-            for _, _, packet in heapq.merge(picture, others, key=lambda item: item[:2]):
-                output.mux(packet)
-        except av.error.FFmpegError as error:
-            raise MediaError(f"{target}: {target.suffix} does not take this video ({_reason(error)}).") from error
-    return notes
-
-
-_KEPT_METADATA = (
-    "title",
-    "artist",
-    "album",
-    "comment",
-    "date",
-    "genre",
-    "copyright",
-    "description",
-    "language",
-    "show",
-)
-_MP4_CODECS = {
-    "aac", "ac3", "eac3", "mp3", "mp2", "alac", "opus", "flac", "dts", "dca", "truehd", "mov_text", "vorbis",
-}  # fmt: skip
-_HELD = {
-    "mp4": _MP4_CODECS,
-    "mov": _MP4_CODECS | {"pcm_s16le", "pcm_s24le", "pcm_s16be", "pcm_s24be", "pcm_f32le"},
-    "webm": {"opus", "vorbis", "webvtt"},
-    "avi": {"mp3", "mp2", "ac3", "aac", "pcm_s16le", "pcm_u8", "dca"},
-}
-
-
-def _holds(container: str, stream: Any) -> bool:
-    held = _HELD.get(container)
-    return held is None or stream.codec_context.name in held or (container == "nut" and stream.type == "audio")
-
-
-def _video_packets(segments: list[Segment], info: FilmInfo, video: Any, start: int) -> Iterator[tuple[float, int, Any]]:
-    """Every packet in coding order, with decoding times made for the whole: (seconds, stream, packet)."""
-    import av
-
-    listed: list[int] = []
-    for segment in segments:
-        with av.open(str(segment.path)) as file:
-            shown = [p.pts for p in file.demux(video=0) if p.size and p.pts is not None]
-        if len(shown) != len(segment.pts):
-            raise MediaError(
-                f"{segment.path}: holds {len(shown)} frames of {len(segment.pts)}; remove it and run again."
-            )
-        rank = {pts: k for k, pts in enumerate(sorted(shown))}
-        listed.extend(segment.pts[rank[pts]] for pts in shown)
-    order = sorted(listed)
-    # The least delay with which every packet is decoded no later than it is shown.
-    delay = next(d for d in range(len(order) + 1) if all(order[i - d] <= listed[i] for i in range(d, len(order))))
-    step = int(np.median(np.diff(order))) if len(order) > 1 else 1
-    after = dict(itertools.pairwise(order))
-    count = 0
-    for segment in segments:
-        with av.open(str(segment.path)) as file:
-            for packet in file.demux(video=0):
-                if not packet.size or packet.pts is None:
-                    continue
-                dts = order[count - delay] if count >= delay else order[0] - (delay - count) * step
-                packet.stream = video
-                packet.time_base = info.time_base
-                packet.duration = after.get(listed[count], listed[count] + step) - listed[count]
-                packet.pts, packet.dts = listed[count] - start, dts - start
-                count += 1
-                yield float(packet.dts * info.time_base), 0, packet
-
-
-def _other_packets(
-    source: Any, copies: dict[int, Any], time_base: Fraction, start: int, end: int | None, *, early: bool
-) -> Iterator[tuple[float, int, Any]]:
-    """The packets of the copied streams that lie in the part: (seconds, stream, packet)."""
-    if not copies:
-        return
-    begin = float(start * time_base)
-    stop = None if end is None else float(end * time_base)
-    if start:
-        source.seek(int(begin * 1_000_000), backward=True)
-    for packet in source.demux([source.streams[i] for i in copies]):
-        if not packet.size or packet.dts is None or packet.pts is None:
-            continue
-        base = packet.time_base
-        at = float(packet.pts * base)
-        length = float((packet.duration or 0) * base)
-        if (start and at + length <= begin) or (stop is not None and at >= stop) or (at < begin and not early):
-            continue
-        shift = round(Fraction(start) * time_base / base)
-        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-        index = packet.stream_index
-        packet.stream = copies[index]
-        yield float(packet.dts * base), 1 + index, packet

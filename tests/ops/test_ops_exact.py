@@ -72,6 +72,11 @@ def test_warp_and_fill(data, source, kind, seed):
         for name, one, other in zip(want._fields, got, want, strict=True):
             np.testing.assert_array_equal(one, other, err_msg=f"{name}, {isa}, {threads} threads")
         np.testing.assert_array_equal(ops.fill(want, eye=options["eye"], isa=isa, threads=threads), filled)
+    deep = want._replace(view=np.ascontiguousarray(want.view.astype(np.uint16) * 257 - (want.view > 9)))
+    filled = ops.fill(deep, eye=options["eye"], backend="reference")
+    assert filled.dtype == np.uint16
+    for isa in ISAS:
+        np.testing.assert_array_equal(ops.fill(deep, eye=options["eye"], isa=isa), filled)
 
 
 FLOATS = [np.nan, np.inf, -np.inf, -0.0, 6e-8, -3e-5, 65504.0, 65520.0, 1e38, 3e-39]
@@ -181,6 +186,28 @@ def test_upsample_and_widen(data, source, kind, seed):
         got = ops.upsample(values, source, labels=labels, threshold=threshold, guided=guided, isa=isa, threads=threads)
         np.testing.assert_array_equal(got, want)
         np.testing.assert_array_equal(ops.widen_foreground(full, radius, isa=isa, threads=threads), wide)
+
+
+@pytest.mark.parametrize("cells", [(3, 1500), (40, 2), (2, 16384)])
+@pytest.mark.parametrize("size", [(5, 300), (9, 1), (2, 5000)])
+def test_upsample_from_maps_finer_than_the_picture_and_coarser(cells, size):
+    source = np.random.default_rng(4).integers(0, 256, (*size, 3), np.uint8)
+    values = disparity_for(cells, 4, "steps")
+    want = ops.upsample(values, source, threshold=1.0, backend="reference")
+    for isa in ISAS:
+        np.testing.assert_array_equal(ops.upsample(values, source, threshold=1.0, isa=isa), want, err_msg=isa)
+
+
+@pytest.mark.parametrize("width", [1, 7008, 7016, 7024, 12000, 16384])
+@pytest.mark.parametrize("eye", ["right", "left"])
+def test_wide_rows_with_and_without_room_beside_the_map(width, eye):
+    frame = np.random.default_rng(width).integers(0, 256, (2, width + 5, 3), np.uint8)
+    for source in (frame[:, 5:], np.ascontiguousarray(frame[:, :width])):  # off a 16-byte border, and on it
+        disparity = disparity_for(source.shape[:2], width, "steps")
+        want = ops.warp(source, disparity, eye=eye, backend="reference")
+        for isa in ISAS:
+            for name, one, other in zip(want._fields, ops.warp(source, disparity, eye=eye, isa=isa), want, strict=True):
+                np.testing.assert_array_equal(one, other, err_msg=f"{name}, {isa}")
 
 
 @SETTINGS

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal of a film's conversion: which segments are whole, and what they are segments of."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from secondeye import __version__
+from secondeye.runtime.errors import InvalidInputError, MediaError
+from secondeye.runtime.files import atomic_write, file_hash
+from secondeye.runtime.objects import segmenter_identity
+
+if TYPE_CHECKING:
+    from secondeye.runtime.video.film import FilmConfig
+    from secondeye.runtime.video.media import FilmInfo
+
+
+class Journal:
+    """The folder of finished segments, and what they are segments of."""
+
+    def __init__(self, target: Path, info: FilmInfo, config: FilmConfig) -> None:
+        self.folder = target.with_name(target.name + ".parts")
+        self._target = target
+        self._settings = _settings(info, config)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """One run at a time works on an output.
+
+        Raises:
+            InvalidInputError: another run does.
+        """
+        try:
+            self.folder.mkdir(exist_ok=True)
+            file = open(self.folder / "lock", "a+b")  # noqa: SIM115  # open as long as the lock is held
+        except OSError as error:
+            raise MediaError(f"{self.folder}: cannot be made ({error.strerror}).") from error
+        with file:
+            try:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except ImportError:
+                pass  # no such locks on this system
+            except OSError as error:
+                raise InvalidInputError(f"{self._target}: another run is converting into this file.") from error
+            yield
+
+    def begin(self) -> None:
+        """Write down what this run converts, or see that the run before converted the same.
+
+        Raises:
+            InvalidInputError: it converted something else.
+        """
+        path = self.folder / "journal.json"
+        if path.exists():
+            try:
+                before = json.loads(path.read_text())
+            except ValueError:
+                before = {}
+            changed = sorted(k for k in {*before, *self._settings} if before.get(k) != self._settings.get(k))
+            if changed:
+                told = ", ".join(f"{k} was {before.get(k)!r}, now {self._settings.get(k)!r}" for k in changed[:3])
+                raise InvalidInputError(
+                    f"{self.folder}: holds parts of a run with other settings ({told}); finish that one with its "
+                    "settings, or remove the folder to begin anew."
+                )
+            return
+        with atomic_write(path) as file:
+            file.write(json.dumps(self._settings, indent=1, sort_keys=True).encode())
+
+    def segment(self, k: int) -> Path:
+        """A segment's file."""
+        return self.folder / f"{k:06d}.seg"
+
+    def has(self, k: int) -> bool:
+        """Whether a segment is whole: its bytes are those that were written."""
+        try:
+            record = self.record(k)
+        except (OSError, ValueError, KeyError):
+            return False
+        path = self.segment(k)
+        return path.exists() and file_hash(path) == record["sha256"]
+
+    def record(self, k: int) -> dict[str, Any]:
+        """What was written of a segment: frames, their timestamps (pts), cuts, sha256."""
+        loaded: dict[str, Any] = json.loads((self.folder / f"{k:06d}.json").read_text())
+        return loaded
+
+    def finish(self, k: int, temporary: Path, pts: list[int], cuts: int) -> None:
+        """A segment's file is whole: give it its name, and write that down."""
+        record = {"frames": len(pts), "pts": pts, "cuts": cuts, "sha256": file_hash(temporary)}
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, self.segment(k))
+        with atomic_write(self.folder / f"{k:06d}.json") as out:
+            out.write(json.dumps(record).encode())
+
+    def remove(self) -> None:
+        """The film is whole: the parts go."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _settings(info: FilmInfo, config: FilmConfig) -> dict[str, Any]:
+    """Everything that a segment's bytes depend on, but for the machine."""
+    stat = info.path.stat()
+    with info.path.open("rb") as file:
+        ends = file.read(1 << 20)
+        file.seek(max(0, stat.st_size - (1 << 20)))
+        ends += file.read(1 << 20)
+    stereo = {k: v for k, v in asdict(config.stereo).items() if k != "threads"}
+    stereo["depth"] = str(stereo["depth"])
+    if os.path.isfile(stereo["depth"]):
+        stereo["depth"] = file_hash(stereo["depth"])
+    stereo["segment"] = segmenter_identity(stereo["segment"])
+    settings = {
+        **{f"stereo.{k}": v for k, v in stereo.items()},
+        **{one.name: getattr(config, one.name) for one in fields(config) if one.name != "stereo"},
+        "source": {"bytes": stat.st_size, "ends": hashlib.sha256(ends).hexdigest()},
+        "version": __version__,
+    }  # fmt: skip
+    normal: dict[str, Any] = json.loads(json.dumps(settings, default=str))  # as it will be read again
+    return normal
