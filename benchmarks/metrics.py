@@ -107,3 +107,34 @@ def ssim(predicted: Pixels, true: Pixels) -> float:
 def height_prior(height: int, width: int) -> NDArray[np.float32]:
     """What knowing nothing gives: lower in the picture is nearer."""
     return np.repeat(np.linspace(0, 1, height, dtype=np.float32)[:, None], width, axis=1)
+
+
+def covering(predicted: Map, true: Map) -> float:
+    """How well labels cover the true objects: each one's best IoU with a predicted one, weighed by area, 0 to 1.
+
+    Arbelaez et al., Contour Detection and Hierarchical Image Segmentation (TPAMI 2011). Both maps are integers [H, W].
+    """
+    _, p = np.unique(predicted, return_inverse=True)
+    _, t = np.unique(true, return_inverse=True)
+    wide = int(p.max()) + 1
+    joint = np.bincount(t.ravel() * wide + p.ravel(), minlength=(int(t.max()) + 1) * wide).reshape(-1, wide)
+    area, theirs = joint.sum(1), joint.sum(0)
+    overlap = joint / (area[:, None] + theirs[None] - joint)
+    return float((area * overlap.max(1)).sum() / area.sum())
+
+
+def label_border_f_score(predicted: Map, true: Map, *, tolerance: int = 2) -> float:
+    """F score of the pixels on borders between labels, met within `tolerance` pixels, 0 to 1."""
+    borders = [_label_borders(one) for one in (predicted, true)]
+    kernel = np.ones((2 * tolerance + 1, 2 * tolerance + 1), np.uint8)
+    near = [cv2.dilate(one.astype(np.uint8), kernel) > 0 for one in borders]
+    precision = float(near[1][borders[0]].mean()) if borders[0].any() else 0.0
+    recall = float(near[0][borders[1]].mean()) if borders[1].any() else 0.0
+    return 2 * precision * recall / max(precision + recall, 1e-9)
+
+
+def _label_borders(labels: Map) -> NDArray[np.bool_]:
+    border = np.zeros(labels.shape, bool)
+    border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    border[1:] |= labels[1:] != labels[:-1]
+    return border

@@ -72,7 +72,7 @@ def _searched(pair: Pair, unit: Map) -> tuple[float, float]:
     return best[1] * scale, best[2] * scale
 
 
-def _filled_in(disparity: Map) -> Map:
+def filled_in(disparity: Map) -> Map:
     """Measured disparity with its unknown pixels at the lesser of their row's nearest known neighbours."""
     height, width = disparity.shape
     known = np.isfinite(disparity)
@@ -106,7 +106,7 @@ def views(pair: Pair, converter: StereoConverter) -> dict[str, NDArray[np.uint8]
     radius = max(min(config.widen, 1), round(config.widen * pair.left.shape[0] / 1080))
     result["secondeye, fitted"] = converter.render(pair.left, ops.widen_foreground(full, radius)).right
     if pair.disparity is not None:
-        result["with measured disparity"] = converter.render(pair.left, _filled_in(pair.disparity)).right
+        result["with measured disparity"] = converter.render(pair.left, filled_in(pair.disparity)).right
     return result
 
 

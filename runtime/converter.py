@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import ops
+from secondeye.runtime.alignment import aligned
+from secondeye.runtime.comfort import HIGHEST, Screen, Unit, strength_percent
 from secondeye.runtime.depth import AUTO, BUILTIN, DepthModel, DepthOptions, Normalisation, OutputKind, open_depth
 from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.labels import enlarged
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
-from secondeye.runtime.objects import OFF, SURE, Labeller, open_labeller
+from secondeye.runtime.objects import OFF, SURE, Labeller, at_size, open_labeller, seen_objects
 from secondeye.runtime.pictures import Picture, read_picture
 from secondeye.runtime.schedulers import MAX_STEPS, Scheduler
 from secondeye.runtime.sessions import Device
@@ -32,10 +35,8 @@ MapKind = Literal["disparity", "depth", "pixels"]
 Mode = Literal["fast", "quality"]
 Compose = Literal["inpaint", "generated"]
 Conditioning = Literal["stereo", "authors"]
+Tiles = Literal["dense", "sparse"]
 Progress = Callable[[str, int, int], None]
-
-COMFORT_STRENGTH = 3.0
-MAX_STRENGTH = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,9 @@ class StereoConfig:
     """What a conversion looks like. Every field has a default that suits a photograph on a screen.
 
     Attributes:
-        strength: full disparity range in percent of the picture's width, 0 to 20; about 3 is the comfort limit.
+        strength: full disparity range, in percent of the picture's width, 0 to 20; about 3 is the comfort limit.
+        strength_unit: ``percent``, ``pixels`` of the picture, or ``degrees`` on a `screen`.
+        screen: where the result will be looked at; see :func:`secondeye.comfort_limit` too.
         convergence: the depth, 0 (far) to 1 (near), that lies on the screen; what is nearer stands out of it.
         gamma: bends the depth before it becomes disparity; over 1 flattens the background.
         view: ``right`` keeps the source as the left view; ``both`` moves each eye half way.
@@ -55,7 +58,8 @@ class StereoConfig:
             :class:`secondeye.runtime.depth.DepthOptions`. Found by themselves for the public ones.
         segment: who tells objects apart, so that depth's edges fall on their borders: ``off``, ``sgt:FOLDER`` (a
             bundle), an ONNX segmentation network, or labels of the picture (16-bit PNG, .npy).
-        device: where the models run, ``cpu`` or ``cuda``.
+        device: where the models run: ``cpu``, ``cuda``, ``tensorrt`` or ``tensorrt-rtx``; see
+            :mod:`secondeye.runtime.backends`.
         widen: the rim of near objects moves with them by up to this many pixels at 1080p; 0 to 16.
         fill: whether disocclusions are painted; when not, they stay black.
         threads: 0 for one per core. What the kernels give does not depend on it.
@@ -68,12 +72,16 @@ class StereoConfig:
         seed: of the noise; the same seed gives the same picture.
         compose: ``inpaint`` keeps the warped pixels and takes the model's in and round disocclusions, blended;
             ``generated`` takes the model's whole picture.
+        tiles: ``dense`` has the model see the whole picture; ``sparse`` only tiles round the disocclusions, for
+            ``inpaint``: less work, and each tile knows nothing of what lies beyond it.
         conditioning: ``stereo`` moves pixels by strength and convergence; ``authors`` does what the published code
             does (8 x 0.6 x raw depth, nearest pixel, wrapping round the left border), exactly where the picture has
             the bundle's size.
     """
 
     strength: float = 2.5
+    strength_unit: Unit = "percent"
+    screen: Screen | None = None
     convergence: float = 0.5
     gamma: float = 1.0
     view: View = "right"
@@ -95,11 +103,12 @@ class StereoConfig:
     noise: float = 0.8
     seed: int = 0
     compose: Compose = "inpaint"
+    tiles: Tiles = "dense"
     conditioning: Conditioning = "stereo"
 
     def __post_init__(self) -> None:
         problems = [
-            *self._range("strength", 0.0, MAX_STRENGTH, "percent of the width"),
+            *self._strength(),
             *self._range("convergence", 0.0, 1.0, "0 far to 1 near"),
             *self._range("gamma", 0.1, 10.0, "1 is neutral"),
             *self._range("widen", 0, 16, "pixels at 1080p"),
@@ -111,6 +120,7 @@ class StereoConfig:
             *self._choice("mode", get_args(Mode)),
             *self._choice("scheduler", get_args(Scheduler)),
             *self._choice("compose", get_args(Compose)),
+            *self._choice("tiles", get_args(Tiles)),
             *self._choice("conditioning", get_args(Conditioning)),
             *self._range("noise", 0.01, 1.0, "1 is pure noise"),
             *self._range("seed", 0, 2**63 - 1, "any number"),
@@ -126,11 +136,29 @@ class StereoConfig:
         if self.size is not None:
             DEFAULT_LIMITS.check_size("size", *self.size)
 
+    def strength_for(self, width: int) -> float:
+        """The strength in percent of a picture's width.
+
+        Raises:
+            InvalidInputError: pixels or degrees that are over 20 percent of it.
+        """
+        return strength_percent(self.strength, self.strength_unit, frame_width=width, screen=self.screen)
+
+    def _strength(self) -> Iterator[str]:
+        yield from self._choice("strength_unit", get_args(Unit))
+        highest = HIGHEST.get(self.strength_unit, HIGHEST["percent"])
+        meaning = "percent of the width" if self.strength_unit == "percent" else self.strength_unit
+        yield from self._range("strength", 0.0, highest, meaning)
+        if self.strength_unit == "degrees" and self.screen is None:
+            yield "screen: degrees need one, its width and the viewer's distance in metres"
+
     def _quality(self) -> Iterator[str]:
         if self.bundle is None:
             yield "bundle: quality mode needs a bundle's folder; build one with: secondeye build-engine"
         if not self.fill:
             yield "fill: quality mode paints the disocclusions; use mode fast to leave them"
+        if self.tiles == "sparse" and self.compose != "inpaint":
+            yield "tiles: sparse paints the disocclusions alone; use compose inpaint"
         if self.conditioning == "authors" and str(self.depth) != AUTO:
             yield "depth: the authors' conditioning takes the bundle's own depth; leave it out"
 
@@ -329,6 +357,7 @@ class StereoConverter:
         pixels: Pixels,
         nearness: Map,
         convergence: float | None = None,
+        labels: NDArray[np.uint16] | None = None,
         *,
         values: NDArray[Any] | None = None,
     ) -> StereoFrame:
@@ -338,6 +367,7 @@ class StereoConverter:
             pixels: uint8 [H, W, 3], sRGB.
             nearness: float32 [h, w], 0 far to 1 near, at the model's resolution.
             convergence: in place of the configuration's.
+            labels: uint16 [h', w'], its objects, of any size; their borders are put on the picture's edges.
             values: uint16 [H, W, 3], the frame in full depth; the views are made of it and are uint16 too, and `pixels`
                 only tells where edges are.
 
@@ -345,9 +375,15 @@ class StereoConverter:
             InvalidInputError: arrays that do not fit.
         """
         clock = _Clock()
+        if labels is not None:
+            with clock.stage("objects"):
+                labels = enlarged(labels, pixels)
         with clock.stage("disparity"):
-            disparity = self._condition(nearness, pixels, guided=True, limits=(0.0, 1.0), convergence=convergence)
-        return self._render(pixels if values is None else values, disparity, clock, [])
+            disparity = self._condition(
+                nearness, pixels, guided=True, limits=(0.0, 1.0), convergence=convergence, labels=labels
+            )
+        picture: NDArray[Any] = pixels if values is None else values
+        return self._render(picture, disparity, clock, [], labels)
 
     def render(self, pixels: Pixels, disparity: Map) -> StereoFrame:
         """Warp and fill with a disparity of your own, used as it is.
@@ -427,13 +463,15 @@ class StereoConverter:
         disparity = ops.disparity(
             nearness,
             frame_width=width,
-            strength=config.strength,
+            strength=config.strength_for(width),
             convergence=config.convergence if convergence is None else convergence,
             gamma=config.gamma,
             range=limits,
         )
         radius = min(16, max(round(config.widen * height / 1080), min(config.widen, 1)))
         if guided:
+            if labels is not None:
+                disparity = aligned(disparity, at_size(labels, *disparity.shape))
             plane = self._buffer("disparity", (height, width), np.float32) if radius else None
             disparity = ops.upsample(disparity, pixels[:, :, :3], labels=labels, threads=config.threads, out=plane)
         return ops.widen_foreground(disparity, radius, threads=config.threads) if radius else disparity
@@ -459,7 +497,7 @@ class StereoConverter:
             moved = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
             warped = ops.warp_views(moved, disparity, scales, law=law, wrap=authors, out=out, threads=config.threads)
         moves = disparity if len(eyes) == 1 else disparity * np.float32(0.5)
-        done = [self._finish(pixels, moves, one, eye, clock) for one, eye in zip(warped, eyes, strict=True)]
+        done = [self._finish(pixels, moves, one, eye, clock, labels) for one, eye in zip(warped, eyes, strict=True)]
         right, left = done[0], done[1] if len(done) > 1 else pixels
         if config.swap:
             left, right = right, left
@@ -483,13 +521,22 @@ class StereoConverter:
         view = self._buffer(f"{eye} view", pixels.shape, dtype) if own else np.empty(pixels.shape, dtype)
         return ops.Warped(view, np.empty(shape, np.uint8), self._buffer(f"{eye} map", shape, np.int32))
 
-    def _finish(self, pixels: Pixels, moves: Map, warped: ops.Warped, eye: ops.Eye, clock: _Clock) -> Pixels:
+    def _finish(
+        self,
+        pixels: Pixels,
+        moves: Map,
+        warped: ops.Warped,
+        eye: ops.Eye,
+        clock: _Clock,
+        labels: NDArray[np.uint16] | None,
+    ) -> Pixels:
         """The view without holes: filled, and in quality mode painted."""
         filled = self._fill(warped, eye, clock)
         painter = self._load_painter()
         if painter is None:
             return filled
-        painted = painter(pixels, moves, filled, warped.holes, eye, clock.step)
+        objects = None if labels is None else seen_objects(labels, warped, eye)
+        painted = painter(pixels, moves, filled, warped.holes, eye, clock.step, objects)
         clock.finish()
         return painted
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from secondeye.runtime.errors import InvalidInputError
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.uint16]
-_T = TypeVar("_T", bound=np.generic)
 
 # matplotlib's tab20, with which SGT's maps are drawn.
 PALETTE = np.array(
@@ -94,17 +93,17 @@ def find_objects(
     confidence = float(sure.mean())
     classes = np.where(sure, choice + 1, 0).astype(np.int32)
     parts = components(classes)
-    parts = _without_specks(parts, max(16, round(least * parts.size)))
+    parts = without_specks(parts, max(16, round(least * parts.size)))
     if not parts.any():
         parts = np.ones(colour_map.shape[:2], np.int32)
     guide = None
     if picture is not None:
         guide = picture if picture.shape[:2] == parts.shape else ops.resize(picture, *parts.shape, filter="area")
-        parts = np.where(_near_border(parts, 2), 0, parts)
-    parts = _grown(parts, guide)
+        parts = np.where(near_border(parts, 2), 0, parts)
+    parts = filled(parts, guide)
     if picture is not None and picture.shape[:2] != parts.shape:
         parts = _enlarged(parts, picture)
-    labels, kept = _ordered(parts)
+    labels, kept = ordered(parts)
     small = parts if parts.shape == colour_map.shape[:2] else None
     return Objects(labels, confidence, _colours(colour_map, labels, kept, small))
 
@@ -193,14 +192,15 @@ def components(classes: NDArray[np.int32]) -> NDArray[np.int32]:
     return parts
 
 
-def _without_specks(parts: NDArray[np.int32], least: int) -> NDArray[np.int32]:
+def without_specks(parts: NDArray[np.int32], least: int) -> NDArray[np.int32]:
+    """Parts of fewer pixels become 0."""
     count = np.bincount(parts.ravel())
     small = count < least
     small[0] = True
     return np.where(small[parts], 0, parts)
 
 
-def _near_border(parts: NDArray[np.int32], radius: int) -> NDArray[np.bool_]:
+def near_border(parts: NDArray[Any], radius: int) -> NDArray[np.bool_]:
     """Pixels within a radius of a border between two parts."""
     border = np.zeros(parts.shape, bool)
     for axis in (0, 1):
@@ -219,52 +219,54 @@ def _near_border(parts: NDArray[np.int32], radius: int) -> NDArray[np.bool_]:
     return border
 
 
-def _shifted(a: NDArray[_T], dy: int, dx: int, empty: int = 0) -> NDArray[_T]:
-    """a moved so that [y, x] holds what was at [y + dy, x + dx]."""
-    out = np.full_like(a, empty)
-    height, width = a.shape[:2]
-    out[max(0, -dy) : height - max(0, dy), max(0, -dx) : width - max(0, dx)] = a[
-        max(0, dy) : height - max(0, -dy), max(0, dx) : width - max(0, -dx)
-    ]
-    return out
+AROUND = ((-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
-_AROUND = ((-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
-
-
-def _grown(parts: NDArray[np.int32], guide: Pixels | None) -> NDArray[np.int32]:
+def filled(parts: NDArray[np.int32], guide: Pixels | None) -> NDArray[np.int32]:
     """Pixels of no part, ring after ring, to the part beside them that is most like them; at last to any."""
-    parts = parts.copy()
-    colours = None if guide is None else guide.astype(np.float32)
-    known = None if colours is None else np.where((parts != 0)[:, :, None], colours, 0)
-    for _ in range(GROWTH):
-        empty = parts == 0
-        if not empty.any():
-            return parts
-        best = np.full(parts.shape, np.inf, np.float32)
-        chosen, taken = np.zeros_like(parts), None if known is None else np.zeros_like(known)
-        for k, (dy, dx) in enumerate(_AROUND):
-            there = _shifted(parts, dy, dx)
-            cost = np.full(parts.shape, 1.0 + (k >= 4), np.float32)
-            if colours is not None and known is not None:
-                mean = _shifted(known, dy, dx)
-                cost = np.abs(colours - mean).sum(2) + np.float32(0.01 * k)
-            better = empty & (there != 0) & (cost < best)
-            best[better] = cost[better]
-            chosen[better] = there[better]
-            if taken is not None:
-                taken[better] = mean[better]
-        now = chosen != 0
-        if not now.any():
-            return np.where(parts == 0, 1, parts)
-        parts[now] = chosen[now]
-        if known is not None and taken is not None and colours is not None:
-            # A part's colour is carried outward, and follows what it meets slowly.
-            known[now] = 0.75 * taken[now] + 0.25 * colours[now]
+    parts = regrown(parts, guide, GROWTH)
     rest = parts == 0
     if rest.any():
         parts[rest] = int(np.bincount(parts[~rest]).argmax()) if (~rest).any() else 1
     return parts
+
+
+def regrown(parts: NDArray[np.int32], guide: Pixels | None, rings: int) -> NDArray[np.int32]:
+    """Parts grown into pixels of no part, up to so many rings, each to the one beside it that is most like it.
+
+    Only pixels that a ring may reach are looked at, so small gaps in a large picture cost little.
+
+    Args:
+        parts: int32 [h, w], 0 is none.
+        guide: uint8 [h, w, 3], whose colours say what is alike; None goes by distance.
+        rings: how far.
+    """
+    width = parts.shape[1]
+    wide = np.pad(parts, 1)
+    flat = wide.ravel()
+    colours = None if guide is None else np.pad(guide, ((1, 1), (1, 1), (0, 0))).reshape(-1, 3).astype(np.float32)
+    # A part's colour is carried outward, and follows what it meets slowly.
+    known = None if colours is None else colours.copy()
+    inside = np.zeros(wide.shape, bool)
+    inside[1:-1, 1:-1] = True
+    left = np.flatnonzero((wide == 0) & inside)
+    steps = [dy * (width + 2) + dx for dy, dx in AROUND]
+    for _ in range(rings):
+        around = flat[left[:, None] + steps]  # [gaps, 8]
+        reached = around.any(1)
+        if not reached.any():
+            break
+        at, around = left[reached], around[reached]
+        cost = np.where(np.arange(8) >= 4, np.float32(2.0), np.float32(1.0))[None].repeat(len(at), 0)
+        if colours is not None and known is not None:
+            means = known[at[:, None] + steps]
+            cost = np.abs(colours[at][:, None] - means).sum(2) + np.arange(8, dtype=np.float32) * np.float32(0.01)
+        best = np.argmin(np.where(around != 0, cost, np.inf), axis=1)
+        if colours is not None and known is not None:
+            known[at] = 0.75 * known[at + np.take(steps, best)] + 0.25 * colours[at]
+        flat[at] = around[np.arange(len(at)), best]
+        left = left[~reached]
+    return np.ascontiguousarray(wide[1:-1, 1:-1])
 
 
 def _enlarged(parts: NDArray[np.int32], picture: Pixels) -> NDArray[np.int32]:
@@ -274,10 +276,66 @@ def _enlarged(parts: NDArray[np.int32], picture: Pixels) -> NDArray[np.int32]:
     columns = (2 * np.arange(width) + 1) * parts.shape[1] // (2 * width)
     large = parts[rows][:, columns]
     radius = max(1, round(max(height / parts.shape[0], width / parts.shape[1])))
-    return _grown(np.where(_near_border(large, radius), 0, large), picture)
+    return filled(np.where(near_border(large, radius), 0, large), picture)
 
 
-def _ordered(parts: NDArray[np.int32]) -> tuple[Labels, NDArray[np.int64]]:
+_CELLS = (
+    (0, 0),
+    (-1, 0),
+    (0, -1),
+    (0, 1),
+    (1, 0),
+    (-1, -1),
+    (-1, 1),
+    (1, -1),
+    (1, 1),
+    (-2, 0),
+    (0, -2),
+    (0, 2),
+    (2, 0),
+)
+
+
+def enlarged(labels: Labels, picture: Pixels) -> Labels:
+    """Small labels at a picture's size, their borders on its edges: quick enough for every frame.
+
+    Pixels near a border go to whichever of two labels has the cells about them that are most like them in colour:
+    their own cell's, or the one with the likest cell among the others.
+
+    Args:
+        labels: uint16 [h, w], 0 is none.
+        picture: uint8 [H, W, 3], of which they are.
+    """
+    height, width = picture.shape[:2]
+    high, wide = labels.shape
+    rows = (2 * np.arange(height) + 1) * high // (2 * height)
+    columns = (2 * np.arange(width) + 1) * wide // (2 * width)
+    large = np.ascontiguousarray(labels[rows][:, columns])
+    band = np.flatnonzero(near_border(labels, 1)[rows][:, columns])
+    if band.size == 0:
+        return large
+    y, x = np.divmod(band, width)
+    colours = picture.reshape(-1, picture.shape[2])[band, :3].astype(np.int16)
+    cells = ops.resize(picture[:, :, :3], high, wide).reshape(-1, 3).astype(np.int16)
+    likeness, theirs = [], []
+    for dy, dx in _CELLS:
+        cell = np.clip(rows[y] + dy, 0, high - 1) * wide + np.clip(columns[x] + dx, 0, wide - 1)
+        apart = np.abs(cells[cell] - colours).sum(1, dtype=np.int16)
+        likeness.append(_LIKENESS[apart] * np.float32(1.0 / (1 + abs(dy) + abs(dx))))
+        theirs.append(labels.ravel()[cell])
+    weights, names = np.stack(likeness), np.stack(theirs)
+    own = names[0]
+    other = np.where(names != own, weights, 0.0).argmax(0)
+    rival = names[other, np.arange(band.size)]
+    ours, rivals = (np.where(names == one, weights, 0.0).sum(0) for one in (own, rival))
+    large.ravel()[band] = np.where((rivals > ours) & (rival != own), rival, own)
+    return large
+
+
+_LIKENESS = (1.0 / (1.0 + (np.arange(766) / 24.0) ** 2)).astype(np.float32)
+
+
+def ordered(parts: NDArray[np.int32]) -> tuple[Labels, NDArray[np.int64]]:
     """(labels 1 .. n, the largest first; which part each was)."""
     count = np.bincount(parts.ravel())
     order = np.argsort(-count, kind="stable")

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from secondeye.runtime import ops
+from secondeye.runtime import borders, ops
+from secondeye.runtime.bundle import MANIFEST
 from secondeye.runtime.errors import EngineError, InvalidInputError, MediaError, ModelFormatError
+from secondeye.runtime.files import file_hash
 from secondeye.runtime.labels import components
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 from secondeye.runtime.pictures import read_values
@@ -40,7 +42,8 @@ def open_labeller(
 
     Args:
         spec: ``off``; ``sgt:FOLDER``, an SGT bundle; an ONNX segmentation network (one picture in, scores [1, C, h, w]
-            or class numbers [1, h, w] out); or labels of the picture itself, as a 16-bit PNG or .npy.
+            or class numbers [1, h, w] out) or one that draws borders (:mod:`secondeye.runtime.borders`); or labels of
+            the picture itself, as a 16-bit PNG or .npy.
         device, threads: as everywhere.
 
     Raises:
@@ -54,7 +57,18 @@ def open_labeller(
     path = Path(text)
     if not path.is_file():
         raise MediaError(f"{path}: no such file; give sgt:FOLDER, an ONNX network, a picture of labels, or off.")
-    return OnnxLabels(path, device, threads) if path.suffix.lower() == ".onnx" else FixedLabels(path, limits)
+    if path.suffix.lower() != ".onnx":
+        return FixedLabels(path, limits)
+    session = open_session(path, device=device, threads=threads)
+    draws = session.get_modelmeta().custom_metadata_map.get("kind") == borders.KIND
+    return borders.BorderLabels(session, str(path)) if draws else OnnxLabels(path, session)
+
+
+def segmenter_identity(spec: str | os.PathLike[str]) -> str:
+    """What a segmenter is, by its content where it is there: a bundle's manifest names every file's hash."""
+    text = os.fspath(spec)
+    path = Path(text.removeprefix(SGT)) / MANIFEST if text.startswith(SGT) else Path(text)
+    return file_hash(path) if path.is_file() else text
 
 
 class _Sgt:
@@ -84,7 +98,7 @@ class FixedLabels:
 
     def __call__(self, picture: Pixels) -> tuple[Labels, float]:
         """The labels at the picture's size, each pixel its nearest."""
-        return _at_size(self._labels, *picture.shape[:2]), 1.0
+        return at_size(self._labels, *picture.shape[:2]), 1.0
 
 
 class OnnxLabels:
@@ -94,9 +108,9 @@ class OnnxLabels:
         ModelFormatError: no such network.
     """
 
-    def __init__(self, path: Path, device: Device = "cpu", threads: int = 0) -> None:
+    def __init__(self, path: Path, session: Any) -> None:
         self._label = str(path)
-        self._session = open_session(path, device=device, threads=threads)
+        self._session = session
         inputs, self._outputs = self._session.get_inputs(), self._session.get_outputs()
         shape = list(inputs[0].shape) if len(inputs) == 1 else []
         if len(shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(float16)") or shape[1] not in (3, "3"):
@@ -119,7 +133,7 @@ class OnnxLabels:
             ) from error
         classes, confidence = self._classes(raw)
         parts = components(classes.astype(np.int32) + 1)
-        return _at_size(np.minimum(parts, 65535).astype(np.uint16), *picture.shape[:2]), confidence
+        return at_size(np.minimum(parts, 65535).astype(np.uint16), *picture.shape[:2]), confidence
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         if isinstance(self._shape[2], int) and isinstance(self._shape[3], int):
@@ -140,9 +154,45 @@ class OnnxLabels:
         return np.rint(plane).astype(np.int64), 1.0
 
 
-def _at_size(labels: Labels, height: int, width: int) -> Labels:
+def at_size(labels: Labels, height: int, width: int) -> Labels:
+    """Labels at another size, each pixel its nearest."""
     if labels.shape == (height, width):
         return labels
     rows = (2 * np.arange(height) + 1) * labels.shape[0] // (2 * height)
     columns = (2 * np.arange(width) + 1) * labels.shape[1] // (2 * width)
     return np.ascontiguousarray(labels[rows][:, columns])
+
+
+def seen_objects(labels: Labels, warped: ops.Warped, eye: ops.Eye) -> Labels:
+    """Whose each pixel of a warped view is, uint16 [H, W]; 0 in holes, and where the source has no label."""
+    width = labels.shape[1]
+    column = warped.map >> 8
+    if eye == "left":  # its map counts from the right border
+        column = width - 1 - column
+    seen = np.take_along_axis(labels, np.clip(column, 0, width - 1), axis=1)
+    return np.where(warped.holes != 0, np.uint16(0), seen)
+
+
+def keep_near_objects(mask: Pixels, holes: Pixels, objects: Labels) -> Pixels:
+    """A mask for painting that keeps off the object whose background a hole shows.
+
+    Holes of a right view lie to the right of what uncovers them. The mask, which is wider than they are, leaves out
+    the pixels left of a hole that are of the object that ends there, if what lies right of it is another.
+
+    Args:
+        mask: uint8 [H, W], how much is painted.
+        holes: uint8 [H, W], not 0 where nothing landed.
+        objects: uint16 [H, W], of :func:`seen_objects`; 0 is unknown, and kept from nothing.
+    """
+    hole = holes != 0
+    width = hole.shape[1]
+    columns = np.arange(width)
+    rows = np.arange(hole.shape[0])[:, None]
+    # Of each pixel that is no hole: where the next hole on its right begins, and what comes after that.
+    begins = np.minimum.accumulate(np.where(hole, columns, width)[:, ::-1], axis=1)[:, ::-1]
+    after = np.minimum.accumulate(np.where(hole, width, columns)[:, ::-1], axis=1)[:, ::-1]
+    end = after[rows, np.minimum(begins, width - 1)]
+    near = objects[rows, np.clip(begins - 1, 0, width - 1)]
+    far = objects[rows, np.minimum(end, width - 1)]
+    own = ~hole & (begins < width) & (end < width) & (objects == near) & (near != 0) & (near != far)
+    return np.where(own, np.uint8(0), mask)

@@ -13,6 +13,7 @@ from secondeye.runtime.converter import Progress, StereoConfig
 from secondeye.runtime.depth import DepthModel
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity, blend, blend_mask
+from secondeye.runtime.objects import Labels, keep_near_objects
 from secondeye.runtime.schedulers import DEFAULT_STEPS
 
 Pixels = NDArray[np.uint8]
@@ -62,7 +63,14 @@ class QualityPainter:
         return ops.upsample(small * np.float32(width / small.shape[1]), pixels[:, :, :3])
 
     def __call__(
-        self, pixels: Pixels, disparity: Map, filled: Pixels, holes: Pixels, eye: ops.Eye, progress: Progress
+        self,
+        pixels: Pixels,
+        disparity: Map,
+        filled: Pixels,
+        holes: Pixels,
+        eye: ops.Eye,
+        progress: Progress,
+        objects: Labels | None = None,
     ) -> Pixels:
         """Paint one view.
 
@@ -73,26 +81,32 @@ class QualityPainter:
             holes: uint8 [H, W], 255 where nothing landed.
             eye: which view it is; the left one is painted as the right view of the mirrored picture.
             progress: called with (stage, done, total): to latents, denoise, to pixels.
+            objects: uint16 [H, W], whose each pixel of the view is, 0 unknown; near ones are then not painted over.
 
         Returns:
             uint8 like `pixels`.
         """
         if eye == "left":
-            mirrored = self(pixels[:, ::-1], disparity[:, ::-1], filled[:, ::-1], holes[:, ::-1], "right", progress)
+            seen = None if objects is None else objects[:, ::-1]
+            mirrored = self(
+                pixels[:, ::-1], disparity[:, ::-1], filled[:, ::-1], holes[:, ::-1], "right", progress, seen
+            )
             return np.ascontiguousarray(mirrored[:, ::-1])
         if self.config.compose == "inpaint" and not holes.any():
             return filled
         height, width = pixels.shape[:2]
-        painted = self._paint(pixels[:, :, :3], disparity, progress)
+        mask = blend_mask(holes, min(16, max(2, round(height / 270))))
+        if objects is not None:
+            mask = keep_near_objects(mask, holes, objects)
+        painted = self._paint(pixels[:, :, :3], disparity, mask if self.config.tiles == "sparse" else None, progress)
         if painted.shape[:2] != (height, width):
             painted = ops.resize(painted, height, width, filter="bilinear")
         if self.config.compose == "inpaint":
-            mask = blend_mask(holes, min(16, max(2, round(height / 270))))
             painted = blend(filled[:, :, :3], painted, mask)
         return painted if pixels.shape[2] == 3 else np.dstack([painted, filled[:, :, 3]])
 
-    def _paint(self, pixels: Pixels, disparity: Map, progress: Progress) -> Pixels:
-        """The model's own right view, at its size."""
+    def _paint(self, pixels: Pixels, disparity: Map, mask: Pixels | None, progress: Progress) -> Pixels:
+        """The model's own right view, at its size; where the mask is 0 it may be the warped one."""
         height, width = pixels.shape[:2]
         high, wide = self.model.size_for(height, width)
         if (high, wide) == (height, width):
@@ -108,4 +122,10 @@ class QualityPainter:
             small, moves, law="nearest" if authors else "surface", wrap=authors, threads=self.config.threads
         )
         noise = self.model.noise(high, wide, self.config.seed)
-        return self.model(small, warped.view, warped.holes, self.schedule, noise, progress=progress)
+        where = None
+        if mask is not None:
+            where = np.zeros((high, wide), np.uint8)
+            rows, columns = np.nonzero(mask)
+            where[(rows * 2 + 1) * high // (2 * height), (columns * 2 + 1) * wide // (2 * width)] = 255
+            where = blend_mask(where, 1)  # wider by what resizing back mixes in
+        return self.model(small, warped.view, warped.holes, self.schedule, noise, where=where, progress=progress)

@@ -84,6 +84,22 @@ def local_path(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def _knock(endpoint: str) -> None:
+    """Fail at once where the hub cannot be reached; its own client would try for half a minute."""
+    import socket
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
+    place = urlsplit(endpoint)
+    if place.scheme in getproxies() or not place.hostname:
+        return  # a proxy decides
+    port = place.port or (80 if place.scheme == "http" else 443)
+    try:
+        socket.create_connection((place.hostname, port), timeout=5.0).close()
+    except OSError as error:
+        raise ConnectionError(f"no connection to {place.hostname}: {error.strerror or error}") from error
+
+
 def get(name: str, *, accept_licence: bool = False) -> Path:
     """Fetch a public model, unless it is here already.
 
@@ -109,13 +125,14 @@ def get(name: str, *, accept_licence: bool = False) -> Path:
             "add --accept-licence if that suits you."
         )
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import constants, hf_hub_download
     except ImportError as error:
         raise BackendUnavailableError(
             f"{name}: fetching needs huggingface_hub; install it with: pip install 'secondeye[models]'."
         ) from error
     folder = cache_folder() / "models" / model.name
     try:
+        _knock(constants.ENDPOINT)
         hf_hub_download(model.repository, _CONFIG, local_dir=folder)
         return Path(hf_hub_download(model.repository, model.file, local_dir=folder))
     except Exception as error:  # the hub's, the HTTP library's and the system's exceptions share no base

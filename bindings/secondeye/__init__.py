@@ -22,6 +22,8 @@ _HOMES = {
     "StereoFrame": "secondeye.runtime.converter",
     "convert": "secondeye.runtime.converter",
     "FilmConfig": "secondeye.runtime.video.config",
+    "Screen": "secondeye.runtime.comfort",
+    "comfort_limit": "secondeye.runtime.comfort",
     "FilmReport": "secondeye.runtime.video.film",
     "convert_video": "secondeye.runtime.video.film",
     "Segmentation": "secondeye.runtime.segment",
@@ -46,6 +48,7 @@ __all__ = ["__version__", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
     from secondeye.runtime import ops as ops
+    from secondeye.runtime.comfort import Screen as Screen, comfort_limit as comfort_limit
     from secondeye.runtime.converter import (
         StereoConfig as StereoConfig,
         StereoConverter as StereoConverter,

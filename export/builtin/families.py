@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The four families of scenes. Units are about a metre; y is up; cameras look about along -z."""
+"""The families of scenes. Units are about a metre; y is up; cameras look about along -z."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from .scenes import Scene
+from .workshop import compose_workshop
 
 _TURN = 2 * math.pi
 
@@ -16,10 +19,21 @@ _TURN = 2 * math.pi
 def compose(rng: np.random.Generator, family: str, meshes: list[str]) -> Scene:
     """A random scene of a family."""
     scene = Scene(rng)
-    {"room": _room, "outdoor": _outdoor, "closeup": _closeup, "passage": _passage}[family](scene)
+    {"room": _room, "outdoor": _outdoor, "closeup": _closeup, "passage": _passage, "workshop": _workshop}[family](scene)
     if rng.random() < 0.12:
         _foreground(scene)
     return scene
+
+
+def _object(make: Callable[..., None]) -> Callable[..., None]:
+    """What is made is one object of the scene."""
+
+    @wraps(make)
+    def made(scene: Scene, *arguments: Any) -> None:
+        with scene.whole():
+            make(scene, *arguments)
+
+    return made
 
 
 def _one(scene: Scene, kind: str, count: int) -> str:
@@ -28,10 +42,12 @@ def _one(scene: Scene, kind: str, count: int) -> str:
 
 def _aim(scene: Scene, eye: Any, distance: float, pitch: float, yaw: float) -> None:
     """Put the camera at `eye`, looking along -z turned by yaw and pitch (radians, pitch up positive)."""
-    scene.eye = np.asarray(eye, np.float32)
-    ahead = np.array([math.sin(yaw) * math.cos(pitch), math.sin(pitch), -math.cos(yaw) * math.cos(pitch)])
-    scene.target = (scene.eye + ahead * distance).astype(np.float32)
-    scene.roll = float(scene.rng.normal() * 0.03)
+    ahead = (math.sin(yaw) * math.cos(pitch), math.sin(pitch), -math.cos(yaw) * math.cos(pitch))
+    scene.look(eye, ahead, distance)
+
+
+def _workshop(scene: Scene) -> None:
+    compose_workshop(scene, _thing, _machine)
 
 
 def _foreground(scene: Scene) -> None:
@@ -54,6 +70,7 @@ def _foreground(scene: Scene) -> None:
             scene.add(_one(scene, kind, 10), where, size, yaw=scene.pick(0, 6), pitch=scene.pick(-1, 1))
 
 
+@_object
 def _thing(scene: Scene, at: Any, size: float) -> None:
     """One solid thing that stands at a point, about `size` high."""
     rng = scene.rng
@@ -90,6 +107,7 @@ def _thing(scene: Scene, at: Any, size: float) -> None:
         _figure(scene, (x, y, z), size, yaw)
 
 
+@_object
 def _plant(scene: Scene, at: Any, size: float) -> None:
     """Leaves out of one point or along stems, sometimes in a pot."""
     rng = scene.rng
@@ -120,6 +138,7 @@ def _plant(scene: Scene, at: Any, size: float) -> None:
             )  # fmt: skip
 
 
+@_object
 def _frame(scene: Scene, at: Any, size: float, wide: float, yaw: float) -> None:
     """A thing of bars: a chair, a trestle, a rack."""
     x, y, z = (float(v) for v in at)
@@ -141,6 +160,7 @@ def _frame(scene: Scene, at: Any, size: float, wide: float, yaw: float) -> None:
             bar(0, size * level, deep / 2, (wide + thin, thin, thin))
 
 
+@_object
 def _machine(scene: Scene, at: Any, size: float, yaw: float) -> None:
     """Wheels, tubes and lumps in one plane: a cycle, a cart, an engine."""
     rng = scene.rng
@@ -177,6 +197,7 @@ def _machine(scene: Scene, at: Any, size: float, yaw: float) -> None:
             )
 
 
+@_object
 def _figure(scene: Scene, at: Any, size: float, yaw: float) -> None:
     """About a person."""
     x, y, z = (float(v) for v in at)
@@ -233,6 +254,7 @@ def _room(scene: Scene) -> None:
     )
 
 
+@_object
 def _furniture(scene: Scene, x: float, z: float) -> None:
     rng = scene.rng
     wide, deep, high, yaw = scene.pick(0.5, 1.9), scene.pick(0.4, 1.0), scene.pick(0.4, 1.0), scene.pick(-0.4, 0.4)
@@ -300,6 +322,7 @@ def _outdoor(scene: Scene) -> None:
     _aim(scene, (0, eye, 0), 12.0, scene.pick(-0.35, 0.12), scene.pick(-0.3, 0.3))
 
 
+@_object
 def _tree(scene: Scene, at: Any, size: float) -> None:
     x, y, z = at
     trunk = size * scene.pick(0.2, 0.5)
@@ -332,6 +355,7 @@ def _tree(scene: Scene, at: Any, size: float) -> None:
         )
 
 
+@_object
 def _fence(scene: Scene, z: float, yaw: float) -> None:
     high, gap, thin = scene.pick(0.8, 2.0), scene.pick(0.12, 1.2), scene.pick(0.03, 0.12)
     layer, tint = int(scene.rng.integers(0, 1 << 16)), scene.rng.uniform(0.2, 1.0, 3)

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scenes with exact depth, composed at random and drawn with OpenGL (EGL; Mesa's software driver is enough).
 
-Four families: furnished rooms, outdoor views, close-ups of things and plants before a backdrop, and passages with
-fences and occluders. Everything is drawn from one seed, so a scene is a number.
+Five families: furnished rooms, outdoor views, close-ups of things and plants before a backdrop, passages with fences
+and occluders, and workshops full of things. Everything is drawn from one seed, so a scene is a number.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +20,8 @@ from numpy.typing import NDArray
 from .meshes import Mesh, standard_meshes
 
 Floats = NDArray[np.float32]
-FAMILIES = ("room", "outdoor", "closeup", "passage")
+FAMILIES = ("room", "outdoor", "closeup", "passage", "workshop")
+SHARES = (0.24, 0.22, 0.27, 0.10, 0.17)
 
 _VERTEX = """
 #version 330
@@ -47,7 +50,7 @@ in vec3 world; in vec3 face; in vec2 coord; in vec4 surface; in vec4 colour; in 
 uniform sampler2DArray textures; uniform sampler2DShadow shadow;
 uniform vec3 camera; uniform vec3 sun; uniform vec3 sun_colour; uniform vec3 sky; uniform vec3 ground;
 uniform vec3 lamp; uniform vec3 lamp_colour; uniform vec4 fog;
-layout(location = 0) out vec4 picture; layout(location = 1) out float depth;
+layout(location = 0) out vec4 picture; layout(location = 1) out vec2 depth;
 void main() {
   vec3 n = normalize(face); vec3 to_eye = normalize(camera - world);
   if (dot(n, to_eye) < 0.0) n = -n;
@@ -61,7 +64,7 @@ void main() {
   vec3 h = normalize(sun + to_eye);
   vec3 c = albedo * light + surface.z * sun_colour * open * pow(max(dot(n, h), 0.0), surface.w);
   c = mix(c, fog.rgb, 1.0 - exp(-range * fog.a));
-  picture = vec4(pow(c, vec3(1.0 / 2.2)), 1.0); depth = range;
+  picture = vec4(pow(c, vec3(1.0 / 2.2)), 1.0); depth = vec2(range, colour.w);
 }
 """
 
@@ -88,10 +91,27 @@ class Scene:
     radius: float = 10.0
     fog: float = 0.0
     indoor: bool = False
+    objects: int = 0  # told apart so far
+    _whole: int = 0  # the object that is being put together; 0: each mesh is one of its own
 
     def pick(self, low: float, high: float) -> float:
         """Uniform."""
         return float(self.rng.uniform(low, high))
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """What is added within is one object, but for what is a whole within it."""
+        outer = self._whole
+        self.objects += 1
+        self._whole = self.objects
+        yield
+        self._whole = outer
+
+    def look(self, eye: Any, ahead: Any, distance: float) -> None:
+        """Put the camera at a point, looking at what lies `distance` ahead of it, nearly level."""
+        self.eye = np.asarray(eye, np.float32)
+        self.target = (self.eye + np.asarray(ahead) * distance).astype(np.float32)
+        self.roll = float(self.rng.normal() * 0.03)
 
     def add(
         self,
@@ -119,6 +139,9 @@ class Scene:
         row[:12] = np.concatenate([rotation, np.asarray(position, np.float32)[:, None]], 1).ravel()
         row[12:16] = (layer, repeat, gloss, 10.0 ** rng.uniform(0.5, 2.0))
         row[16:19] = tint
+        if not self._whole:
+            self.objects += 1
+        row[19] = self._whole or self.objects
         self.instances.setdefault(mesh, []).append(row)
 
 
@@ -128,9 +151,17 @@ class Renderer:
     Args:
         textures: uint8 [N, S, S, 3].
         height, width: of the pictures given back; drawing is at twice that.
+        shares: of each family in FAMILIES, summing to 1.
     """
 
-    def __init__(self, textures: NDArray[np.uint8], height: int = 256, width: int = 384) -> None:
+    def __init__(
+        self,
+        textures: NDArray[np.uint8],
+        height: int = 256,
+        width: int = 384,
+        shares: tuple[float, ...] = SHARES,
+    ) -> None:
+        self.shares = shares
         self.ctx = moderngl.create_context(standalone=True, backend="egl")
         self.height, self.width = height, width
         count, size = textures.shape[0], textures.shape[1]
@@ -146,7 +177,7 @@ class Renderer:
         self.shadow_target = self.ctx.framebuffer(depth_attachment=self.shadow)
         full = (2 * width, 2 * height)
         self.colour = self.ctx.texture(full, 3)
-        self.range = self.ctx.texture(full, 1, dtype="f4")
+        self.range = self.ctx.texture(full, 2, dtype="f4")  # distance, and which object
         self.target = self.ctx.framebuffer([self.colour, self.range], self.ctx.depth_renderbuffer(full))
         self.meshes = standard_meshes(np.random.default_rng(99))
         self.buffers = {name: self.ctx.buffer(mesh.vertices.tobytes()) for name, mesh in self.meshes.items()}
@@ -157,13 +188,23 @@ class Renderer:
         Returns:
             picture uint8 [H, W, 3]; disparity float32 [H, W], 1 / depth in scene units, 0 for the sky.
         """
+        return self.draw_objects(seed, family)[:2]
+
+    def draw_objects(
+        self, seed: int, family: str | None = None
+    ) -> tuple[NDArray[np.uint8], Floats, NDArray[np.uint16]]:
+        """The scene of a number with its objects.
+
+        Returns:
+            as :meth:`draw`; and uint16 [H, W], which object each pixel is of, 0 for the sky.
+        """
         from .families import compose
 
         rng = np.random.default_rng(seed)
-        scene = compose(rng, family or str(rng.choice(FAMILIES, p=(0.28, 0.27, 0.33, 0.12))), list(self.meshes))
+        scene = compose(rng, family or str(rng.choice(FAMILIES, p=self.shares)), list(self.meshes))
         return self._draw(scene)
 
-    def _draw(self, scene: Scene) -> tuple[NDArray[np.uint8], Floats]:
+    def _draw(self, scene: Scene) -> tuple[NDArray[np.uint8], Floats, NDArray[np.uint16]]:
         rng = scene.rng
         view = _look_at(scene.eye, scene.target, scene.roll)
         projection = _perspective(scene.fov, self.width / self.height, 0.02, 2000.0)
@@ -203,8 +244,8 @@ class Renderer:
             instances.release()
         high, wide = 2 * self.height, 2 * self.width
         raw = np.frombuffer(self.colour.read(), np.uint8).reshape(high, wide, 3)[::-1]
-        distance = np.frombuffer(self.range.read(), np.float32).reshape(high, wide)[::-1]
-        return self._resolve(raw, distance, scene, sky=np.clip(haze, 0, 1.2))
+        both = np.frombuffer(self.range.read(), np.float32).reshape(high, wide, 2)[::-1]
+        return self._resolve(raw, both[:, :, 0], both[:, :, 1], scene, sky=np.clip(haze, 0, 1.2))
 
     def _batches(self, program: moderngl.Program, batches: list[Any], kind: str) -> None:
         for vertices, instances, mesh, count in batches:
@@ -220,9 +261,9 @@ class Renderer:
             array.release()
 
     def _resolve(
-        self, raw: NDArray[np.uint8], distance: Floats, scene: Scene, sky: NDArray[Any]
-    ) -> tuple[NDArray[np.uint8], Floats]:
-        """Sky behind, two by two samples to a pixel; the depth of a pixel is its second nearest sample's."""
+        self, raw: NDArray[np.uint8], distance: Floats, objects: Floats, scene: Scene, sky: NDArray[Any]
+    ) -> tuple[NDArray[np.uint8], Floats, NDArray[np.uint16]]:
+        """Sky behind, two by two samples to a pixel; its depth and object are its second nearest sample's."""
         picture = raw.astype(np.float32)
         empty = distance <= 0
         if empty.any():
@@ -238,8 +279,15 @@ class Renderer:
         high, wide = self.height, self.width
         picture = picture.reshape(high, 2, wide, 2, 3).mean((1, 3))
         disparity = np.where(empty, 0.0, 1.0 / np.maximum(distance, 1e-3)).astype(np.float32)
-        samples = np.sort(disparity.reshape(high, 2, wide, 2).transpose(0, 2, 1, 3).reshape(high, wide, 4), axis=2)
-        return np.clip(np.rint(picture), 0, 255).astype(np.uint8), np.ascontiguousarray(samples[:, :, 2])
+
+        def samples(plane: Floats) -> Floats:
+            return plane.reshape(high, 2, wide, 2).transpose(0, 2, 1, 3).reshape(high, wide, 4)
+
+        four = samples(disparity)
+        second = np.argsort(four, axis=2, kind="stable")[:, :, 2:3]
+        near, which = (np.take_along_axis(a, second, 2)[:, :, 0] for a in (four, samples(np.where(empty, 0, objects))))
+        # The number is interpolated over a triangle, so it comes back nearly whole.
+        return np.clip(np.rint(picture), 0, 255).astype(np.uint8), near, np.rint(which).astype(np.uint16)
 
 
 def _sky(rng: np.random.Generator, shape: tuple[int, int], haze: NDArray[Any]) -> Floats:

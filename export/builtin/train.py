@@ -21,11 +21,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from torch import Tensor
 
+from .export_onnx import fold_batch_norm
 from .network import DepthNet
 
 TRAIN_SIZE = (224, 320)
@@ -168,7 +171,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the shards (render.py, label.py)")
-    parser.add_argument("--encoder", type=Path, required=True, help="ImageNet checkpoint of EfficientNet-Lite0")
+    parser.add_argument("--encoder", type=Path, help="ImageNet checkpoint of EfficientNet-Lite0")
+    parser.add_argument("--start", type=Path, help="go on from an exported model (its ONNX file) instead")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--minutes", type=float, default=60.0, help="training time (default: 60)")
     parser.add_argument("--batch", type=int, default=12)
@@ -178,16 +182,30 @@ def main() -> None:
     parser.add_argument("--frozen", type=int, default=3, help="first encoder blocks that stay as they are")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    if (arguments.encoder is None) == (arguments.start is None):
+        parser.error("give --encoder to begin, or --start to go on from an exported model")
     run(arguments)
+
+
+def first_model(arguments: argparse.Namespace) -> DepthNet:
+    """A network on a trained encoder, or an exported one, whose batch norms stay folded."""
+    model = DepthNet()
+    if arguments.start is None:
+        model.encoder.load_imagenet(arguments.encoder)
+        return model
+    fold_batch_norm(model)
+    stored = {
+        t.name.removesuffix("_half"): numpy_helper.to_array(t) for t in onnx.load(arguments.start).graph.initializer
+    }
+    model.load_state_dict({name: torch.from_numpy(stored[name].astype(np.float32)) for name in model.state_dict()})
+    return model
 
 
 def run(arguments: argparse.Namespace) -> None:
     """The training loop."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(arguments.seed)
-    model = DepthNet()
-    model.encoder.load_imagenet(arguments.encoder)
-    model = model.to(memory_format=torch.channels_last)
+    model = first_model(arguments).to(memory_format=torch.channels_last)
     still = [model.encoder._conv_stem, model.encoder._bn0, *model.encoder._blocks[: arguments.frozen]]
     for module in still:
         module.requires_grad_(False)

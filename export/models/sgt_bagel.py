@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor as Array, nn
 
-from secondeye.export.graphs import Graph, Tensor
+from secondeye.export.graphs import BOUNDS, Graph, Tensor
 from secondeye.export.models.bagel import (
     GEN,
     PATCH_LATENT,
@@ -383,7 +383,7 @@ def _graphs(
         return Tensor(name=name, dtype="float32", shape=shape)
 
     wide = config.hidden
-    bounds = {"fp32": 1e-4, "fp16": 2e-2, "int8": 3e-2, "int4": 0.3}
+    bounds = BOUNDS | {"fp16": 2e-2}
     place = Tensor(name="place", dtype="int64", shape=("patches",))
     graphs = [
         Graph(

@@ -41,6 +41,7 @@ class FilmOptions:
     report: Path | None
     allow_network: bool
     floating_window: bool
+    key_every: int
 
 
 def is_film(name: str) -> bool:
@@ -105,6 +106,7 @@ def convert_film(
         codec=options.codec, quality=options.crf, preset=options.preset, start=seconds("--start", options.start),
         end=seconds("--end", options.end), bits=options.bits, projection=options.projection,  # type: ignore[arg-type]
         fov=options.fov, fps=options.fps, crop_bars=options.crop_bars, floating_window=options.floating_window,
+        key_every=options.key_every,
     )  # fmt: skip
     if source == "-" and output != "-":
         raise InvalidInputError("standard input: y4m from a pipe goes to a pipe, as y4m; add -o - and pipe it on.")
@@ -187,7 +189,7 @@ def _write_page(path: Path, source: str, config: FilmConfig, report: FilmReport)
         "source": source,
         "layout": config.layout
         + (f" on half a sphere, {config.fov:g} degrees wide" if config.projection != "flat" else ""),
-        "strength": f"{stereo.strength:g} % of the width",
+        "strength": f"{stereo.strength_for(report.width):g} % of the width",
         "convergence": "auto, shot by shot" if config.auto_convergence else f"{stereo.convergence:g}",
         "depth model": str(stereo.depth),
         "codec": config.codec,
@@ -196,11 +198,13 @@ def _write_page(path: Path, source: str, config: FilmConfig, report: FilmReport)
 
 
 def _summary(report: FilmReport, config: FilmConfig, verbose: bool) -> None:
+    from secondeye.runtime.comfort import comfort_note
     from secondeye.runtime.video.report import warnings_of
 
     notes = [*report.notes, *warnings_of(report)]
-    if config.stereo.strength > 3.0:
-        notes.append(f"strength {config.stereo.strength:g} is over the comfort limit of 3.")
+    note_of_comfort = comfort_note(config.stereo.strength_for(report.width), config.stereo.screen)
+    if note_of_comfort is not None:
+        notes.append(note_of_comfort)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     reused = f" ({report.reused} were there already)" if report.reused else ""

@@ -3,38 +3,21 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from secondeye.runtime.cli._film import FilmOptions, convert_film, is_film
-from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
+from secondeye.runtime.cli._pictures import Job, Output, convert_many, convert_one, expand, targets_of
+from secondeye.runtime.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from secondeye.runtime.converter import StereoConverter, StereoFrame
+    from secondeye.runtime.comfort import Screen, Unit
     from secondeye.runtime.pictures import Picture
 
 _LOOK, _DEPTH, _QUALITY = "How it looks", "Depth", "Quality mode"
 _FILES, _FILMS, _MORE = "Files", "Films", "More"
-_STDOUT = "\0"
-"""Begins a target that is standard output; its format's suffix follows. No file name holds this character."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Output:
-    """What to write for one picture."""
-
-    layout: str
-    anaglyph: str
-    quality: int
-    save_depth: Path | None
-    preview: Path | None
 
 
 def convert(
@@ -71,14 +54,21 @@ def convert(
         ),
     ] = "dubois-red-cyan",
     strength: Annotated[
-        float,
+        str,
         typer.Option(
             "-s",
             "--strength",
             rich_help_panel=_LOOK,
-            help="Full range of disparity, percent of the width. 1 is gentle, 3 the limit of comfort.",
+            help="Full range of disparity: percent of the width (1 is gentle, 3 the limit of comfort), pixels (40px), or degrees on a --screen (0.8deg).",
         ),
-    ] = 2.5,
+    ] = "2.5",
+    screen: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_LOOK,
+            help="Where it will be looked at, WIDTHxDISTANCE in metres: 0.6x0.7 is a monitor, 1.2x2.5 a television. Limits of comfort follow from it.",
+        ),
+    ] = None,
     convergence: Annotated[
         str | None,
         typer.Option(
@@ -132,7 +122,7 @@ def convert(
         str,
         typer.Option(
             rich_help_panel=_DEPTH,
-            help="Who tells objects apart, so that the edges of depth fall on their borders: off, sgt:FOLDER (a bundle), an ONNX segmentation network, or labels of the picture (16-bit PNG, .npy; see secondeye segment).",
+            help="Who tells objects apart, so that the edges of depth fall on their borders: off, sgt:FOLDER (a bundle), an ONNX segmentation network, or, of one picture, its labels (16-bit PNG, .npy; see secondeye segment).",
         ),
     ] = "off",
     depth_size: Annotated[
@@ -148,7 +138,9 @@ def convert(
         str,
         typer.Option(rich_help_panel=_DEPTH, help="auto, disparity (larger is nearer) or depth (larger is farther)."),
     ] = "auto",
-    device: Annotated[str, typer.Option(rich_help_panel=_DEPTH, help="Where the models run: cpu or cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(rich_help_panel=_DEPTH, help="Where the models run: cpu, cuda, tensorrt or tensorrt-rtx.")
+    ] = "cpu",
     mode: Annotated[
         str,
         typer.Option(
@@ -185,6 +177,13 @@ def convert(
             help="inpaint: the model's picture in and round disocclusions only. generated: all of it.",
         ),
     ] = "inpaint",
+    tiles: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_QUALITY,
+            help="dense: the model sees the whole picture. sparse: only tiles round disocclusions, with --compose inpaint.",
+        ),
+    ] = "dense",
     conditioning: Annotated[
         str,
         typer.Option(
@@ -237,6 +236,13 @@ def convert(
         str | None, typer.Option(rich_help_panel=_FILMS, help="Begin there: seconds, MM:SS or HH:MM:SS.")
     ] = None,
     end: Annotated[str | None, typer.Option(rich_help_panel=_FILMS, help="End there.")] = None,
+    key_every: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel=_FILMS,
+            help="With --segment: frames from one key frame, on which objects are told apart, to the next at most (1 to 48).",
+        ),
+    ] = 24,
     jobs: Annotated[
         int, typer.Option(rich_help_panel=_FILMS, help="Processes that share a film. The result does not depend on it.")
     ] = 1,
@@ -322,8 +328,11 @@ def convert(
         raise InvalidInputError(f"--layout: expected one of {', '.join((*LAYOUTS, SEPARATE))}, got {layout!r}.")
     if anaglyph not in ANAGLYPHS:
         raise InvalidInputError(f"--anaglyph: expected one of {', '.join(ANAGLYPHS)}, got {anaglyph!r}.")
+    amount, unit = _strength(strength)
     config = StereoConfig(
-        strength=strength,
+        strength=amount,
+        strength_unit=unit,
+        screen=_screen(screen),
         convergence=_convergence(convergence, film),
         gamma=gamma,
         view=view,  # type: ignore[arg-type]  # checked by the configuration
@@ -344,37 +353,71 @@ def convert(
         noise=noise,
         seed=seed,
         compose=compose,  # type: ignore[arg-type]
+        tiles=tiles,  # type: ignore[arg-type]
         conditioning=conditioning,  # type: ignore[arg-type]
     )
     if film:
-        if depth_map or save_depth or preview or segment != "off":
-            raise InvalidInputError(
-                "--depth-map, --save-depth, --preview and --segment go with pictures, not with a film."
-            )
+        if depth_map or save_depth or preview:
+            raise InvalidInputError("--depth-map, --save-depth and --preview go with pictures, not with a film.")
         wanted_film = FilmOptions(
             layout=layout, anaglyph=anaglyph, size=size, auto_convergence=convergence in (None, "auto"), codec=codec,
             crf=crf, preset=preset, start=start, end=end, fps=fps, crop_bars=crop_bars, bits=bits,
             projection=projection, fov=fov, jobs=jobs, cluster=cluster, report=report, allow_network=allow_network,
-            floating_window=floating_window,
+            floating_window=floating_window, key_every=key_every,
         )  # fmt: skip
         convert_film(inputs[0], output, config, wanted_film, quiet=quiet, verbose=verbose)
         return
-    sources = list(_expand(inputs, recursive))
+    sources = list(expand(inputs, recursive))
     many = len(sources) > 1 or any(Path(word).is_dir() for word in inputs)
     if many and (depth_map or save_depth or preview):
         raise InvalidInputError("--depth-map, --save-depth and --preview go with one picture; convert it alone.")
-    targets = _targets(sources, output, layout, "." + format.lower().lstrip("."), many)
-    wanted = _Output(layout=layout, anaglyph=anaglyph, quality=quality, save_depth=save_depth, preview=preview)
-    job = _Job(StereoConverter(config), wanted, size, depth_map, depth_map_kind, quiet, verbose)
+    targets = targets_of(sources, output, layout, "." + format.lower().lstrip("."), many)
+    wanted = Output(layout=layout, anaglyph=anaglyph, quality=quality, save_depth=save_depth, preview=preview)
+    job = Job(
+        StereoConverter(config),
+        wanted,
+        lambda picture: _scaled(picture, size),
+        depth_map,
+        depth_map_kind,
+        quiet,
+        verbose,
+    )
     try:
         if many:
-            _convert_many(job, sources, targets, skip_existing)
-        elif not (skip_existing and not targets[0].startswith(_STDOUT) and job.done(targets[0])):
-            _convert_one(job, sources[0], targets[0])
+            convert_many(job, sources, targets, skip_existing)
+        elif not (skip_existing and job.done(targets[0])):
+            convert_one(job, sources[0], targets[0])
     except KeyboardInterrupt:
         more = "; go on with --skip-existing" if many else ""
         typer.echo(f"secondeye: stopped; every file that was written is whole{more}.", err=True)
         raise typer.Exit(130) from None
+
+
+def _strength(text: str) -> tuple[float, Unit]:
+    """The option's number and unit."""
+    number, unit = text.strip().lower(), "percent"
+    for ending, name in (("px", "pixels"), ("deg", "degrees"), ("%", "percent")):
+        if number.endswith(ending):
+            number, unit = number.removesuffix(ending), name
+            break
+    try:
+        return float(number), cast("Unit", unit)
+    except ValueError as error:
+        raise InvalidInputError(f"--strength: expected 2.5 (percent), 40px or 0.8deg, got {text!r}.") from error
+
+
+def _screen(text: str | None) -> Screen | None:
+    from secondeye.runtime.comfort import Screen
+
+    if text is None:
+        return None
+    try:
+        width, distance = (float(part) for part in text.lower().removesuffix("m").split("x"))
+    except ValueError as error:
+        raise InvalidInputError(
+            f"--screen: expected WIDTHxDISTANCE in metres, such as 0.6x0.7, got {text!r}."
+        ) from error
+    return Screen(width, distance)
 
 
 def _convergence(text: str | None, film: bool) -> float:
@@ -388,161 +431,6 @@ def _convergence(text: str | None, film: bool) -> float:
         raise InvalidInputError(f"--convergence: expected {kinds}, got {text!r}.") from error
 
 
-class _Job:
-    """Converts one picture after another with the same settings."""
-
-    def __init__(
-        self,
-        converter: StereoConverter,
-        wanted: _Output,
-        size: str | None,
-        depth_map: Path | None,
-        depth_map_kind: str,
-        quiet: bool,
-        verbose: bool,
-    ) -> None:
-        self.converter, self.wanted, self.size = converter, wanted, size
-        self.depth_map, self.depth_map_kind = depth_map, depth_map_kind
-        self.quiet, self.verbose = quiet, verbose
-
-    def done(self, target: str) -> bool:
-        """Whether a picture's output is there."""
-        return all(path.exists() for path in self._paths(target))
-
-    def run(self, source: str, target: str) -> None:
-        """Convert one file."""
-        import time
-
-        from secondeye.runtime.pictures import read_picture, read_values
-
-        start = time.perf_counter()
-        picture = read_picture(source)
-        picture = _scaled(picture, self.size)
-        high, wide = picture.pixels.shape[:2]
-        if not target.startswith(_STDOUT):
-            self._check_target(target, wide, high)
-        depth = None if self.depth_map is None else read_values(self.depth_map)
-        read = time.perf_counter()
-        frame = self.converter.convert(picture, depth=depth, depth_kind=self.depth_map_kind)  # type: ignore[arg-type]
-        made = time.perf_counter()
-        self._write(frame, target)
-        wrote = time.perf_counter()
-        if self.quiet:
-            return
-        for note in frame.notes:
-            typer.echo(f"note: {note}", err=True)
-        if self.converter.config.strength > 3.0 and self.depth_map_kind != "pixels":
-            typer.echo(f"note: strength {self.converter.config.strength:g} is over the comfort limit of 3.", err=True)
-        if not target.startswith(_STDOUT):
-            typer.echo(f"{target}: {wide} x {high} a view, {wrote - start:.2f} s", err=True)
-        if self.verbose:
-            stages = {"decode": (read - start) * 1e3, **frame.timings, "layout and encode": (wrote - made) * 1e3}
-            typer.echo("  " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in stages.items() if ms >= 0.5), err=True)
-
-    def _paths(self, target: str) -> list[Path]:
-        path = Path(target)
-        if self.wanted.layout != "separate":
-            return [path]
-        return [path.with_name(f"{path.stem}{eye}{path.suffix}") for eye in ("_L", "_R")]
-
-    def _check_target(self, target: str, width: int, height: int) -> None:
-        """Refuse, before any work, what the format cannot hold."""
-        from secondeye.runtime.layouts import LAYOUTS
-        from secondeye.runtime.writers import MPO_SUFFIX, check_fits
-
-        if Path(target).suffix.lower() == MPO_SUFFIX:
-            return
-        one = LAYOUTS.get("cross" if Path(target).suffix.lower() == ".jps" else self.wanted.layout, LAYOUTS["left"])
-        check_fits(target, int(width * one.wide), int(height * one.tall))
-
-    def _write(self, frame: StereoFrame, target: str) -> None:
-        from secondeye.runtime.layouts import compose
-        from secondeye.runtime.preview import contact_sheet
-        from secondeye.runtime.writers import MPO_SUFFIX, encode_bytes, save_mpo, save_picture, save_values
-
-        wanted = self.wanted
-        if target.startswith(_STDOUT):
-            data = encode_bytes(
-                compose(frame, wanted.layout, anaglyph=wanted.anaglyph), target[1:], quality=wanted.quality
-            )
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
-        elif Path(target).suffix.lower() == MPO_SUFFIX:
-            save_mpo(target, frame.left, frame.right, quality=wanted.quality)
-        elif wanted.layout == "separate":
-            for path, eye in zip(self._paths(target), (frame.left, frame.right), strict=True):
-                save_picture(path, eye, quality=wanted.quality)
-        else:
-            layout = "cross" if Path(target).suffix.lower() == ".jps" else wanted.layout
-            save_picture(target, compose(frame, layout, anaglyph=wanted.anaglyph), quality=wanted.quality)
-        if wanted.save_depth is not None:
-            save_values(wanted.save_depth, frame.disparity)
-        if wanted.preview is not None:
-            save_picture(wanted.preview, contact_sheet(frame, anaglyph=wanted.anaglyph))
-
-
-def _convert_one(job: _Job, source: str, target: str) -> None:
-    """One picture; in quality mode, where it may take minutes, with a bar of the model's steps."""
-    if job.quiet or job.converter.config.mode == "fast":
-        job.run(source, target)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("load", total=None)
-        job.converter.progress = lambda stage, done, total: progress.update(
-            task, description=stage, completed=done, total=total
-        )
-        job.run(source, target)
-
-
-def _convert_many(job: _Job, sources: list[str], targets: list[str], skip_existing: bool) -> None:
-    """Every picture, with a bar; one that fails is told and does not stop the rest."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    job.converter.load()
-    failures: list[str] = []
-    skipped = 0
-    console = Console(stderr=True)
-    quiet, job.quiet = job.quiet, True
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=quiet) as progress:
-        task = progress.add_task("converting", total=len(sources))
-        for source, target in zip(sources, targets, strict=True):
-            progress.update(task, description=Path(source).name[:40])
-            if skip_existing and job.done(target):
-                skipped += 1
-            else:
-                try:
-                    job.run(source, target)
-                except SecondEyeError as error:
-                    failures.append(str(error))
-                    console.print(f"failed: {error}", markup=False, highlight=False, soft_wrap=True)
-            progress.advance(task)
-    if not quiet:
-        made = len(sources) - len(failures) - skipped
-        tail = f", {skipped} were there already" if skipped else ""
-        typer.echo(f"{made} converted, {len(failures)} failed{tail}", err=True)
-    if failures:
-        raise typer.Exit(1)
-
-
 def _model(spec: str) -> str:
     """A public model's name becomes its file; anything else stays."""
     from secondeye.runtime.zoo import MODELS, local_path
@@ -553,72 +441,6 @@ def _model(spec: str) -> str:
     if path is None:
         raise InvalidInputError(f"{spec}: not here yet; fetch it with: secondeye models get {spec}")
     return str(path)
-
-
-def _expand(inputs: list[str], recursive: bool) -> Iterator[str]:
-    """Files, the pictures of folders, and what patterns match; in name order."""
-    from secondeye.runtime.limits import DEFAULT_LIMITS
-    from secondeye.runtime.pictures import READ_SUFFIXES
-
-    count = 0
-    for word in inputs:
-        path = Path(word)
-        if word == "-" or path.is_file():
-            found = [word]
-        elif path.is_dir():
-            walk = path.rglob("*") if recursive else path.iterdir()
-            found = sorted(str(p) for p in walk if p.suffix.lower() in READ_SUFFIXES and p.is_file())
-            if not found:
-                raise MediaError(f"{word}: no pictures in this folder" + ("." if recursive else "; try --recursive."))
-        elif not path.exists() and any(c in word for c in "*?["):
-            found = sorted(p for p in glob.glob(word, recursive=True) if os.path.isfile(p))
-            if not found:
-                raise MediaError(f"{word}: nothing matches this pattern.")
-        else:
-            raise MediaError(f"{word}: no such file; check the name.")
-        count += len(found)
-        if count > DEFAULT_LIMITS.max_files:
-            raise InvalidInputError(f"over {DEFAULT_LIMITS.max_files} files; convert them in parts.")
-        yield from found
-
-
-def _targets(sources: list[str], output: str | None, layout: str, suffix: str, many: bool) -> list[str]:
-    """Where each picture's result goes."""
-    from secondeye.runtime.layouts import LAYOUTS
-    from secondeye.runtime.writers import MPO_SUFFIX, format_of
-
-    if suffix != MPO_SUFFIX:
-        format_of("x" + suffix)
-    if output == "-":
-        if many or layout == "separate" or suffix == MPO_SUFFIX:
-            raise InvalidInputError("-o -: standard output takes one picture in one file; name a file or folder.")
-        return [_STDOUT + suffix]
-    ending = "" if suffix == MPO_SUFFIX or suffix == ".jps" or layout == "separate" else LAYOUTS[layout].suffix
-    folder = Path(output) if output is not None else None
-    single = not many and folder is not None and not folder.is_dir() and folder.suffix != ""
-    if single and folder is not None:
-        if folder.suffix.lower() != MPO_SUFFIX:
-            format_of(folder)
-        elif layout not in ("sbs", "separate"):
-            raise InvalidInputError(f"{folder}: an MPO holds the two views themselves; leave --layout out.")
-        targets = [str(folder)]
-    else:
-        if "-" in sources and folder is None:
-            raise InvalidInputError("standard input has no name to go by; give -o FILE or -o -.")
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        names = [("stdin" if s == "-" else Path(s).stem) + ending + suffix for s in sources]
-        homes = [folder if folder is not None else Path(s).parent for s in sources]
-        targets = [str(home / name) for home, name in zip(homes, names, strict=True)]
-        if len(set(targets)) != len(targets):
-            twice = next(t for t in targets if targets.count(t) > 1)
-            raise InvalidInputError(
-                f"{twice}: two sources would become this file; convert them into different folders."
-            )
-    for source, target in zip(sources, targets, strict=True):
-        if source != "-" and Path(target).exists() and os.path.samefile(source, target):
-            raise InvalidInputError(f"{target}: is the source itself; choose another name with -o.")
-    return targets
 
 
 def _scaled(picture: Picture, size: str | None) -> Picture:

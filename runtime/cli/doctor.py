@@ -92,7 +92,18 @@ def _pictures() -> list[Row]:
     for name in ("jpg", "webp", "avif", "libtiff", "littlecms2"):
         have = bool(features.check(name))
         rows.append((f"  {name}", have, "yes" if have else "a Pillow wheel with it reads and writes that format"))
+    rows.append(_films())
     return rows
+
+
+def _films() -> Row:
+    try:
+        import av
+        from av.codec import codecs_available
+    except ImportError as error:
+        return ("FFmpeg (PyAV)", False, f"films cannot be read: {error}")
+    made = [name for name in ("libx264", "libx265", "libsvtav1", "h264_nvenc") if name in codecs_available]
+    return ("FFmpeg (PyAV)", True, f"{av.__version__}, encoders {', '.join(made) or 'without H.264 and HEVC'}")
 
 
 def _models() -> list[Row]:
@@ -114,11 +125,12 @@ def doctor() -> None:
     """Print what this machine has, and what each missing thing would give."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(show_header=False, box=None, pad_edge=False)
     for rows in (_machine(), _runtimes(), _models(), _pictures(), _extras()):
         for name, good, text in rows:
-            table.add_row("[green]have[/]" if good else "[yellow]lack[/]", name, text)
+            table.add_row("[green]have[/]" if good else "[yellow]lack[/]", name, Text(text))
         table.add_section()
     Console().print(table)
     typer.echo("\nWhat is lacking is optional unless it says otherwise.")

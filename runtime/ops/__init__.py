@@ -3,19 +3,15 @@
 
 from secondeye.runtime.ops._common import isas
 from secondeye.runtime.ops.anaglyph import MATRICES as ANAGLYPHS, anaglyph
-from secondeye.runtime.ops.disparity import (
-    depth_range,
-    disparity,
-    strength_for_degrees,
-    upsample,
-    widen_foreground,
-)
+from secondeye.runtime.ops.disparity import depth_range, disparity, upsample, widen_foreground
 from secondeye.runtime.ops.fill import fill
+from secondeye.runtime.ops.level import level
 from secondeye.runtime.ops.mask import Tile, inpaint_mask, mask_cells, mask_tiles
 from secondeye.runtime.ops.motion import motion
+from secondeye.runtime.ops.nv12 import nv12
 from secondeye.runtime.ops.pack import pack
 from secondeye.runtime.ops.resample import prepare, resize, restore
-from secondeye.runtime.ops.warp import Eye, Law, Views, Warped, warp, warp_views
+from secondeye.runtime.ops.warp import Eye, Law, Views, Warped, warp, warp_views, warped_disparity
 
 __all__ = [
     "ANAGLYPHS",
@@ -30,16 +26,18 @@ __all__ = [
     "fill",
     "inpaint_mask",
     "isas",
+    "level",
     "mask_cells",
     "mask_tiles",
     "motion",
+    "nv12",
     "pack",
     "prepare",
     "resize",
     "restore",
-    "strength_for_degrees",
     "upsample",
     "warp",
     "warp_views",
+    "warped_disparity",
     "widen_foreground",
 ]

@@ -115,24 +115,6 @@ def disparity(
     return q8.astype(np.float32) * np.float32(1 / 256)
 
 
-def strength_for_degrees(degrees: float, *, screen_width_m: float, distance_m: float) -> float:
-    """The strength, in percent of the width, whose full range of disparity subtends an angle.
-
-    A range of s metres on a screen at distance D subtends 2 atan(s / (2 D)). Comfort: about one degree (Lambooij et
-    al., Visual Discomfort and Visual Fatigue of Stereoscopic Displays, 2009).
-
-    Args:
-        degrees: over 0, at most 10.
-        screen_width_m, distance_m: of the display and of its viewer, metres.
-    """
-    if not (0 < degrees <= 10 and screen_width_m > 0 and distance_m > 0):
-        raise InvalidInputError(
-            "expected 0 to 10 degrees and a screen and a distance over 0, "
-            f"got {degrees}, {screen_width_m} and {distance_m}."
-        )
-    return 100.0 * 2.0 * distance_m * math.tan(math.radians(degrees) / 2.0) / screen_width_m
-
-
 # ---- upsample ---------------------------------------------------------------------------------------------
 
 _SPACE = np.array([16, 12, 9, 6, 4, 3, 2, 1, 1], np.int64)

@@ -14,6 +14,7 @@ from secondeye.runtime.converter import StereoConfig
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS
 from secondeye.runtime.video import adjust, encode, media, mux, projection, sequence
+from secondeye.runtime.video.objects import KEY_EVERY, check_segmenter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class FilmConfig:
         fov: how many degrees the picture's width covers, of the half sphere or in spatial video (mv-hevc).
         fps: frames a second, in place of the film's own; of numbered pictures, their rate.
         crop_bars: leave out black bars.
+        key_every: frames from one key frame, on which stereo.segment tells objects apart, to the next at most, 1 to 48.
         floating_window: a black bar on one eye's side of a border that cuts something in front of the screen, as wide
             as that stands out.
     """
@@ -55,6 +57,7 @@ class FilmConfig:
     fps: str | None = None
     crop_bars: bool = False
     floating_window: bool = False
+    key_every: int = KEY_EVERY
 
     def keeps_depth(self, info: media.FilmInfo) -> bool:
         """Whether a film's samples of more than 8 bits stay that deep."""
@@ -86,6 +89,7 @@ class FilmConfig:
             )
         if self.projection == "vr180":
             projection.check(self.layout, self.fov)
+        check_segmenter(self.stereo.segment, self.key_every)
         begin, stop = self.start or 0.0, self.end
         if not begin >= 0.0 or (stop is not None and not stop > begin):
             raise InvalidInputError(f"start, end: expected 0 <= start < end in seconds, got {self.start}, {self.end}.")

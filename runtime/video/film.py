@@ -27,10 +27,12 @@ from secondeye.runtime import ops
 from secondeye.runtime.converter import StereoConverter, StereoFrame
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
 from secondeye.runtime.layouts import compose
+from secondeye.runtime.objects import open_labeller
 from secondeye.runtime.video import encode, media, mux, projection, sequence
 from secondeye.runtime.video.cluster import share_over_ray
 from secondeye.runtime.video.config import FilmConfig, checked_target, depth_notes, open_film
 from secondeye.runtime.video.journal import Journal
+from secondeye.runtime.video.objects import Labels, ObjectTrack, with_subject
 from secondeye.runtime.video.report import Shot, ShotLog, joined_shots
 from secondeye.runtime.video.signals import signal_of
 from secondeye.runtime.video.temporal import WARM_UP, WINDOW, Look, Steady, TemporalState, look
@@ -53,6 +55,7 @@ class FilmReport:
         timings: milliseconds a frame and stage, of the frames that this run made.
         notes: sentences about what its owner might not expect.
         shot_list: each shot's disparity and pictures.
+        width: of a view, pixels.
     """
 
     output: Path
@@ -63,6 +66,7 @@ class FilmReport:
     timings: dict[str, float]
     notes: tuple[str, ...]
     shot_list: tuple[Shot, ...] = ()
+    width: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +143,7 @@ def convert_video(
         output=target, frames=written, reused=reused, shots=1 + sum(record["cuts"] for record in records),
         seconds=time.perf_counter() - begun, timings=tally.means(), notes=tuple(notes),
         shot_list=joined_shots([record["shots"] for record in records]),
+        width=config.stereo.size[0] if config.stereo.size is not None else info.width,
     )  # fmt: skip
 
 
@@ -294,6 +299,7 @@ class _Seen:
     seconds: float
     pixels: Pixels
     look: Look
+    labels: Labels | None
     values: NDArray[np.uint16] | None = None  # in full depth
 
 
@@ -346,6 +352,8 @@ def _look_on(
     first = max(0, part.begin(group[0]) - WARM_UP)
     end = min(info.frames, part.begin(group[-1]) + part.frames_of(group[-1]) + WINDOW)
     before: Look | None = None
+    labeller = open_labeller(config.stereo.segment, device=config.stereo.device, threads=config.stereo.threads)
+    track = ObjectTrack(labeller, config.key_every, first) if labeller is not None else None
     source = media.frames(info, first)
     while True:
         with tally.stage("decode"):
@@ -357,8 +365,13 @@ def _look_on(
             nearness = depth(pixels)
         with tally.stage("steady"):
             before = look(pixels, nearness, before)
+        labels = None
+        if track is not None:
+            with tally.stage("objects"):
+                labels = track(found[0], pixels, before)
+                before = with_subject(before, labels)
         at = float((info.pts[found[0]] - info.pts[0]) * info.time_base)
-        seen.put(_Seen(found[0], at, pixels, before, values))
+        seen.put(_Seen(found[0], at, pixels, before, labels, values))
     seen.put(None)
 
 
@@ -440,7 +453,7 @@ def _drawn(
 ) -> NDArray[Any]:
     """One frame's picture in its layout, and what the report says of it."""
     start = time.perf_counter()
-    frame, picture = draw_frame(converter, config, seen.pixels, seen.values, steady, ring)
+    frame, picture = draw_frame(converter, config, seen.pixels, seen.values, steady, ring, seen.labels)
     spent = (time.perf_counter() - start) * 1e3
     tally.add({**frame.timings, "layout": spent - sum(frame.timings.values())})
     with tally.stage("report"):
@@ -457,9 +470,10 @@ def draw_frame(
     values: NDArray[np.uint16] | None,
     steady: Steady,
     ring: Ring,
+    labels: Labels | None = None,
 ) -> tuple[StereoFrame, NDArray[Any]]:
     """A frame's two views, and its picture in its layout, [H, W, 3]; that is overwritten some frames later."""
-    frame = converter.convert_with(pixels, steady.depth, _convergence(config, steady), values=values)
+    frame = converter.convert_with(pixels, steady.depth, _convergence(config, steady), labels, values=values)
     if config.floating_window:
         _float(frame, window_of(config, steady, pixels.shape[1]), swapped=config.stereo.swap)
     if values is None and config.layout in ("sbs", "tb"):
@@ -475,7 +489,7 @@ def draw_frame(
 def window_of(config: FilmConfig, steady: Steady, width: int) -> tuple[int, int]:
     """How wide a floating window's bars are, pixels: as far as what the left and the right border cut stands out."""
     stereo, screen = config.stereo, _convergence(config, steady)
-    full = stereo.strength / 100.0 * width
+    full = stereo.strength_for(width) / 100.0 * width
     out = (full * (max(border, 0.0) ** stereo.gamma - screen) for border in steady.borders)
     left, right = (min(round(max(0.0, v)), round(width * WINDOW_LIMIT)) for v in out)
     return left, right

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from secondeye import __version__
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import atomic_write, file_hash
+from secondeye.runtime.objects import segmenter_identity
 from secondeye.runtime.video.media import first_number, is_sequence
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def _settings(info: FilmInfo, config: FilmConfig) -> dict[str, Any]:
     stereo["depth"] = str(stereo["depth"])
     if os.path.isfile(stereo["depth"]):
         stereo["depth"] = file_hash(stereo["depth"])
+    stereo["segment"] = segmenter_identity(stereo["segment"])
     settings = {
         **{f"stereo.{k}": v for k, v in stereo.items()},
         **{one.name: getattr(config, one.name) for one in fields(config) if one.name != "stereo"},

@@ -106,18 +106,32 @@ def look(pixels: NDArray[np.uint8], depth: Map, before: Look | None) -> Look:
     unmatched = float((blocks[:, :, 2] > 20 * 64).mean())
     if unmatched > 0.8 or (unmatched > 0.25 and _histogram_distance(luma, before.luma) > 0.3):
         return Look(luma, depth, marks)
+    spread, source, sure = trace(luma, before.luma, blocks)
+    still = (spread[:, :, :2] == 0).all(2) & (spread[:, :, 2] < CALM)
+    good = sure[::3, ::3] > 0.5
+    line = _line(before.depth.ravel()[source[::3, ::3]][good], depth[::3, ::3][good])
+    return Look(luma, depth, marks, False, line, source, sure, still)
+
+
+def trace(
+    now: NDArray[np.uint8], before: NDArray[np.uint8], blocks: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], Map]:
+    """What block motion says of every pixel.
+
+    Returns:
+        the blocks' motion at each pixel, int32 [h, w, 3]; the flat index of each pixel in the frame before; how far
+        that is to be trusted, by how alike the two are, 0 to 1.
+    """
+    height, width = now.shape
     spread = np.repeat(np.repeat(blocks, 8, 0), 8, 1)[:height, :width]
     y, x = np.ogrid[:height, :width]
     from_y = np.clip(y + spread[:, :, 0], 0, height - 1)
     from_x = np.clip(x + spread[:, :, 1], 0, width - 1)
     source = (from_y * width + from_x).astype(np.int32)
-    apart = np.abs(luma.astype(np.int16) - before.luma.ravel()[source].astype(np.int16))
+    apart = np.abs(now.astype(np.int16) - before.ravel()[source].astype(np.int16))
     sure = np.clip((UNLIKE - apart) * np.float32(1 / (UNLIKE - LIKE)), 0.0, 1.0).astype(np.float32)
     sure[spread[:, :, 2] > 10 * 64] = 0.0
-    still = (spread[:, :, :2] == 0).all(2) & (spread[:, :, 2] < CALM)
-    good = sure[::3, ::3] > 0.5
-    line = _line(before.depth.ravel()[source[::3, ::3]][good], depth[::3, ::3][good])
-    return Look(luma, depth, marks, False, line, source, sure, still)
+    return spread, source, sure
 
 
 def _motion(now: NDArray[np.uint8], before: NDArray[np.uint8]) -> NDArray[np.int32]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main job through the command: every layout and format, folders, pipes."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -100,6 +101,14 @@ def test_swap_exchanges_the_views(cli, photo, tmp_path, read):
     np.testing.assert_array_equal(a[:, :384], b[:, 384:])
 
 
+def test_strength_in_degrees_and_what_is_uncomfortable_is_said(cli, photo, tmp_path):
+    words = ("convert", photo, "-o", tmp_path / "o.png", "--depth-model", "cues", "--screen", "0.6x0.7")
+    assert "comfort" not in cli(*words, "--strength", "0.9deg")[2]
+    assert "1.2 degrees on this screen, over its comfort limit" in cli(*words, "--strength", "1.2deg")[2]
+    assert "comfort" not in cli(*words[:-2], "--strength", "10px")[2]
+    assert "over the comfort limit of 3" in cli(*words[:-2], "--strength", "3.5%")[2]
+
+
 def test_depth_map_preview_and_saved_depth(cli, photo, tmp_path, scene, read):
     np.save(tmp_path / "map.npy", scene[1])
     code, _, err = cli(
@@ -133,6 +142,14 @@ def test_doctor_and_lists(cli):
         assert len(out) > 200
 
 
+def test_the_doctor_names_the_extra_that_would_help(cli, monkeypatch):
+    module = importlib.import_module("secondeye.runtime.cli.doctor")
+    monkeypatch.setattr(module, "_version", lambda name: None)
+    out = " ".join(cli("doctor")[1].split())
+    assert "pip install 'secondeye[export]' gives training and exporting models" in out
+    assert "pip install 'secondeye[serve]' gives secondeye serve" in out
+
+
 def test_models_that_need_a_licence_or_the_internet_say_so(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("SECONDEYE_CACHE", str(tmp_path))
     code, _, err = cli("models", "get", "depth-anything-v2-large")
@@ -141,11 +158,23 @@ def test_models_that_need_a_licence_or_the_internet_say_so(cli, tmp_path, monkey
     code, _, err = cli("models", "get", "nonesuch")
     assert code == 2
     assert "depth-anything-v2-small" in err
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def test_fetching_without_a_connection_ends_at_once_with_a_sentence(cli, tmp_path, monkeypatch):
+    constants = pytest.importorskip("huggingface_hub.constants", reason="fetching needs huggingface_hub")
+    monkeypatch.setenv("SECONDEYE_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:9")  # nobody listens there
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    begun = time.monotonic()
     code, _, err = cli("models", "get", "depth-anything-v2-small")
-    assert code in (1, 2)
+    assert code == 2
+    assert time.monotonic() - begun < 5
     assert "Apache-2.0" in err
+    assert "no connection to 127.0.0.1" in err
+    assert "put the file at" in err
     assert "Traceback" not in err
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):

@@ -4,36 +4,16 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from networks import brightness_network
+from onnx import TensorProto, helper
 from PIL import Image
 
 from secondeye import InvalidInputError, MediaError, ModelFormatError, StereoConfig, StereoConverter
-from secondeye.runtime.objects import FixedLabels, OnnxLabels, open_labeller
+from secondeye.runtime import ops
+from secondeye.runtime.labels import enlarged
+from secondeye.runtime.objects import FixedLabels, keep_near_objects, open_labeller, seen_objects
 
 HEIGHT, WIDTH = 120, 160
-
-
-def network(path, *, outputs=2, kind="scores"):
-    """Scores by brightness: class 1 where red is over its mean."""
-    weight = np.zeros((outputs, 3, 1, 1), np.float32)
-    weight[-1, 0] = 30.0
-    nodes = [helper.make_node("Conv", ["picture", "weight"], ["out"])]
-    if kind == "classes":
-        nodes = [
-            helper.make_node("Conv", ["picture", "weight"], ["scores"]),
-            helper.make_node("ArgMax", ["scores"], ["out"], axis=1, keepdims=0),
-        ]
-    shape, element = (
-        ([1, outputs, "h", "w"], TensorProto.FLOAT) if kind == "scores" else ([1, "h", "w"], TensorProto.INT64)
-    )
-    graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, "h", "w"])],
-        [helper.make_tensor_value_info("out", element, shape)], [numpy_helper.from_array(weight, "weight")],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
-    model.ir_version = 10
-    onnx.save(model, path)
-    return path
 
 
 def two_things():
@@ -45,7 +25,7 @@ def two_things():
 
 @pytest.mark.parametrize("kind", ["scores", "classes"])
 def test_a_network_of_ones_own_tells_objects_apart(tmp_path, kind):
-    labels, confidence = OnnxLabels(network(tmp_path / "net.onnx", kind=kind))(two_things())
+    labels, confidence = open_labeller(brightness_network(tmp_path / "net.onnx", kind=kind))(two_things())
     assert labels.shape == (HEIGHT, WIDTH)
     assert labels.dtype == np.uint16
     assert confidence > 0.9
@@ -86,7 +66,7 @@ def test_labels_put_the_edge_of_depth_on_the_objects_border(tmp_path):
 
 
 def test_an_unsure_segmenter_is_left_out_and_that_is_said(tmp_path):
-    path = network(tmp_path / "unsure.onnx", outputs=5)
+    path = brightness_network(tmp_path / "unsure.onnx", outputs=5)
     picture = np.full((HEIGHT, WIDTH, 3), 124, np.uint8)  # the mean: every class scores the same
     frame = StereoConverter(StereoConfig(depth="cues", segment=path)).convert(picture)
     assert frame.labels is None
@@ -110,3 +90,38 @@ def test_what_cannot_be_opened_is_a_sentence(tmp_path):
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(ModelFormatError, match="not a segmentation network"):
         open_labeller(tmp_path / "other.onnx")
+
+
+def test_small_labels_find_the_pictures_edges():
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:270, :480]
+    true = np.where((x - 200) ** 2 + (y - 140) ** 2 < 90**2, 2, np.where(x > 380 + y * 0.2, 3, 1)).astype(np.uint16)
+    colours = np.array([(0, 0, 0), (60, 90, 60), (190, 120, 70), (90, 100, 190)])
+    picture = np.clip(colours[true] + rng.normal(0, 6, (270, 480, 3)), 0, 255).astype(np.uint8)
+    small = np.ascontiguousarray(true[2::5, 2::5])
+    plain = small.repeat(5, 0).repeat(5, 1)
+    found = enlarged(small, picture)
+    assert found.dtype == np.uint16
+    assert (found != true).mean() < 0.2 * (plain != true).mean()
+    np.testing.assert_array_equal(enlarged(np.ones((27, 48), np.uint16), picture), np.ones((270, 480)))
+
+
+@pytest.mark.parametrize("eye", ["right", "left"])
+def test_the_mask_keeps_off_the_near_object_and_grows_over_the_far_one(eye):
+    disparity = np.zeros((40, 120), np.float32)
+    labels = np.ones((40, 120), np.uint16)
+    disparity[:, 40:80] = 12.0
+    labels[:, 40:80] = 2
+    warped = ops.warp(np.zeros((40, 120, 3), np.uint8), disparity, eye=eye)
+    seen = seen_objects(labels, warped, eye)
+    assert ((warped.holes != 0) <= (seen == 0)).all()
+    holes, seen = (a if eye == "right" else a[:, ::-1] for a in (warped.holes, seen))
+    first, last = np.flatnonzero(holes[20])[[0, -1]] if holes[20, 119] == 0 else (0, 0)
+    assert last > first
+    assert seen[20, first - 1] == 2
+    assert seen[20, last + 1] == 1
+    mask = keep_near_objects(np.full((40, 120), 255, np.uint8), holes, seen)
+    assert (mask[20, :first][seen[20, :first] == 2] == 0).all()
+    assert (mask[20, first : last + 8] == 255).all()
+    unknown = keep_near_objects(np.full((40, 120), 255, np.uint8), holes, np.zeros_like(seen))
+    assert (unknown == 255).all()
