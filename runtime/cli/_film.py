@@ -110,14 +110,18 @@ def convert_film(
     )  # fmt: skip
     if source == "-" and output != "-":
         raise InvalidInputError("standard input: y4m from a pipe goes to a pipe, as y4m; add -o - and pipe it on.")
+    if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
+        raise InvalidInputError(f"--report: expected a name ending in .html, got {options.report}.")
     if output != "-":
         target = target_for(source, output, options.layout, options.projection)
+    fetched: Path | None = None
     if "://" in source and options.allow_network:
         from secondeye.runtime.video.network import fetch_film
 
         if output == "-":
             raise InvalidInputError("-o -: a film from the network goes to a file; name one.")
-        source = str(fetch_film(source, target.with_name(target.name + ".source.mkv")))
+        fetched = fetch_film(source, target)
+        source = str(fetched)
     if options.size is not None and source != "-":
         config = replace(config, stereo=replace(stereo, size=_sized(source, options.size, config)))
     if output == "-":
@@ -126,8 +130,8 @@ def convert_film(
             typer.echo(f"{count} frames", err=True)
         return
     report = _with_bar(source, target, config, options, quiet=quiet)
-    if source.endswith(".source.mkv") and options.allow_network:
-        Path(source).unlink(missing_ok=True)
+    if fetched is not None:
+        fetched.unlink(missing_ok=True)
     if options.report is not None:
         _write_page(options.report, source, config, report)
     if not quiet:

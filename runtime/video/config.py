@@ -130,8 +130,10 @@ def checked_target(target: Path, source: Path, config: FilmConfig) -> Path:
         sequence.check_pattern(target)
         if not target.parent.is_dir():
             raise MediaError(f"{target}: the folder {target.parent} does not exist; make it first.")
-        if target == source:
-            raise InvalidInputError(f"{target}: is the source itself; choose another name.")
+        if media.is_sequence(source) and target.parent.resolve() == source.parent.resolve():
+            first = media.first_number(source)
+            if target.name % first == source.name % first:
+                raise InvalidInputError(f"{target}: are the source's own pictures; choose another name.")
         return target
     if suffix not in mux.CONTAINERS:
         raise InvalidInputError(f"{target}: expected a name ending in {', '.join(mux.CONTAINERS)}.")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ _PROTOCOLS = "http,https,tcp,tls,hls,crypto,data"
 
 
 def fetch_film(url: str, target: Path) -> Path:
-    """Copy the streams of an http(s) address, playlists too, into a Matroska file; what is there is kept.
+    """Copy the streams of an http(s) address, playlists too, into a Matroska file beside the target.
+
+    It is named by the address's hash, so that a conversion that was stopped finds it again.
 
     Raises:
         MediaError: it cannot be read, or the file not written.
     """
     import av
 
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    target = target.with_name(f"{target.name}.{digest}.source.mkv")
     if target.exists():
         return target
     try:

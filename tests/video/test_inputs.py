@@ -161,9 +161,11 @@ def test_pictures_of_16_bits_stay_so(tmp_path):
         ("none_%03d.png", "out.mkv", "no picture has such a name"),
         ("CLIP", "no/%d.png", "does not exist"),
         ("CLIP", "%d.gif3", "cannot tell the format"),
+        ("p_%d.png", "p_%01d.png", "source's own pictures"),
     ],
 )
 def test_patterns_that_fit_nothing_are_refused(cli, clip, tmp_path, source, target, message):
+    Image.new("RGB", (64, 48)).save(tmp_path / "p_1.png")
     source = clip if source == "CLIP" else tmp_path / source
     code, _, told = cli("convert", source, "-o", tmp_path / target)
     assert (code, message in told) == (2, True), told
@@ -405,6 +407,11 @@ def test_the_report_shows_every_shot(cli, tmp_path, make_clip):
     assert "comfort limit" in told
     for stage in ("decode", "depth", "steady", "warp", "encode"):
         assert f"<td>{stage}</td>" in text
+
+
+def test_the_report_takes_no_films_place(cli, clip):
+    code, _, told = cli("convert", clip, "--report", clip)
+    assert (code, "ending in .html" in told) == (2, True)
 
 
 def test_a_resumed_run_reports_all_shots(tmp_path, make_clip):
