@@ -38,8 +38,9 @@ from secondeye.runtime.files import atomic_write
 from secondeye.runtime.sample import render_sample
 from secondeye.runtime.video import media
 from secondeye.runtime.video.config import FilmConfig
+from secondeye.runtime.video.draw import Ring, draw_frame, read_frame
 from secondeye.runtime.video.encode import SegmentWriter
-from secondeye.runtime.video.film import Ring, convert_video, draw_frame, read_frame
+from secondeye.runtime.video.film import convert_video
 from secondeye.runtime.video.temporal import Look, TemporalState, look
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}

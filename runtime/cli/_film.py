@@ -158,7 +158,8 @@ def _with_bar(source: str, target: Path, config: FilmConfig, options: FilmOption
         TimeRemainingColumn,
     )
 
-    from secondeye.runtime.video.film import Progress as Told, convert_video
+    from secondeye.runtime.video.film import convert_video
+    from secondeye.runtime.video.stages import Progress as Told
 
     columns = (
         TextColumn("{task.description}"),

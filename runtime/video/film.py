@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,23 +22,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secondeye.runtime import ops
-from secondeye.runtime.converter import StereoConverter, StereoFrame
+from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
-from secondeye.runtime.layouts import compose
 from secondeye.runtime.objects import open_labeller
 from secondeye.runtime.video import encode, media, mux, projection, sequence
 from secondeye.runtime.video.cluster import share_over_ray
 from secondeye.runtime.video.config import FilmConfig, checked_target, depth_notes, open_film
+from secondeye.runtime.video.draw import Ring, draw_frame, read_frame, screen_of, window_of
 from secondeye.runtime.video.journal import Journal
 from secondeye.runtime.video.objects import Labels, ObjectTrack, with_subject
 from secondeye.runtime.video.report import Shot, ShotLog, joined_shots
 from secondeye.runtime.video.signals import signal_of
+from secondeye.runtime.video.stages import Pipe, Progress, Stopped, Tally
 from secondeye.runtime.video.temporal import WARM_UP, WINDOW, Look, Steady, TemporalState, look
 
 Pixels = NDArray[np.uint8]
-_QUEUE = 3  # frames that wait between two stages
-WINDOW_LIMIT = 0.03  # of the width: a floating window's widest bar
 _GROUP = 6  # segments that one process takes in a row, so that few frames are looked at twice
 
 
@@ -67,15 +64,6 @@ class FilmReport:
     notes: tuple[str, ...]
     shot_list: tuple[Shot, ...] = ()
     width: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Told after every frame: frames done of all, and milliseconds a frame and stage so far."""
-
-    done: int
-    total: int
-    timings: dict[str, float]
 
 
 def convert_video(
@@ -118,7 +106,7 @@ def convert_video(
     with journal.lock(), _kept(journal):
         journal.begin()
         missing = [k for k in range(part.segments) if not journal.has(k)]
-        tally = _Tally(part.frames - sum(part.frames_of(k) for k in missing), part.frames, progress)
+        tally = Tally(part.frames - sum(part.frames_of(k) for k in missing), part.frames, progress)
         reused = tally.done
         if cluster is not None:
             most = max(1, min(_GROUP, len(missing) // 8))
@@ -225,72 +213,6 @@ def _groups(missing: list[int], most: int | None) -> Iterator[list[int]]:
 # ---- one process ------------------------------------------------------------------------------------------
 
 
-class _Tally:
-    """Counts frames and adds up the time of stages, from several threads."""
-
-    def __init__(self, done: int, total: int, told: Callable[[Progress], None] | None) -> None:
-        self.done, self._total, self._told = done, total, told
-        self._spent: dict[str, float] = {}
-        self._made = 0
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.add({name: (time.perf_counter() - start) * 1e3})
-
-    def add(self, spent: dict[str, float]) -> None:
-        with self._lock:
-            for name, ms in spent.items():
-                self._spent[name] = self._spent.get(name, 0.0) + ms
-
-    def frame(self, count: int = 1) -> None:
-        with self._lock:
-            self.done += count
-            self._made += count
-        if self._told is not None:
-            self._told(Progress(done=self.done, total=self._total, timings=self.means()))
-
-    def take(self, made: tuple[int, dict[str, float]]) -> None:
-        """Frames that another process made, and the time of its stages."""
-        frames, spent = made
-        self.add(spent)
-        self.frame(frames)
-
-    def means(self) -> dict[str, float]:
-        with self._lock:
-            return {name: ms / max(1, self._made) for name, ms in self._spent.items()}
-
-    def totals(self) -> dict[str, float]:
-        with self._lock:
-            return dict(self._spent)
-
-
-class _Stopped(Exception):
-    """Another stage has failed."""
-
-
-class _Pipe:
-    """A bounded queue between two stages that ends when either of them does."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._queue: queue.Queue[Any] = queue.Queue(_QUEUE)
-        self._stop = stop
-
-    def put(self, item: Any) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(queue.Full):
-                return self._queue.put(item, timeout=0.2)
-        raise _Stopped
-
-    def get(self) -> Any:
-        while not self._stop.is_set():
-            with contextlib.suppress(queue.Empty):
-                return self._queue.get(timeout=0.2)
-        raise _Stopped
-
-
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """A frame on its way."""
@@ -304,18 +226,18 @@ class _Seen:
 
 
 def _convert_group(
-    info: media.FilmInfo, config: FilmConfig, part: _Part, journal: Journal, group: list[int], tally: _Tally
+    info: media.FilmInfo, config: FilmConfig, part: _Part, journal: Journal, group: list[int], tally: Tally
 ) -> None:
     """Convert neighbouring segments: one thread decodes and looks, this one renders, a third encodes."""
     stop = threading.Event()
-    seen, drawn = _Pipe(stop), _Pipe(stop)
+    seen, drawn = Pipe(stop), Pipe(stop)
     failures: list[BaseException] = []
 
     def stage(work: Callable[[], None]) -> threading.Thread:
         def run() -> None:
             try:
                 work()
-            except _Stopped:
+            except Stopped:
                 pass
             except BaseException as error:  # handed to the calling thread
                 failures.append(error)
@@ -331,7 +253,7 @@ def _convert_group(
         thread.start()
     try:
         _draw(info, config, part, group, seen, drawn, tally)
-    except _Stopped:
+    except Stopped:
         pass
     except BaseException:
         stop.set()
@@ -343,9 +265,7 @@ def _convert_group(
         raise failures[0]
 
 
-def _look_on(
-    info: media.FilmInfo, config: FilmConfig, part: _Part, group: list[int], seen: _Pipe, tally: _Tally
-) -> None:
+def _look_on(info: media.FilmInfo, config: FilmConfig, part: _Part, group: list[int], seen: Pipe, tally: Tally) -> None:
     """Decode, run the depth model, compare with the frame before."""
     depth = StereoConverter(config.stereo).load()
     read = media.PixelReader(info, deep=config.keeps_depth(info))
@@ -375,25 +295,8 @@ def _look_on(
     seen.put(None)
 
 
-def read_frame(
-    read: media.PixelReader, frame: Any, info: media.FilmInfo, config: FilmConfig
-) -> tuple[Pixels, NDArray[np.uint16] | None]:
-    """A decoded frame as uint8 [H, W, 3] and, where its depth of samples is kept, as uint16."""
-    size = config.stereo.size
-    if config.keeps_depth(info):
-        values = _even(read.values(frame, size))
-        return read.look_of(values), values
-    pixels = _even(read(frame))
-    return pixels if size is None else ops.resize(pixels, size[1], size[0], filter="bilinear"), None
-
-
-def _even(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Without the last line and column where their number is odd: encoders want even sides."""
-    return pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
-
-
 def _draw(
-    info: media.FilmInfo, config: FilmConfig, part: _Part, group: list[int], seen: _Pipe, drawn: _Pipe, tally: _Tally
+    info: media.FilmInfo, config: FilmConfig, part: _Part, group: list[int], seen: Pipe, drawn: Pipe, tally: Tally
 ) -> None:
     """Steady depth, disparity, warp, fill, layout: frames leave in order, each segment from a state of its own."""
     converter = StereoConverter(replace(config.stereo, size=None))
@@ -432,24 +335,8 @@ def _draw(
     drawn.put(None)
 
 
-class Ring:
-    """Memory for packed frames, used again in turn: fresh pages cost more than the packing."""
-
-    def __init__(self, turns: int = _QUEUE + 4) -> None:
-        self._kept: list[Pixels | None] = [None] * turns  # more than are on their way at once
-        self._next = 0
-
-    def __call__(self, height: int, width: int) -> Pixels:
-        """uint8 [H, W, 3], undefined."""
-        self._next = (self._next + 1) % len(self._kept)
-        kept = self._kept[self._next]
-        if kept is None or kept.shape != (height, width, 3):
-            kept = self._kept[self._next] = np.empty((height, width, 3), np.uint8)
-        return kept
-
-
 def _drawn(
-    converter: StereoConverter, config: FilmConfig, seen: _Seen, steady: Steady, log: ShotLog, tally: _Tally, ring: Ring
+    converter: StereoConverter, config: FilmConfig, seen: _Seen, steady: Steady, log: ShotLog, tally: Tally, ring: Ring
 ) -> NDArray[Any]:
     """One frame's picture in its layout, and what the report says of it."""
     start = time.perf_counter()
@@ -459,56 +346,11 @@ def _drawn(
     with tally.stage("report"):
         width = seen.pixels.shape[1]
         bars = window_of(config, steady, width) if config.floating_window else (0, 0)
-        log.add(seen.index, seen.seconds, steady.cut, frame, _convergence(config, steady), 100.0 * max(bars) / width)
+        log.add(seen.index, seen.seconds, steady.cut, frame, screen_of(config, steady), 100.0 * max(bars) / width)
     return picture
 
 
-def draw_frame(
-    converter: StereoConverter,
-    config: FilmConfig,
-    pixels: Pixels,
-    values: NDArray[np.uint16] | None,
-    steady: Steady,
-    ring: Ring,
-    labels: Labels | None = None,
-) -> tuple[StereoFrame, NDArray[Any]]:
-    """A frame's two views, and its picture in its layout, [H, W, 3]; that is overwritten some frames later."""
-    frame = converter.convert_with(pixels, steady.depth, _convergence(config, steady), labels, values=values)
-    if config.floating_window:
-        _float(frame, window_of(config, steady, pixels.shape[1]), swapped=config.stereo.swap)
-    if values is None and config.layout in ("sbs", "tb"):
-        height, width = pixels.shape[:2]
-        wide = config.layout == "sbs"
-        into = ring(height if wide else 2 * height, 2 * width if wide else width)
-        packed: Pixels = ops.pack(frame.left, frame.right, config.layout, out=into)  # type: ignore[arg-type]
-        return frame, packed
-    made = compose(frame, config.layout, anaglyph=config.anaglyph)
-    return frame, np.repeat(made, 3, axis=2) if made.shape[2] == 1 else made
-
-
-def window_of(config: FilmConfig, steady: Steady, width: int) -> tuple[int, int]:
-    """How wide a floating window's bars are, pixels: as far as what the left and the right border cut stands out."""
-    stereo, screen = config.stereo, _convergence(config, steady)
-    full = stereo.strength_for(width) / 100.0 * width
-    out = (full * (max(border, 0.0) ** stereo.gamma - screen) for border in steady.borders)
-    left, right = (min(round(max(0.0, v)), round(width * WINDOW_LIMIT)) for v in out)
-    return left, right
-
-
-def _float(frame: StereoFrame, bars: tuple[int, int], *, swapped: bool) -> None:
-    """Black over what one eye alone sees beside a border: the frame's edge then stands as far out as what it cuts."""
-    left, right = (frame.right, frame.left) if swapped else (frame.left, frame.right)
-    left[:, : bars[0]] = 0
-    right[:, right.shape[1] - bars[1] :] = 0
-
-
-def _convergence(config: FilmConfig, steady: Steady) -> float:
-    return steady.convergence if config.auto_convergence else config.stereo.convergence
-
-
-def _encode(
-    info: media.FilmInfo, config: FilmConfig, part: _Part, journal: Journal, drawn: _Pipe, tally: _Tally
-) -> None:
+def _encode(info: media.FilmInfo, config: FilmConfig, part: _Part, journal: Journal, drawn: Pipe, tally: Tally) -> None:
     """Write frames into their segments; a segment takes its name when it is whole."""
     writer: encode.SegmentWriter | None = None
     temporary = journal.folder / f"{os.getpid()}.part"
@@ -568,7 +410,7 @@ def _share(
     part: _Part,
     journal: Journal,
     missing: list[int],
-    tally: _Tally,
+    tally: Tally,
     jobs: int,
 ) -> None:
     """Groups of segments in processes of their own."""
@@ -595,7 +437,7 @@ def _share(
 def _group_in_process(
     info: media.FilmInfo, config: FilmConfig, part: _Part, journal: Journal, group: list[int]
 ) -> tuple[int, dict[str, float]]:
-    tally = _Tally(0, part.frames, None)
+    tally = Tally(0, part.frames, None)
     for left in _groups([k for k in group if not journal.has(k)], None):  # some are there if a worker was lost
         _convert_group(info, config, part, journal, left, tally)
     return tally.done, tally.totals()

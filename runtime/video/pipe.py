@@ -110,7 +110,7 @@ def _from_pipe(source: BinaryIO) -> tuple[media.FilmInfo, Iterator[Any]]:
 
 def _converted(info: media.FilmInfo, frames: Iterator[Any], config: FilmConfig) -> Iterator[Any]:
     """Pictures in their layout, WINDOW frames after theirs came."""
-    from secondeye.runtime.video.film import Ring, draw_frame, read_frame
+    from secondeye.runtime.video.draw import Ring, draw_frame, read_frame
 
     converter = StereoConverter(config.stereo)
     depth = converter.load()

@@ -222,7 +222,7 @@ def test_public_names():
 
 
 def test_a_floating_window_covers_what_one_eye_alone_sees(make_clip, tmp_path, look_at):
-    from secondeye.runtime.video.film import window_of
+    from secondeye.runtime.video.draw import window_of
     from secondeye.runtime.video.temporal import Steady
 
     config = FilmConfig(

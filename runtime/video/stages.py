@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a film's stages share: bounded queues between them, and a tally of frames and times."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+QUEUE = 3  # frames that wait between two stages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Told after every frame: frames done of all, and milliseconds a frame and stage so far."""
+
+    done: int
+    total: int
+    timings: dict[str, float]
+
+
+class Tally:
+    """Counts frames and adds up the time of stages, from several threads."""
+
+    def __init__(self, done: int, total: int, told: Callable[[Progress], None] | None) -> None:
+        self.done, self._total, self._told = done, total, told
+        self._spent: dict[str, float] = {}
+        self._made = 0
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times what is done inside, as a stage's."""
+        start = time.perf_counter()
+        yield
+        self.add({name: (time.perf_counter() - start) * 1e3})
+
+    def add(self, spent: dict[str, float]) -> None:
+        """Milliseconds that stages took."""
+        with self._lock:
+            for name, ms in spent.items():
+                self._spent[name] = self._spent.get(name, 0.0) + ms
+
+    def frame(self, count: int = 1) -> None:
+        """Frames are done."""
+        with self._lock:
+            self.done += count
+            self._made += count
+        if self._told is not None:
+            self._told(Progress(done=self.done, total=self._total, timings=self.means()))
+
+    def take(self, made: tuple[int, dict[str, float]]) -> None:
+        """Frames that another process made, and the time of its stages."""
+        frames, spent = made
+        self.add(spent)
+        self.frame(frames)
+
+    def means(self) -> dict[str, float]:
+        """Milliseconds a frame and stage."""
+        with self._lock:
+            return {name: ms / max(1, self._made) for name, ms in self._spent.items()}
+
+    def totals(self) -> dict[str, float]:
+        """Milliseconds a stage."""
+        with self._lock:
+            return dict(self._spent)
+
+
+class Stopped(Exception):
+    """Another stage has failed."""
+
+
+class Pipe:
+    """A bounded queue between two stages that ends when either of them does."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._queue: queue.Queue[Any] = queue.Queue(QUEUE)
+        self._stop = stop
+
+    def put(self, item: Any) -> None:
+        """Hand an item on; waits while the queue is full.
+
+        Raises:
+            Stopped: the other side has failed.
+        """
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                return self._queue.put(item, timeout=0.2)
+        raise Stopped
+
+    def get(self) -> Any:
+        """Take the next item; waits for it.
+
+        Raises:
+            Stopped: the other side has failed.
+        """
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Empty):
+                return self._queue.get(timeout=0.2)
+        raise Stopped
