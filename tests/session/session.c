@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "secondeye/frame.h"
+#include "secondeye/interop.h"
 #include "secondeye/session.h"
 
 #define CHECK(condition)                                                 \
@@ -302,6 +303,18 @@ static void frames(void) {
   se_frame_destroy(NULL);
 }
 
+static void interop(void) {
+  se_external_memory *memory = NULL;
+  se_external_semaphore *semaphore = NULL;
+  CHECK(se_external_memory_import(-1, 4096, SE_HANDLE_FD, NULL) == SE_ERROR_NULL_POINTER);
+  CHECK(se_external_memory_import(-1, 4096, SE_HANDLE_FD, &memory) != SE_OK && memory == NULL);
+  CHECK(se_external_semaphore_import(-1, SE_HANDLE_FD, &semaphore) != SE_OK && semaphore == NULL);
+  CHECK(se_external_wait(NULL, 1, NULL) == SE_ERROR_NULL_POINTER && se_external_signal(NULL, 1, NULL) == SE_ERROR_NULL_POINTER);
+  CHECK(se_external_memory_data(NULL) == NULL);
+  se_external_memory_release(NULL);
+  se_external_semaphore_release(NULL);
+}
+
 static double seconds(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -393,6 +406,7 @@ int main(void) {
   failures();
   no_allocations_per_frame();
   frames();
+  interop();
   overhead();
   crowds(SE_POLICY_NEWEST, 2, 700);
   crowds(SE_POLICY_EVERY, 1, 700);
