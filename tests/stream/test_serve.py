@@ -134,6 +134,13 @@ def test_a_browser_shows_the_stream_and_its_controls_act(tmp_path):
         page.picture(tmp_path / "depth.png")
         page.ask("document.querySelector('[data-mode=sbs]').click()")
         page.until("secondeye.layout === 0")
+        # Every mode says how to look at it, and has a key.
+        page.ask("document.dispatchEvent(new KeyboardEvent('keydown', {key: '3'}))")
+        page.until("document.querySelector('[data-mode=anaglyph]').getAttribute('aria-pressed') === 'true'")
+        assert "glasses" in page.ask("document.getElementById('how').textContent")
+        page.ask("document.dispatchEvent(new KeyboardEvent('keydown', {key: '1'}))")
+        page.until("document.getElementById('median').textContent.endsWith('ms')")
+        page.until("Number(document.getElementById('rate').textContent) > 0")
         # A socket that is gone is opened again.
         page.ask("secondeye.socket.close()")
         page.until("document.getElementById('notice').textContent.includes('Trying again')")
@@ -227,6 +234,39 @@ def test_long_messages_and_floods_close_the_connection(port):
         assert closed.value.rcvd is None or closed.value.rcvd.code == 1008
     with stream(port) as client:
         frames(client, 2)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"\x00" * 5000, b"GET / HTTP/1.1\r\n" + b"A: " + b"x" * 200_000 + b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01",
+     b"GET /stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"],
+)  # fmt: skip
+def test_garbage_on_the_socket_ends_that_socket(port, said):
+    with socket.create_connection(("127.0.0.1", port), 5) as raw:
+        with contextlib.suppress(OSError):
+            raw.sendall(said)
+            raw.shutdown(socket.SHUT_WR)
+        raw.settimeout(10)
+        answer = b""
+        with contextlib.suppress(OSError):
+            while more := raw.recv(65536):
+                answer += more
+    assert answer == b"" or b" 4" in answer[:16]
+    with stream(port) as good:
+        frames(good, 2)
+
+
+def test_the_page_can_be_used_without_seeing_it(port):
+    import re
+
+    text = get(port)[1].decode()
+    assert '<html lang="en">' in text
+    controls = re.findall(r"<(?:input|canvas)[^>]*>", text)
+    for control in controls:
+        labelled = "aria-label=" in control or 'class="check"' in text[: text.index(control)][-60:]
+        assert labelled, control
+    for landmark in ("<main>", "<header>", "<nav ", "<aside ", 'role="status"'):
+        assert landmark in text
 
 
 def test_who_is_let_in():
