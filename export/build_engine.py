@@ -102,11 +102,13 @@ class SgtRequest(Common):
     Attributes:
         checkpoint: a folder of BAGEL's files with SGT's weights.
         size: the greatest side of the colour map, pixels.
+        layout: ``trained`` or ``edit``, see :mod:`secondeye.export.models.sgt_bagel`.
         instruction: what the model is told; None takes the exporter's.
     """
 
     checkpoint: Path
     size: int = 1024
+    layout: str = "trained"
     instruction: str | None = None
 
 
@@ -213,12 +215,13 @@ def build_sgt(request: SgtRequest, told: Told) -> Path:
     with cache.locked(lambda: told("sources", "wait for another build")) as work:
         told("sources", "check")
         instruction = request.instruction or sgt_bagel.INSTRUCTION
-        model = sgt_bagel.load(request.checkpoint, instruction=instruction, size=request.size)
+        model = sgt_bagel.load(request.checkpoint, instruction=instruction, size=request.size, layout=request.layout)
         pieces = {}
         for number, graph in enumerate(model.graphs):
             parts = {"sources": hashes, "name": graph.name, "precision": request.precision, "backend": request.backend}
-            # The size is a range in the manifest; the instruction is in the first layers.
-            parts |= {"instruction": instruction, "cuts": model.constants["cuts"], "opset": OPSET}
+            parts |= {"opset": OPSET}
+            if "_" in graph.name:  # one of layers; sizes are ranges in the manifest alone
+                parts |= {"instruction": instruction, "layout": request.layout, "cuts": model.constants["cuts"]}
             key = content_key(parts | {"versions": _versions(), "code": code_hash()})
 
             def say(piece: str, step: str, number: int = number) -> None:
