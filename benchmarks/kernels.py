@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every kernel beside a known primitive, in one run.
 
-    python -m secondeye.benchmarks.kernels [--json FILE]
+    python -m secondeye.benchmarks.kernels [--device cuda] [--json FILE]
 
 Medians of warm runs at 720p, 1080p and 4K on all cores (and on one): milliseconds, GB/s of the bytes that the op must
 move (inputs read once, outputs written once), the share of this machine's measured copy bandwidth, and the ratio to
 its peer: cv2.remap with float maps for warp, cv2.resize for resize and prepare, cv2.dilate for widen and the mask, a
-copy of the output for the packers. Under 1 is faster than the peer.
+copy of the output for the packers. Under 1 is faster than the peer. On a GPU: see kernels_device.py.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -58,14 +59,26 @@ def median_ms(call: Callable[[], object], *, seconds: float = 0.6, least: int = 
     return statistics.median(times)
 
 
-def cases(height: int, width: int) -> list[Case]:
-    """Every op on a rendered scene of a size."""
+def scene(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    """A rendered picture [H, W, 3], its disparity at a model's resolution, and at the picture's."""
     small, depth = render_sample(CELLS[1], CELLS[0])
     picture = ops.resize(small, height, width)
     noise = np.random.default_rng(1).integers(-3, 4, picture.shape)
     picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
     cells = ops.disparity(depth, frame_width=width)
-    disparity = ops.widen_foreground(ops.upsample(cells, picture), 2)
+    return picture, cells, ops.widen_foreground(ops.upsample(cells, picture), 2)
+
+
+def half_side_by_side(left: NDArray[Any], right: NDArray[Any], pair: NDArray[Any], threads: int) -> None:
+    """Both views at half width, each in its half of a picture."""
+    height, half = pair.shape[0], pair.shape[1] // 2
+    ops.resize(left, height, half, out=pair[:, :half], threads=threads)
+    ops.resize(right, height, half, out=pair[:, half:], threads=threads)
+
+
+def cases(height: int, width: int) -> list[Case]:
+    """Every op on a rendered scene of a size."""
+    picture, cells, disparity = scene(height, width)
     warped = ops.warp(picture, disparity)
     plane, filled, full = np.empty_like(disparity), np.empty_like(picture), ops.pack(picture, picture)
     out = ops.Warped(np.empty_like(picture), np.empty_like(warped.holes), np.empty_like(warped.map))
@@ -110,6 +123,10 @@ def cases(height: int, width: int) -> list[Case]:
             run_peer=lambda: cv2.resize(picture, (width // 2, height), dst=half, interpolation=cv2.INTER_AREA),
         ),
         Case(
+            op="half side by side", moved=3 * p, peer="copy of the output",
+            run=lambda t: half_side_by_side(picture, filled, other, t), run_peer=lambda: np.copyto(other, picture),
+        ),
+        Case(
             op="restore", moved=5 * p, peer="NumPy", run=lambda t: ops.restore(tensor, out=other, threads=t),
             run_peer=lambda: np.clip(np.rint(tensor * 255), 0, 255).astype(np.uint8).transpose(1, 2, 0).copy(),
         ),
@@ -147,11 +164,37 @@ def copy_bandwidth() -> float:
     return 2 * source.nbytes / median_ms(lambda: np.copyto(target, source)) / 1e6
 
 
+def on_gpu(json_file: Path | None, size: list[str] | None) -> None:
+    """Measure on a GPU, and print and write the result."""
+    from secondeye.benchmarks.kernels_device import measure
+
+    bandwidth, rows = measure({name: SIZES[name] for name in size or SIZES})
+    table = Table(title=f"Kernels on the GPU (copy: {bandwidth:.0f} GB/s; 1 x is the time of a copy of as many bytes)")
+    for heading in ("size", "op", "ms", "GB/s", "x copy"):
+        table.add_column(heading, justify="left" if heading in ("size", "op") else "right")
+    for row in rows:
+        table.add_row(*(str(row[key]) for key in ("size", "op", "ms", "gb_per_s", "times_copy")))
+    Console().print(table)
+    save(json_file, bandwidth, rows)
+
+
+def save(json_file: Path | None, bandwidth: float, rows: list[dict[str, Any]]) -> None:
+    """Write the results, if a file was named."""
+    if json_file is not None:
+        with atomic_write(json_file) as file:
+            result = {"machine": machine(), "copy_gb_per_s": round(bandwidth, 2), "results": rows}
+            file.write(json.dumps(result, indent=1).encode())
+
+
 def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
     size: Annotated[list[str] | None, typer.Option(help="720p, 1080p or 4K; all when left out.")] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="cuda: beside a copy on the GPU.")] = "cpu",
 ) -> None:
     """Measure every kernel beside a known primitive."""
+    if device == "cuda":
+        on_gpu(json_file, size)
+        return
     cv2.setNumThreads(cv2.getNumberOfCPUs())
     bandwidth = copy_bandwidth()
     table = Table(title=f"Kernels (copy bandwidth of one thread: {bandwidth:.1f} GB/s)")
@@ -176,10 +219,7 @@ def main(
             )  # fmt: skip
         table.add_section()
     Console().print(table)
-    if json_file is not None:
-        with atomic_write(json_file) as file:
-            result = {"machine": machine(), "copy_gb_per_s": round(bandwidth, 2), "results": rows}
-            file.write(json.dumps(result, indent=1).encode())
+    save(json_file, bandwidth, rows)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames through a live session, on time or not.
+"""Frames through a live session, on time or not; also as ``secondeye bench``.
 
     python -m secondeye.benchmarks.latency [--size 640x360] [--fps 30] [--seconds 10] [--json FILE] [--html FILE]
     python -m secondeye.benchmarks.latency --compare BEFORE.json AFTER.json
     python -m secondeye.benchmarks.latency --counted
 
 Frames of a moving scene come at a steady rate (`--fps 0`: as fast as they go) and are timed from submit to ready, per
-stage and in all: median, p90, p99, greatest, a histogram, and a row for every second, which shows throttling in a long
-run. Beside them stand the network's operations and the warp's bytes, as shares of a matrix product's and a copy's
-measured speed in the same run. `--stall` makes the consumer pause at random, `--changes` moves a slider every frame.
-`--counted` gives the floors of devices that nobody has measured yet, by counting.
+stage and in all: median, p90, p99, greatest, a histogram, the jitter, and a row for every second, which shows
+throttling in a long run (`--seconds 600`). Beside them stand the network's operations and the stages' bytes, as shares
+of a matrix product's and a copy's measured speed in the same run, and watts and clocks where the machine tells them.
+`--stall` makes the consumer pause at random, `--changes` moves a slider every frame. `--counted` gives what fits
+devices that nobody has measured yet, by counting.
 """
 
 from __future__ import annotations
 
-import html
 import json
+import os
 import resource
 import threading
 import time
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,21 +32,15 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
+from secondeye.benchmarks.counted import network_flops, pack_bytes, presets, stage_counts, warp_bytes
+from secondeye.benchmarks.latency_page import page
 from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.power import PowerMeter
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.live import LiveConfig, LiveSession
 from secondeye.runtime.sample import render_sample
-
-STAGES = ("look", "depth", "warp", "pack", "total", "depth_age")
-# Published: dense fp16 TFLOP/s of the tensor cores, and GB/s of memory.
-DEVICES = {
-    "Jetson Orin Nano 8 GB": (10.2, 68.0),
-    "Jetson Orin NX 16 GB": (15.0, 102.4),
-    "Jetson AGX Orin 64 GB": (42.6, 204.8),
-    "Jetson Thor T5000": (257.0, 273.0),
-}
 
 
 def peaks() -> dict[str, float]:
@@ -62,41 +58,6 @@ def peaks() -> dict[str, float]:
         np.copyto(target, source)
         copy = max(copy, 2 * source.nbytes / (time.perf_counter() - start) / 1e9)
     return {"matmul_gflops": round(gflops, 1), "copy_gb_per_s": round(copy, 2)}
-
-
-def network_flops(path: Path, height: int, width: int) -> float | None:
-    """Multiplications and additions of an ONNX network's convolutions and matrix products; None without onnx."""
-    try:
-        import onnx
-        from onnx import shape_inference
-    except ImportError:
-        return None
-    model = onnx.load(str(path))
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    for dim, value in zip(dims, (1, 3, height, width), strict=True):
-        dim.dim_value = value
-    graph = shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes: dict[str, list[int]] = {}
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        shapes[value.name] = [d.dim_value for d in value.type.tensor_type.shape.dim]
-    shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    total = 0.0
-    for node in graph.node:
-        out = shapes.get(node.output[0], [])
-        if node.op_type == "Conv":
-            total += 2.0 * float(np.prod(out)) * float(np.prod(shapes[node.input[1]][1:]))
-        elif node.op_type == "ConvTranspose":
-            total += 2.0 * float(np.prod(shapes[node.input[0]])) * float(np.prod(shapes[node.input[1]][1:]))
-        elif node.op_type in ("MatMul", "Gemm") and shapes.get(node.input[0]):
-            total += 2.0 * float(np.prod(out)) * shapes[node.input[0]][-1]
-    return total
-
-
-def warp_bytes(height: int, width: int) -> int:
-    """Bytes that a frame's warp has to move, each input read once and each output written once: upsample and widen,
-    the disparity of the view, warp with holes and map, fill."""
-    n = height * width
-    return n * (3 + 4) + n * 8 + n * 8 + n * (3 + 4 + 3 + 1 + 4) + n * (3 + 1 + 4 + 3)
 
 
 def frames_of(height: int, width: int) -> list[NDArray[np.uint8]]:
@@ -132,8 +93,10 @@ def _feed(
         k += 1
 
 
-def run(config: LiveConfig, *, fps: float, seconds: float, stall: bool, changes: bool) -> dict[str, Any]:
-    """One measurement: everything that a row of the results holds."""
+def run(
+    config: LiveConfig, *, fps: float, seconds: float, stall: bool, changes: bool, frames_most: int = 0
+) -> dict[str, Any]:
+    """One measurement of the fast mode, until the time is over or so many frames are through: a row of the results."""
     frames = frames_of(config.height, config.width)
     start = time.perf_counter()
     session = LiveSession(config)
@@ -142,7 +105,7 @@ def run(config: LiveConfig, *, fps: float, seconds: float, stall: bool, changes:
     session.submit(frames[0], timeout=None)
     session.wait(30)
     first_ms = (time.perf_counter() - start) * 1e3
-    latencies: list[float] = []
+    latencies, moments = list[float](), list[float]()
     series: list[dict[str, float]] = []
     rng = np.random.default_rng(2)
     stop = threading.Event()
@@ -152,11 +115,13 @@ def run(config: LiveConfig, *, fps: float, seconds: float, stall: bool, changes:
     feeder.start()
     settled, second = memory_mib(), list[float]()
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[now]}"))
-    with Progress(*columns, transient=True, disable=seconds < 3) as progress:
+    meter = PowerMeter()
+    with meter, Progress(*columns, transient=True, disable=seconds < 3) as progress:
         task = progress.add_task(f"{config.width} x {config.height}", total=seconds, now="")
-        while (now := time.perf_counter()) < end:
+        while (now := time.perf_counter()) < end and not (frames_most and len(latencies) >= frames_most):
             frame = session.wait(0.2)
             if frame is not None:
+                moments.append(time.perf_counter())
                 second.append(frame.latency_ms)
                 latencies.append(frame.latency_ms)
                 del frame
@@ -193,99 +158,39 @@ def run(config: LiveConfig, *, fps: float, seconds: float, stall: bool, changes:
         "histogram_ms": {"edges": edges[:-1].tolist(), "counts": np.histogram(latencies, edges)[0].tolist()},
         "cores_used": round((time.process_time() - cpu) / taken, 2),
         "session_mib": round(stats.memory_bytes / 2**20, 1), "memory_grew_mib": round(memory_mib() - settled, 2),
-        "series": series,
+        "series": series, "remember": config.remember, "power": meter.report(),
+        "jitter_ms": {
+            "edges": edges[:-1].tolist(), "counts": np.histogram(np.diff(moments) * 1e3, edges)[0].tolist()
+        },
     }  # fmt: skip
 
 
 def shares(row: dict[str, Any], peak: dict[str, float], flops: float | None) -> None:
-    """Adds what the stages reach of this machine's peaks."""
+    """Adds what the stages do, by counting, and which share of this machine's peaks that is."""
     width, height = (int(v) for v in row["size"].split("x"))
-    warp = warp_bytes(height, width) / row["stages"]["warp"]["p50"] / 1e6
-    row["warp_gb_per_s"], row["warp_share_of_copy"] = round(warp, 2), round(warp / peak["copy_gb_per_s"], 3)
+    row["counted"] = stage_counts(height, width, flops)
+    for name, total in (("warp", warp_bytes(height, width)), ("pack", pack_bytes(height, width))):
+        reached = total / max(row["stages"][name]["p50"], 1e-6) / 1e6
+        row["counted"][name]["share"] = round(reached / peak["copy_gb_per_s"], 3)
     if flops is not None and row["stages"]["depth"]["p50"] > 0:
         reached = flops / row["stages"]["depth"]["p50"] / 1e6
-        row["network_gflop"] = round(flops / 1e9, 2)
-        row["network_gflops"], row["network_share_of_matmul"] = (
-            round(reached, 1),
-            round(reached / peak["matmul_gflops"], 3),
-        )
+        row["counted"]["depth"]["share"] = round(reached / peak["matmul_gflops"], 3)
 
 
-# ---- what a person looks at -----------------------------------------------------------------------------------
-
-
-def _bars(values: list[float], labels: list[str], title: str, unit: str) -> str:
-    """A bar chart as SVG."""
-    width, height, most = 640, 180, max([*values, 1e-9])
-    step = width / max(1, len(values))
-    parts = [f'<svg viewBox="0 0 {width + 60} {height + 50}" role="img" aria-label="{html.escape(title)}">']
-    parts.append(f'<text x="0" y="14" class="t">{html.escape(title)}</text>')
-    for k, value in enumerate(values):
-        tall = height * value / most
-        parts.append(
-            f'<rect x="{50 + k * step:.1f}" y="{24 + height - tall:.1f}" width="{max(1.0, step - 1):.1f}" '
-            f'height="{tall:.1f}"><title>{html.escape(labels[k])}: {value:g} {unit}</title></rect>'
-        )
-        if k % max(1, len(values) // 10) == 0:
-            parts.append(f'<text x="{50 + k * step:.1f}" y="{height + 42}">{html.escape(labels[k])}</text>')
-    parts.append(f'<text x="0" y="34">{most:g}</text><text x="0" y="{24 + height}">0</text></svg>')
-    return "".join(parts)
-
-
-def page(result: dict[str, Any]) -> str:
-    """The results as one page with plots."""
-    parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><title>SecondEye: latency</title><style>"
-        "body{font:15px system-ui;margin:2em auto;max-width:760px;color:#222}table{border-collapse:collapse;width:100%}"
-        "td,th{padding:.25em .6em;text-align:right;border-bottom:1px solid #ddd}"
-        "td:first-child,th:first-child{text-align:left}"
-        "svg{width:100%;margin:1em 0}rect{fill:#2a7f9e}text{font:11px system-ui;fill:#555}.t{font-size:13px;fill:#222}"
-        "</style><h1>SecondEye: latency</h1><p>"
-        + html.escape(", ".join(f"{k}: {v}" for k, v in {**result["machine"], **result["peaks"]}.items()))
-    ]
-    for row in result["results"]:
-        parts.append(
-            f"<h2>{row['size']}, depth every {row['depth_every'] or 'so often'}, {row['fps_in'] or 'as many as go'} "
-            f"frames/s in</h2><p>{row['fps_out']} frames/s out; {row['dropped']} dropped, {row['late']} late; "
-            f"{row['cores_used']} cores; session {row['session_mib']} MiB; memory grew {row['memory_grew_mib']} MiB."
-        )
-        parts.append("<table><tr><th>stage, ms<th>p50<th>p90<th>p99<th>max</tr>")
-        for name in STAGES:
-            s = row["stages"][name]
-            parts.append(f"<tr><td>{name}<td>{s['p50']}<td>{s['p90']}<td>{s['p99']}<td>{s['max']}</tr>")
-        parts.append("</table>")
-        spread = row["histogram_ms"]
-        parts.append(_bars(spread["counts"], [f"{e:g}" for e in spread["edges"]], "submit to ready, ms", "frames"))
-        if len(row["series"]) > 1:
-            seconds = [str(k + 1) for k in range(len(row["series"]))]
-            parts.append(_bars([s["p99_ms"] for s in row["series"]], seconds, "p99 of every second, ms", "ms"))
-            parts.append(_bars([s["fps"] for s in row["series"]], seconds, "frames/s of every second", "frames/s"))
-    return "\n".join(parts) + "</html>\n"
+# What --mode names: each gives a row of the results for a configuration.
+MODES: dict[str, Callable[..., dict[str, Any]]] = {"fast": run}
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="Live sessions: submit to ready, milliseconds")
-    for heading in (
-        "size",
-        "depth every",
-        "in",
-        "out",
-        "p50",
-        "p99",
-        "max",
-        "look",
-        "depth",
-        "warp",
-        "pack",
-        "dropped",
-    ):
-        table.add_column(heading, justify="left" if heading == "size" else "right")
+    for heading in ("size", "every", "in", "out", "p50", "p99", "look", "depth", "warp", "drop"):
+        table.add_column(heading, justify="left" if heading == "size" else "right", no_wrap=True)
     for row in rows:
         stages = row["stages"]
         table.add_row(
             row["size"], str(row["depth_every"]), f"{row['fps_in']:g}", f"{row['fps_out']:g}", f"{row['p50_ms']:.1f}",
-            f"{row['p99_ms']:.1f}", f"{row['max_ms']:.1f}",
-            *(f"{stages[name]['p50']:.1f}" for name in ("look", "depth", "warp", "pack")), str(row["dropped"]),
+            f"{row['p99_ms']:.1f}", *(f"{stages[name]['p50']:.1f}" for name in ("look", "depth", "warp")),
+            str(row["dropped"]),
         )  # fmt: skip
     return table
 
@@ -309,22 +214,14 @@ def compare(before: Path, after: Path) -> Table:
     return table
 
 
-def counted(flops: float) -> Table:
-    """The floors of devices that have not been measured: operations over published peaks, bytes over bandwidth."""
-    table = Table(title="Counted, not measured: floors in milliseconds (expect 1.5 to 2.5 times as much)")
-    for heading in ("device", "depth network, fp16", "warp 1280x720", "warp 1920x1080", "warp 3840x2160"):
-        table.add_column(heading, justify="left" if heading == "device" else "right")
-    for name, (tflops, bandwidth) in DEVICES.items():
-        warps = (warp_bytes(h, w) / bandwidth / 1e6 for h, w in ((720, 1280), (1080, 1920), (2160, 3840)))
-        table.add_row(name, f"{flops / tflops / 1e9:.2f}", *(f"{ms:.2f}" for ms in warps))
-    return table
-
-
 def main(
     size: Annotated[list[str] | None, typer.Option(help="WIDTHxHEIGHT, again for more.")] = None,
     depth: Annotated[str, typer.Option(help="builtin, cues, or an ONNX file.")] = "builtin",
     depth_every: Annotated[int, typer.Option(min=0, max=1000, help="0: on the side, as often as it can be had.")] = 2,
     fps: Annotated[float, typer.Option(min=0, max=1000, help="Frames a second; 0: as fast as they go.")] = 30.0,
+    mode: Annotated[str, typer.Option(help="fast: depth, warp, fill.")] = "fast",
+    remember: Annotated[bool, typer.Option("--remember", help="Remember what was seen behind things.")] = False,
+    frames: Annotated[int, typer.Option(min=0, help="End after so many; 0: after the seconds.")] = 0,
     seconds: Annotated[float, typer.Option(min=0.5, help="Of every measurement; 600 shows throttling.")] = 10.0,
     deadline: Annotated[float, typer.Option(min=0, help="Milliseconds; 0 is none.")] = 0.0,
     threads: Annotated[int, typer.Option(min=0, max=256, help="0: one per core.")] = 0,
@@ -336,7 +233,7 @@ def main(
         tuple[Path, Path] | None, typer.Option("--compare", help="Compare two results; measures nothing.")
     ] = None,
     counted_only: Annotated[
-        bool, typer.Option("--counted", help="Floors of Jetsons, by counting; measures nothing.")
+        bool, typer.Option("--counted", help="What fits which Jetson, by counting; measures nothing.")
     ] = False,
 ) -> None:
     """Measure a live session on this machine: per stage, end to end, and over time."""
@@ -344,13 +241,17 @@ def main(
     if compare_files is not None:
         console.print(compare(*compare_files))
         return
+    if mode not in MODES:
+        raise InvalidInputError(f"--mode: expected one of {', '.join(MODES)}, got {mode!r}.")
     builtin = Path(str(resources.files("secondeye.runtime") / "assets" / "depth_builtin.onnx"))
     flops = network_flops(builtin, 224, 416) if depth == "builtin" else None
     if counted_only:
         if flops is None:
-            raise InvalidInputError("--counted: needs the onnx package to count: pip install onnx.")
-        console.print(counted(flops))
+            raise InvalidInputError("--counted: counts the built-in model with the onnx package: pip install onnx.")
+        console.print(presets(flops, "the built-in depth model, 416 x 224"))
         return
+    # Read before there is anything of our own: how busy the machine is with other things.
+    load = round(os.getloadavg()[0] / (os.cpu_count() or 1), 2) if hasattr(os, "getloadavg") else 0.0
     peak = peaks()
     rows = []
     for text in size or ["640x360", "1280x720", "1920x1080"]:
@@ -359,13 +260,15 @@ def main(
             raise InvalidInputError(f"--size: expected WIDTHxHEIGHT, got {text!r}.")
         config = LiveConfig(
             width=int(wide), height=int(high), depth=depth, depth_every=depth_every, deadline_ms=deadline,
-            threads=threads, policy="newest" if fps else "every",
+            threads=threads, policy="newest" if fps else "every", remember=remember,
         )  # fmt: skip
-        row = run(config, fps=fps, seconds=seconds, stall=stall, changes=changes)
+        row = MODES[mode](config, fps=fps, seconds=seconds, stall=stall, changes=changes, frames_most=frames)
         shares(row, peak, flops)
         rows.append(row)
     console.print(_table(rows))
-    result = {"machine": machine(), "peaks": peak, "results": rows}
+    result: dict[str, Any] = {"machine": machine() | {"load": load}, "peaks": peak, "results": rows}
+    if load > 0.5:
+        console.print(f"The machine was at work on other things too (load {load} per core): not figures to keep.")
     if json_file is not None:
         with atomic_write(json_file) as file:
             file.write(json.dumps(result, indent=1).encode())

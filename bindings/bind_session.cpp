@@ -69,6 +69,7 @@ class Session {
     config.cheaper = options["cheaper"].cast<uint32_t>();
     config.steady = options["steady"].cast<float>();
     config.threads = options["threads"].cast<int32_t>();
+    config.remember = options["remember"].cast<bool>() ? 1 : 0;
     if (!options["widen"].is_none()) config.widen = options["widen"].cast<int32_t>();
     config.depth_width = options["depth_width"].cast<int32_t>();
     config.depth_height = options["depth_height"].cast<int32_t>();
@@ -138,24 +139,36 @@ class Session {
     raise_status(se_session_set_overlay(session(), &a, x, y, disparity), "overlay");
   }
 
-  // views: (eye, shift, out) each. Gives the frame's ticket, or None before the first frame.
-  py::object render(const std::vector<std::tuple<float, float, py::object>>& views, const py::dict& options) {
+  void set_mask(const py::object& mask, float disparity) {
+    if (mask.is_none()) return raise_status(se_session_set_mask(session(), nullptr, 0), "mask");
+    Call call("mask", 0, 0);
+    const se_array a = call.view(mask, Axes::HW, false);
+    if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "mask");
+    raise_status(se_session_set_mask(session(), &a, disparity), "mask");
+  }
+
+  // layout: (columns, rows, first, last, down, from_top). As render.
+  py::object render_quilt(const std::tuple<int32_t, int32_t, float, float, float, bool>& layout, const py::object& out,
+                          const py::dict& options) {
+    Call call("render_quilt", 0, 0);
+    const auto [columns, rows, first, last, down, from_top] = layout;
+    const se_quilt quilt{columns, rows, first, last, down, from_top ? 1 : 0};
+    const se_array a = call.view(out, Axes::HWC, true);
+    if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "render_quilt");
+    return rendered("render_quilt", options, [&](const se_session_params* params, uint64_t* ticket) {
+      return se_session_render_quilt(session(), params, &quilt, &a, ticket);
+    });
+  }
+
+  // views: (eye, down, shift, out) each. Gives the frame's ticket, or None before the first frame.
+  py::object render(const std::vector<std::tuple<float, float, float, py::object>>& views, const py::dict& options) {
     Call call("render", 0, 0);
     std::vector<se_render_view> list;
-    for (const auto& [eye, shift, out] : views) list.push_back({eye, shift, call.view(out, Axes::HWC, true)});
+    for (const auto& [eye, down, shift, out] : views) list.push_back({eye, down, shift, call.view(out, Axes::HWC, true)});
     if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "render");
-    se_session_params params;
-    raise_status(se_session_get_params(session(), &params), "render");
-    read_params(options, &params);
-    uint64_t ticket = 0;
-    int32_t status;
-    {
-      py::gil_scoped_release release;
-      status = se_session_render(session(), &params, static_cast<int32_t>(list.size()), list.data(), &ticket);
-    }
-    if (status == SE_ERROR_BUSY) return py::none();
-    raise_status(status, "render");
-    return py::int_(ticket);
+    return rendered("render", options, [&](const se_session_params* params, uint64_t* ticket) {
+      return se_session_render(session(), params, static_cast<int32_t>(list.size()), list.data(), ticket);
+    });
   }
 
   py::dict stats() {
@@ -191,10 +204,27 @@ class Session {
  private:
   se_session* session() const { return holder_->session; }
 
+  template <typename Render>
+  py::object rendered(const char* name, const py::dict& options, Render render) {
+    se_session_params params;
+    raise_status(se_session_get_params(session(), &params), name);
+    read_params(options, &params);
+    uint64_t ticket = 0;
+    int32_t status;
+    {
+      py::gil_scoped_release release;
+      status = render(&params, &ticket);
+    }
+    if (status == SE_ERROR_BUSY) return py::none();
+    raise_status(status, name);
+    return py::int_(ticket);
+  }
+
   static void read_params(const py::dict& options, se_session_params* params) {
     const auto has = [&](const char* name) { return options.contains(name); };
     if (has("strength")) params->strength = options["strength"].cast<float>();
     if (has("convergence")) params->convergence = options["convergence"].cast<float>();
+    if (has("roll")) params->roll = options["roll"].cast<float>();
     if (has("layout")) params->layout = options["layout"].cast<int32_t>();
     if (has("both")) params->both = options["both"].cast<bool>() ? 1 : 0;
     if (has("swap")) params->swap = options["swap"].cast<bool>() ? 1 : 0;
@@ -236,6 +266,8 @@ void bind_session(py::module_& m) {
       .def("wait", &Session::wait)
       .def("set_params", &Session::set_params)
       .def("set_overlay", &Session::set_overlay)
+      .def("set_mask", &Session::set_mask)
+      .def("render_quilt", &Session::render_quilt)
       .def("render", &Session::render)
       .def("stats", &Session::stats)
       .def("depth_error", &Session::depth_error)

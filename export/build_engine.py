@@ -7,23 +7,21 @@ and run it again: finished pieces are taken up, and the bundle appears whole at 
 
 from __future__ import annotations
 
-import platform
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
 
-from secondeye import __version__
 from secondeye.export.cache import Cache, code_hash, content_key, link_or_copy, place_folder
-from secondeye.runtime.bundle import BACKENDS, MANIFEST, EngineEntry, File, Manifest, TensorSpec, read_bundle
+from secondeye.export.pieces import Pieces, Told, versions
+from secondeye.runtime.bundle import BACKENDS, MANIFEST, EngineEntry, Manifest, read_bundle
 from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError, MediaError, SecondEyeError
 from secondeye.runtime.files import atomic_write, explain_os_error
 from secondeye.runtime.zoo import cache_folder
 
-Told = Callable[[str, str], None]
 _ROLES = {
     "encoder": ("vae", "vae_config"),
     "decoder": ("vae", "vae_config"),
@@ -64,11 +62,21 @@ def parse_shape(text: str) -> ShapeRange:
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """What every build is told: out, precision, backend, cache; see :class:`Request`."""
+    """What every build is told.
+
+    Attributes:
+        out: the bundle's folder.
+        precision: ``fp32``; ``bf16`` (weights alone); ``fp16`` (weights and arithmetic; what must stay in float32 is
+            measured); ``int8`` or ``int4`` (weights of matrix products alone).
+        backend: ``onnx``; ``tensorrt`` or ``tensorrt-rtx`` put plans beside the graphs.
+        target: GPU architectures of the plans; see :func:`secondeye.export.engines.choose_target`.
+        cache: where finished pieces are kept.
+    """
 
     out: Path
     precision: str = "fp32"
     backend: str = "onnx"
+    target: str = "auto"
     cache: Path | None = None
 
     def check(self) -> None:
@@ -89,6 +97,13 @@ class Common:
             yield f"--precision: expected one of {', '.join(get_args(Precision))}, got {self.precision!r}"
         if self.backend not in BACKENDS:
             yield f"--backend: expected one of {', '.join(BACKENDS)}, got {self.backend!r}"
+        elif self.backend == "onnx" and self.target != "auto":
+            yield f"--target: graphs are for any machine, got {self.target!r} with --backend onnx"
+        elif self.backend != "onnx" and self.precision in ("int8", "int4"):
+            yield (
+                f"--precision {self.precision}: its packed products are ONNX Runtime's own, {self.backend} has none; "
+                "take fp16, or --backend onnx"
+            )
         if not self.out.parent.is_dir():
             yield f"--out: the folder {self.out.parent} does not exist"
         elif self.out.exists() and not (self.out.is_dir() and _replaceable(self.out)):
@@ -120,11 +135,7 @@ class Request(Common):
         checkpoint, base, depth: see :class:`secondeye.export.models.mono2stereo.Sources`.
         shape: sizes of pictures that the bundle takes.
         batch: the greatest number of pictures in one call.
-        precision: ``fp32``; ``bf16`` (weights alone); ``fp16`` (weights and arithmetic; what must stay in float32 is
-            measured); ``int8`` or ``int4`` (weights of matrix products alone).
         depth_side: the least side of the depth network's input.
-        out: the bundle's folder.
-        cache: where finished pieces are kept.
     """
 
     checkpoint: Path
@@ -182,11 +193,13 @@ def build(request: Request, told: Told) -> Path:
             return loaded[0]
 
         names = [name for name in _ROLES if name != "depth" or request.depth is not None]
-        keys = {name: _key(name, hashes, request, depth_size) for name in names}
-        pieces = {
-            name: _piece(
-                name, keys[name], cache, work, request.precision, lambda n=name: _named(model().graphs, n), told
-            )  # type: ignore[misc]
+        axes = {"batch": (1, 1, request.batch)}
+        for i, name in enumerate(("height", "width")):
+            ends = (request.shape.least, request.shape.typical, request.shape.greatest)
+            axes[name] = tuple(size[i] // 8 for size in ends)  # type: ignore[assignment]
+        pieces = Pieces(request.precision, request.backend, request.target, cache, work, axes)
+        engines = {
+            name: pieces.make(name, _parts(name, hashes, depth_size), lambda n=name: _named(model().graphs, n), told)  # type: ignore[misc]
             for name in names
         }
         facts_key = content_key({"facts": hashes, "code": code_hash()})
@@ -196,16 +209,12 @@ def build(request: Request, told: Told) -> Path:
             folder.mkdir()
             facts = cache.keep(facts_key, folder, {"constants": model().constants})
         told("bundle", "assemble")
-        axes = {"batch": (1, request.batch)}
-        for i, name in enumerate(("height", "width")):
-            axes[name] = (request.shape.least[i] // 8, request.shape.greatest[i] // 8)
-        return _assemble(request, "mono2stereo", axes, pieces, facts[1]["constants"], hashes)
+        return _assemble(request, "mono2stereo", axes, engines, facts[1]["constants"], hashes)
 
 
 def build_sgt(request: SgtRequest, told: Told) -> Path:
     """Build an SGT-BAGEL bundle, or find it built; raises as :func:`build` does."""
     _need_exporters("transformers")
-    from secondeye.export.graphs import OPSET
     from secondeye.export.models import sgt_bagel
 
     request.check()
@@ -216,20 +225,20 @@ def build_sgt(request: SgtRequest, told: Told) -> Path:
         told("sources", "check")
         instruction = request.instruction or sgt_bagel.INSTRUCTION
         model = sgt_bagel.load(request.checkpoint, instruction=instruction, size=request.size, layout=request.layout)
-        pieces = {}
+        axes = {name: (low, high, high) for name, (low, high) in model.axes.items()}
+        pieces = Pieces(request.precision, request.backend, request.target, cache, work, axes)
+        engines = {}
         for number, graph in enumerate(model.graphs):
-            parts = {"sources": hashes, "name": graph.name, "precision": request.precision, "backend": request.backend}
-            parts |= {"opset": OPSET}
+            parts: dict[str, Any] = {"sources": hashes}
             if "_" in graph.name:  # one of layers; sizes are ranges in the manifest alone
                 parts |= {"instruction": instruction, "layout": request.layout, "cuts": model.constants["cuts"]}
-            key = content_key(parts | {"versions": _versions(), "code": code_hash()})
 
             def say(piece: str, step: str, number: int = number) -> None:
                 told(f"{piece} ({number + 1} of {len(model.graphs)})", step)
 
-            pieces[graph.name] = _piece(graph.name, key, cache, work, request.precision, lambda g=graph: g, say)  # type: ignore[misc]
+            engines[graph.name] = pieces.make(graph.name, parts, lambda g=graph: g, say)  # type: ignore[misc]
         told("bundle", "assemble")
-        return _assemble(request, "sgt-bagel", model.axes, pieces, model.constants, hashes)
+        return _assemble(request, "sgt-bagel", axes, engines, model.constants, hashes)
 
 
 def _named(graphs: tuple[Any, ...], name: str) -> Any:
@@ -249,90 +258,28 @@ def _need_exporters(*others: str) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
-    packages = ("torch", "onnx", "onnxscript", "onnxruntime")
-    return {"secondeye": __version__, "python": platform.python_version()} | {p: metadata.version(p) for p in packages}
-
-
-def _key(name: str, hashes: dict[str, str], request: Request, depth_size: tuple[int, int]) -> str:
+def _parts(name: str, hashes: dict[str, str], depth_size: tuple[int, int]) -> dict[str, Any]:
     """What a graph is made from. Shapes are ranges in the manifest alone, but for depth's, which are in the graph."""
-    from secondeye.export.graphs import OPSET
-
     parts: dict[str, Any] = {role: hashes.get(role) for role in _ROLES[name]}
-    parts |= {"name": name, "precision": request.precision, "backend": request.backend, "opset": OPSET}
-    parts |= {"versions": _versions(), "code": code_hash()}
-    if name == "depth":
-        parts["size"] = depth_size
-    return content_key(parts)
-
-
-def _piece(
-    name: str, key: str, cache: Cache, work: Path, precision: str, graph_of: Callable[[], Any], told: Told
-) -> tuple[Path, dict[str, Any]]:
-    found = cache.find(key)
-    if found is not None:
-        told(name, "found, built before")
-        return found
-    from secondeye.export.graphs import OPSET, make_graph
-
-    graph = graph_of()
-    folder = work / name
-    folder.mkdir()
-    error = make_graph(graph, precision, folder / f"{name}.onnx", lambda step: told(name, step))  # type: ignore[arg-type]
-    return cache.keep(
-        key,
-        folder,
-        {
-            "error": error,
-            "opset": OPSET,
-            "precision": precision,
-            "inputs": [asdict(one) for one in graph.inputs],
-            "outputs": [asdict(one) for one in graph.outputs],
-        },
-    )
-
-
-def _specs(tensors: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-    def axis(value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    return tuple(
-        TensorSpec(name=t["name"], dtype=t["dtype"], shape=tuple(axis(a) for a in t["shape"])) for t in tensors
-    )
-
-
-def _entry(name: str, record: dict[str, Any], backend: str) -> EngineEntry:
-    files = record["files"]
-    data = f"{name}.onnx.data"
-    return EngineEntry(
-        file=f"{name}.onnx",
-        sha256=files[f"{name}.onnx"],
-        data=File(file=data, sha256=files[data]) if data in files else None,
-        backend=backend,
-        opset=record["opset"],
-        precision=record["precision"],
-        inputs=_specs(record["inputs"]),
-        outputs=_specs(record["outputs"]),
-        error=record["error"],
-    )
+    return parts | {"size": depth_size} if name == "depth" else parts
 
 
 def _assemble(
     request: Common,
     kind: str,
-    axes: dict[str, tuple[int, int]],
-    pieces: dict[str, tuple[Path, dict[str, Any]]],
+    axes: dict[str, tuple[int, int, int]],
+    engines: dict[str, tuple[EngineEntry, list[Path]]],
     constants: dict[str, Any],
     hashes: dict[str, str],
 ) -> Path:
     """The bundle from its pieces, at its place only when it is whole."""
     manifest = Manifest(
         kind=kind,
-        axes=axes,
-        engines={name: _entry(name, record, request.backend) for name, (_, record) in pieces.items()},
+        axes={name: (low, high) for name, (low, _, high) in axes.items()},
+        engines={name: entry for name, (entry, _) in engines.items()},
         constants=constants,
         sources=hashes,
-        built_by=_versions(),
+        built_by=versions(),
     )
     if _same(request.out, manifest):
         return request.out
@@ -340,11 +287,11 @@ def _assemble(
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir()
-        for home, record in pieces.values():
-            for file in record["files"]:
-                link_or_copy(home / file, part / file)
-        with atomic_write(part / MANIFEST) as file:
-            file.write(manifest.to_json())
+        for _, files in engines.values():
+            for file in files:
+                link_or_copy(file, part / file.name)
+        with atomic_write(part / MANIFEST) as written:
+            written.write(manifest.to_json())
         place_folder(part, request.out)
     except OSError as error:
         if isinstance(error, SecondEyeError):

@@ -8,12 +8,15 @@
      "engines": {NAME: {"file": "unet.onnx", "sha256": ..., "data": {"file": ..., "sha256": ...} or null,
                         "backend": "onnx", "opset": 18, "precision": "fp16",
                         "inputs": [{"name": ..., "dtype": "float32", "shape": ["batch", 4, ["height", 8], 512]}, ...],
-                        "outputs": [...], "error": {"relative_rms": ..., "max_abs": ..., "bound": ...}}},
+                        "outputs": [...], "error": {"relative_rms": ..., "max_abs": ..., "bound": ...},
+                        "plans": [{"file": ..., "sha256": ..., "backend": "tensorrt-rtx", "version": ...,
+                                   "targets": ["sm_89", ...], "graph": ..., "key": ..., "seal": ..., "check": {...}}]}},
      "constants": {...}, "sources": {role: sha256 of the checkpoint's file}, "built_by": {package: version}}
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -21,14 +24,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from secondeye.runtime.errors import InvalidInputError, MediaError, ModelFormatError
+from secondeye.runtime.backends import Engine
+from secondeye.runtime.errors import EngineError, InvalidInputError, MediaError, ModelFormatError
 from secondeye.runtime.files import explain_os_error, file_hash
+from secondeye.runtime.plans import PACKAGES, Plan, find_plan, plan_from
 from secondeye.runtime.sessions import Device, open_session
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20
-BACKENDS = ("onnx",)
+BACKENDS = ("onnx", *PACKAGES)
 DTYPES = ("float32", "float16", "int64", "uint8")
 Axis = int | str | tuple[str, int]
 
@@ -52,7 +57,10 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineEntry:
-    """One engine of a manifest; `data` is the file with the graph's weights, if they lie apart."""
+    """One engine of a manifest: its ONNX graph and the plans compiled from it.
+
+    `data` is the file with the graph's weights, if they lie apart.
+    """
 
     file: str
     sha256: str
@@ -63,11 +71,18 @@ class EngineEntry:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     error: dict[str, Any]
+    plans: tuple[Plan, ...] = ()
 
     def files(self) -> tuple[File, ...]:
-        """Every file that the engine needs."""
-        own = File(file=self.file, sha256=self.sha256)
-        return (own,) if self.data is None else (own, self.data)
+        """Every file of the engine."""
+        own = [File(file=self.file, sha256=self.sha256)]
+        if self.data is not None:
+            own.append(self.data)
+        return (*own, *(File(file=one.file, sha256=one.sha256) for one in self.plans))
+
+    def graph_hash(self) -> str:
+        """SHA-256 of the graph and its weights."""
+        return hashlib.sha256(f"{self.sha256} {self.data.sha256 if self.data else ''}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +114,43 @@ class Bundle:
         Raises:
             BackendUnavailableError, ModelFormatError: see :func:`secondeye.runtime.sessions.open_session`.
         """
-        fixed = {axis: low for axis, (low, high) in self.manifest.axes.items() if low == high}
         path = self.folder / self.manifest.engines[name].file
-        return open_session(path, device=device, threads=threads, fixed=fixed)
+        return open_session(path, device=device, threads=threads, fixed=self._fixed())
+
+    def engine(self, name: str, *, device: Device = "cpu", threads: int = 0, cuda_graph: bool = False) -> Engine:
+        """Open one engine: its plan where the device is TensorRT's and there is one, else its graph.
+
+        Args:
+            name: in the manifest.
+            device: where it runs; see :mod:`secondeye.runtime.backends`.
+            threads: of the CPU, 0 for one per core.
+            cuda_graph: record the GPU's work once and start it with one call from then on.
+
+        Raises:
+            InvalidInputError: a CUDA graph on the CPU.
+            EngineError, BackendUnavailableError, ModelFormatError: it cannot be opened there.
+        """
+        if cuda_graph and device == "cpu":
+            raise InvalidInputError("cuda_graph: the CPU has none; choose another device.")
+        entry, axes = self.manifest.engines[name], self.manifest.axes
+        plan = find_plan(entry.plans, device)
+        if plan is not None:
+            if plan.graph != entry.graph_hash():
+                raise EngineError(
+                    f"{plan.file}: compiled from another graph than {entry.file}; build the bundle again."
+                )
+            from secondeye.runtime.backends.trt import TrtEngine
+
+            return TrtEngine(self.folder, entry, axes, plan, cuda_graph=cuda_graph)
+        from secondeye.runtime.backends.ort import OrtEngine
+
+        session = open_session(
+            self.folder / entry.file, device=device, threads=threads, fixed=self._fixed(), cuda_graph=cuda_graph
+        )
+        return OrtEngine(session, entry, axes, device=device, fixed=cuda_graph)
+
+    def _fixed(self) -> dict[str, int]:
+        return {axis: low for axis, (low, high) in self.manifest.axes.items() if low == high}
 
 
 def read_bundle(folder: str | Path, *, kind: str | None = None, verify: bool = True) -> Bundle:
@@ -194,8 +243,8 @@ class _Reader:
         own = self.file(data, where)
         apart = data.get("data") if isinstance(data, dict) else None
         backend = self.take(data, "backend", str, where)
-        if backend not in BACKENDS:
-            self.problems.append(f"{where}backend: {backend!r} is none that this runtime has ({', '.join(BACKENDS)})")
+        if backend != "onnx":
+            self.problems.append(f"{where}backend: {backend!r} is none that this runtime has a graph for (onnx)")
         return EngineEntry(
             file=own.file,
             sha256=own.sha256,
@@ -206,6 +255,10 @@ class _Reader:
             inputs=tuple(self.tensor(t, axes, where) for t in self.take(data, "inputs", list, where)),
             outputs=tuple(self.tensor(t, axes, where) for t in self.take(data, "outputs", list, where)),
             error=self.take(data, "error", dict, where),
+            plans=tuple(
+                Plan(**asdict(self.file(one, f"{where}plans.")), **plan_from(one, self.problems, f"{where}plans."))
+                for one in (self.take(data, "plans", list, where) if "plans" in data else [])
+            ),
         )
 
 
@@ -247,8 +300,11 @@ def parse_manifest(data: Any, label: str) -> Manifest:
     return manifest
 
 
-def check_run(inputs: Mapping[str, Any], entry: EngineEntry, axes: Mapping[str, tuple[int, int]]) -> None:
+def check_run(inputs: Mapping[str, Any], entry: EngineEntry, axes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
     """Refuse inputs whose names, dtypes or shapes are not what the manifest says, before an engine sees them.
+
+    Returns:
+        The lengths of the named axes.
 
     Raises:
         InvalidInputError: what was expected and what came.
@@ -273,3 +329,12 @@ def check_run(inputs: Mapping[str, Any], entry: EngineEntry, axes: Mapping[str, 
                 f"{entry.file}: {one.name}: expected {one.dtype} {list(one.shape)} with {dict(axes)}, "
                 f"got {value.dtype} {list(value.shape)}."
             )
+    return lengths
+
+
+def shape_of(spec: TensorSpec, lengths: Mapping[str, int]) -> tuple[int, ...]:
+    """A tensor's shape for lengths of the named axes."""
+    return tuple(
+        axis if isinstance(axis, int) else lengths[axis] if isinstance(axis, str) else lengths[axis[0]] * axis[1]
+        for axis in spec.shape
+    )

@@ -35,6 +35,7 @@ MapKind = Literal["disparity", "depth", "pixels"]
 Mode = Literal["fast", "quality"]
 Compose = Literal["inpaint", "generated"]
 Conditioning = Literal["stereo", "authors"]
+Tiles = Literal["dense", "sparse"]
 Progress = Callable[[str, int, int], None]
 
 
@@ -57,7 +58,8 @@ class StereoConfig:
             :class:`secondeye.runtime.depth.DepthOptions`. Found by themselves for the public ones.
         segment: who tells objects apart, so that depth's edges fall on their borders: ``off``, ``sgt:FOLDER`` (a
             bundle), an ONNX segmentation network, or labels of the picture (16-bit PNG, .npy).
-        device: where the models run, ``cpu`` or ``cuda``.
+        device: where the models run: ``cpu``, ``cuda``, ``tensorrt`` or ``tensorrt-rtx``; see
+            :mod:`secondeye.runtime.backends`.
         widen: the rim of near objects moves with them by up to this many pixels at 1080p; 0 to 16.
         fill: whether disocclusions are painted; when not, they stay black.
         threads: 0 for one per core. What the kernels give does not depend on it.
@@ -70,6 +72,8 @@ class StereoConfig:
         seed: of the noise; the same seed gives the same picture.
         compose: ``inpaint`` keeps the warped pixels and takes the model's in and round disocclusions, blended;
             ``generated`` takes the model's whole picture.
+        tiles: ``dense`` has the model see the whole picture; ``sparse`` only tiles round the disocclusions, for
+            ``inpaint``: less work, and each tile knows nothing of what lies beyond it.
         conditioning: ``stereo`` moves pixels by strength and convergence; ``authors`` does what the published code
             does (8 x 0.6 x raw depth, nearest pixel, wrapping round the left border), exactly where the picture has
             the bundle's size.
@@ -99,6 +103,7 @@ class StereoConfig:
     noise: float = 0.8
     seed: int = 0
     compose: Compose = "inpaint"
+    tiles: Tiles = "dense"
     conditioning: Conditioning = "stereo"
 
     def __post_init__(self) -> None:
@@ -115,6 +120,7 @@ class StereoConfig:
             *self._choice("mode", get_args(Mode)),
             *self._choice("scheduler", get_args(Scheduler)),
             *self._choice("compose", get_args(Compose)),
+            *self._choice("tiles", get_args(Tiles)),
             *self._choice("conditioning", get_args(Conditioning)),
             *self._range("noise", 0.01, 1.0, "1 is pure noise"),
             *self._range("seed", 0, 2**63 - 1, "any number"),
@@ -151,6 +157,8 @@ class StereoConfig:
             yield "bundle: quality mode needs a bundle's folder; build one with: secondeye build-engine"
         if not self.fill:
             yield "fill: quality mode paints the disocclusions; use mode fast to leave them"
+        if self.tiles == "sparse" and self.compose != "inpaint":
+            yield "tiles: sparse paints the disocclusions alone; use compose inpaint"
         if self.conditioning == "authors" and str(self.depth) != AUTO:
             yield "depth: the authors' conditioning takes the bundle's own depth; leave it out"
 
@@ -350,6 +358,8 @@ class StereoConverter:
         nearness: Map,
         convergence: float | None = None,
         labels: NDArray[np.uint16] | None = None,
+        *,
+        values: NDArray[np.uint16] | None = None,
     ) -> StereoFrame:
         """Convert a film's frame whose depth is known and steady.
 
@@ -358,6 +368,8 @@ class StereoConverter:
             nearness: float32 [h, w], 0 far to 1 near, at the model's resolution.
             convergence: in place of the configuration's.
             labels: uint16 [h', w'], its objects, of any size; their borders are put on the picture's edges.
+            values: uint16 [H, W, 3], the frame in full depth; the views are made of it, and `pixels` only tells where
+                edges are.
 
         Raises:
             InvalidInputError: arrays that do not fit.
@@ -370,7 +382,8 @@ class StereoConverter:
             disparity = self._condition(
                 nearness, pixels, guided=True, limits=(0.0, 1.0), convergence=convergence, labels=labels
             )
-        return self._render(pixels, disparity, clock, [], labels)
+        picture: NDArray[Any] = pixels if values is None else values
+        return self._render(picture, disparity, clock, [], labels)
 
     def render(self, pixels: Pixels, disparity: Map) -> StereoFrame:
         """Warp and fill with a disparity of your own, used as it is.
@@ -480,7 +493,9 @@ class StereoConverter:
             # The authors' code puts each pixel on the nearest one, and wraps round the left border.
             authors = config.mode == "quality" and config.conditioning == "authors"
             law: ops.Law = "nearest" if authors else "surface"
-            warped = ops.warp_views(pixels, disparity, scales, law=law, wrap=authors, out=out, threads=config.threads)
+            # 16-bit values travel as float32, which holds every one of them.
+            moved = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+            warped = ops.warp_views(moved, disparity, scales, law=law, wrap=authors, out=out, threads=config.threads)
         moves = disparity if len(eyes) == 1 else disparity * np.float32(0.5)
         done = [self._finish(pixels, moves, one, eye, clock, labels) for one, eye in zip(warped, eyes, strict=True)]
         right, left = done[0], done[1] if len(done) > 1 else pixels
@@ -501,8 +516,9 @@ class StereoConverter:
     def _outputs(self, pixels: Pixels, eye: ops.Eye) -> ops.Warped:
         """Where a view goes; its pixels are ours alone when they will be filled into others."""
         shape = pixels.shape[:2]
+        dtype = np.uint8 if pixels.dtype == np.uint8 else np.float32
         own = self.config.fill
-        view = self._buffer(f"{eye} view", pixels.shape, np.uint8) if own else np.empty(pixels.shape, np.uint8)
+        view = self._buffer(f"{eye} view", pixels.shape, dtype) if own else np.empty(pixels.shape, dtype)
         return ops.Warped(view, np.empty(shape, np.uint8), self._buffer(f"{eye} map", shape, np.int32))
 
     def _finish(
@@ -525,6 +541,8 @@ class StereoConverter:
         return painted
 
     def _fill(self, warped: ops.Warped, eye: ops.Eye, clock: _Clock) -> Pixels:
+        if warped.view.dtype == np.float32:
+            warped = warped._replace(view=np.rint(warped.view, out=warped.view).astype(np.uint16))
         if not self.config.fill:
             return warped.view
         with clock.stage("fill"):

@@ -71,6 +71,7 @@ _STATUS_CLASSES: dict[int, type[SecondEyeError]] = {
     10: SessionError,
     11: SessionError,
     12: ModelFormatError,
+    13: ResourceLimitError,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from secondeye.runtime import ops
 from secondeye.runtime.converter import StereoFrame
 from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.ops.pack import PackLayout, reference
 from secondeye.runtime.writers import flatten_alpha
 
 Pixels = NDArray[np.uint8]
@@ -37,12 +39,43 @@ class Layout:
     tall: float = 1.0
 
 
-def _half_width(view: Pixels) -> Pixels:
-    return ops.resize(view, view.shape[0], max(1, view.shape[1] // 2), filter="area")
+WIDE_LAYOUTS = ("sbs", "half-sbs", "tb", "half-tb", "cross", "rows", "columns", "checkerboard", "left", "right")
+"""Those that also take views of 16-bit values."""
 
 
-def _half_height(view: Pixels) -> Pixels:
-    return ops.resize(view, max(1, view.shape[0] // 2), view.shape[1], filter="area")
+def _pack(first: Pixels, second: Pixels, layout: PackLayout) -> Pixels:
+    packed: Pixels = ops.pack(first, second, layout) if first.dtype == np.uint8 else reference(first, second, layout)
+    return packed
+
+
+def _half_sbs(frame: StereoFrame, _: str) -> Pixels:
+    """Each view at half width, straight into its place."""
+    height, width, channels = frame.left.shape
+    half = max(1, width // 2)
+    pair = np.empty((height, 2 * half, channels), frame.left.dtype)
+    for view, place in ((frame.left, pair[:, :half]), (frame.right, pair[:, half:])):
+        if view.dtype == np.uint8:
+            ops.resize(view, height, half, filter="area", out=place)
+        else:
+            place[...] = _mean(view[:, 0::2][:, :half], view[:, 1::2])
+    return pair
+
+
+def _half_tb(frame: StereoFrame, _: str) -> Pixels:
+    """Each view at half height, straight into its place."""
+    height, width, channels = frame.left.shape
+    half = max(1, height // 2)
+    pair = np.empty((2 * half, width, channels), frame.left.dtype)
+    for view, place in ((frame.left, pair[:half]), (frame.right, pair[half:])):
+        if view.dtype == np.uint8:
+            ops.resize(view, half, width, filter="area", out=place)
+        else:
+            place[...] = _mean(view[0::2][:half], view[1::2])
+    return pair
+
+
+def _mean(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    return ((a.astype(np.uint32) + b + 1) >> 1).astype(a.dtype)
 
 
 def _anaglyph(frame: StereoFrame, kind: str) -> Pixels:
@@ -69,35 +102,35 @@ LAYOUTS: dict[str, Layout] = {
     for layout in (
         Layout(
             name="sbs", suffix="_SBS", wide=2.0, summary="full side by side, left view on the left",
-            compose=lambda f, _: ops.pack(f.left, f.right, "sbs"),
+            compose=lambda f, _: _pack(f.left, f.right, "sbs"),
         ),
         Layout(
             name="half-sbs", suffix="_HSBS", summary="half side by side: each view at half width, for 3D TVs",
-            compose=lambda f, _: ops.pack(_half_width(f.left), _half_width(f.right), "sbs"),
+            compose=_half_sbs,
         ),
         Layout(
             name="tb", suffix="_TB", tall=2.0, summary="full top-bottom, left view on top",
-            compose=lambda f, _: ops.pack(f.left, f.right, "tb"),
+            compose=lambda f, _: _pack(f.left, f.right, "tb"),
         ),
         Layout(
             name="half-tb", suffix="_HTB", summary="half top-bottom: each view at half height",
-            compose=lambda f, _: ops.pack(_half_height(f.left), _half_height(f.right), "tb"),
+            compose=_half_tb,
         ),
         Layout(
             name="cross", suffix="_RL", wide=2.0, summary="cross-eyed: right view on the left, for free viewing",
-            compose=lambda f, _: ops.pack(f.right, f.left, "sbs"),
+            compose=lambda f, _: _pack(f.right, f.left, "sbs"),
         ),
         Layout(
             name="rows", suffix="_RI", summary="row-interleaved, for passive 3D monitors",
-            compose=lambda f, _: ops.pack(f.left, f.right, "rows"),
+            compose=lambda f, _: _pack(f.left, f.right, "rows"),
         ),
         Layout(
             name="columns", suffix="_CI", summary="column-interleaved",
-            compose=lambda f, _: ops.pack(f.left, f.right, "columns"),
+            compose=lambda f, _: _pack(f.left, f.right, "columns"),
         ),
         Layout(
             name="checkerboard", suffix="_CB", summary="checkerboard, for DLP projectors",
-            compose=lambda f, _: ops.pack(f.left, f.right, "checkerboard"),
+            compose=lambda f, _: _pack(f.left, f.right, "checkerboard"),
         ),
         Layout(
             name="anaglyph", suffix="_ANA", summary="one picture for coloured glasses; see --anaglyph",

@@ -40,7 +40,7 @@ Cheaper = Literal["small-depth", "no-depth", "plain-edges"]
 LAYOUT_CODES = {name: code for code, name in enumerate(get_args(LiveLayout))}
 _CHEAPER_BITS = {"small-depth": 1, "no-depth": 2, "plain-edges": 4}
 _LATE, _OWN_DEPTH, _CHEAPER, _CUT, _DEPTH_FAILED = 1, 2, 4, 8, 16
-_LOOKS = ("strength", "convergence", "layout", "view", "swap", "fill", "anaglyph")
+_LOOKS = ("strength", "convergence", "layout", "view", "swap", "fill", "anaglyph", "roll")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ class LiveConfig:
         layout: ``sbs``, ``tb``, ``rows``, ``columns``, ``checkerboard``, ``half-sbs``, ``half-tb``, ``anaglyph``,
             ``right`` or ``depth``.
         anaglyph: the glasses, a name in :data:`secondeye.ops.ANAGLYPHS`.
+        roll: of the viewer's head, -60 to 60 degrees: over 0 the right eye is the lower one, and disparity turns too.
         depth: ``builtin``, ``cues``, an ONNX model's path, or a function (or :class:`DepthModel`) from uint8 [H, W, C]
             to float32 [h, w], larger is nearer.
         depth_every: every n-th frame gets depth of its own, the others the last depth carried along the picture's
@@ -67,6 +68,8 @@ class LiveConfig:
             ``plain-edges``.
         steady: 0 to 0.98, how much of the past stays in depth that agrees with it.
         widen: near objects grow by this many pixels; None takes 2 at 1080p.
+        remember: what the second eye uncovers shows what was seen there before, where a still or panning camera has
+            seen it (a camera that turns or zooms is noticed, and nothing is remembered). Needs `fill`.
         threads: 0 for one per core.
     """
 
@@ -80,6 +83,7 @@ class LiveConfig:
     swap: bool = False
     fill: bool = True
     anaglyph: str = "dubois-red-cyan"
+    roll: float = 0.0
     depth: Any = BUILTIN
     depth_every: int = 1
     policy: Policy = "newest"
@@ -88,6 +92,7 @@ class LiveConfig:
     cheaper: tuple[Cheaper, ...] = ("no-depth",)
     steady: float = 0.8
     widen: int | None = None
+    remember: bool = False
     threads: int = 0
 
     def __post_init__(self) -> None:
@@ -95,7 +100,8 @@ class LiveConfig:
             f"{name}: expected {low:g} to {high:g}, got {value!r}"
             for name, low, high in (
                 ("width", 16, 8192), ("height", 16, 8192), ("channels", 3, 4), ("strength", 0, 20),
-                ("convergence", 0, 1), ("depth_every", 0, 1000), ("slots", 2, 16), ("deadline_ms", 0, 1e6),
+                ("convergence", 0, 1), ("roll", -60, 60), ("depth_every", 0, 1000), ("slots", 2, 16),
+                ("deadline_ms", 0, 1e6),
                 ("steady", 0, 0.98), ("widen", 0, 16), ("threads", 0, 256),
             )
             if (value := getattr(self, name)) is not None
@@ -120,6 +126,7 @@ class LiveConfig:
         return {
             "strength": self.strength, "convergence": self.convergence, "layout": LAYOUT_CODES[self.layout],
             "both": self.view == "both", "swap": self.swap, "fill": self.fill, "anaglyph": matrix_q12(self.anaglyph),
+            "roll": float(self.roll),
         }  # fmt: skip
 
 
@@ -206,7 +213,8 @@ class LiveSession:
         options: dict[str, Any] = config._look() | {
             name: getattr(config, name)
             for name in (
-                "width", "height", "channels", "slots", "depth_every", "deadline_ms", "steady", "widen", "threads"
+                "width", "height", "channels", "slots", "depth_every", "deadline_ms", "steady", "widen", "remember",
+                "threads",
             )
         }  # fmt: skip
         options |= {
@@ -262,7 +270,7 @@ class LiveSession:
         return self.wait(0.0)
 
     def set(self, **look: Any) -> None:
-        """Change strength, convergence, layout, view, swap, fill or anaglyph; the next frame that is warped obeys.
+        """Change strength, convergence, layout, view, swap, fill, anaglyph or roll, from the next warped frame on.
 
         Raises:
             InvalidInputError: another field, or a value out of range. Nothing changes then.
@@ -275,6 +283,7 @@ class LiveSession:
         self,
         eyes: Sequence[float] = (0.0, 1.0),
         *,
+        down: float = 0.0,
         shift: float = 0.0,
         out: Sequence[Pixels] | None = None,
         **look: Any,
@@ -283,9 +292,10 @@ class LiveSession:
 
         Args:
             eyes: where they stand: 1 is the right view of a pair, -1 the left one, 0 the frame itself; -2 to 2.
+            down: how far below they stand, by the same measure; -2 to 2.
             shift: moves every view to the left, pixels.
             out: uint8 [height, width, channels] each, to write into.
-            look: strength, convergence, fill, for these views alone.
+            look: strength, convergence, fill, roll, for these views alone.
 
         Returns:
             One picture per eye; None before the first frame is ready.
@@ -295,10 +305,64 @@ class LiveSession:
         """
         shape = (self.config.height, self.config.width, self.config.channels)
         views = [np.empty(shape, np.uint8) for _ in eyes] if out is None else list(out)
-        if len(views) != len(eyes) or not eyes:
+        if len(views) != len(eyes) or len(eyes) == 0:
             raise InvalidInputError(f"out: expected one picture for each of {len(eyes)} eyes, got {len(views)}.")
-        request = [(float(eye), float(shift), view) for eye, view in zip(eyes, views, strict=True)]
+        request = [(float(eye), float(down), float(shift), view) for eye, view in zip(eyes, views, strict=True)]
         return None if self._session.render(request, self._with(look)._look()) is None else views
+
+    def render_quilt(
+        self,
+        columns: int,
+        rows: int,
+        *,
+        eyes: tuple[float, float] = (-1.0, 1.0),
+        down: float = 0.0,
+        from_top: bool = False,
+        tile: tuple[int, int] | None = None,
+        out: Pixels | None = None,
+        **look: Any,
+    ) -> Pixels | None:
+        """Many views of the newest finished frame in one picture, for displays that show each to another direction.
+
+        The eye goes in equal steps from the first tile to the last; every view is sheared about the plane of
+        convergence (off-axis), which lies still in all of them.
+
+        Args:
+            columns, rows: of tiles, at most 256 in all.
+            eyes: where the first and the last view stand, -2 to 2.
+            down: how far below all of them stand, by the same measure.
+            from_top: the first tile is at the top left; else at the bottom left, as such displays take it.
+            tile: (width, height) of a tile; the frame's when None. Others are resampled.
+            out: uint8 [rows * tile height, columns * tile width, channels], to write into.
+            look: as :meth:`render`'s.
+
+        Returns:
+            The quilt; None before the first frame is ready.
+
+        Raises:
+            InvalidInputError, SessionError: as :meth:`submit`.
+        """
+        wide, high = tile or (self.config.width, self.config.height)
+        shape = (high * rows, wide * columns, self.config.channels)
+        if columns < 1 or not 1 <= columns * rows <= 256 or not all(0 < side <= 16384 for side in shape[:2]):
+            raise InvalidInputError(
+                f"quilt: expected 1 to 256 tiles and sides up to 16384, got {columns} x {rows} of {wide} x {high}."
+            )
+        if out is None:
+            out = np.empty(shape, np.uint8)
+        elif out.shape != shape:
+            raise InvalidInputError(f"out: expected {list(shape)}, got {list(out.shape)}.")
+        layout = (columns, rows, float(eyes[0]), float(eyes[1]), float(down), from_top)
+        return None if self._session.render_quilt(layout, out, self._with(look)._look()) is None else out
+
+    def set_mask(self, mask: NDArray[np.uint8] | None, *, disparity: float = 0.0) -> None:
+        """Say what in the frames themselves is text or menus: it stays flat and sharp in every view.
+
+        Args:
+            mask: uint8 or bool [height, width], not 0 where the picture stays flat; None takes it away.
+            disparity: pixels; 0 lies on the screen, more stands before it.
+        """
+        self._session.set_mask(mask, disparity)
 
     def set_overlay(self, picture: Pixels | None, *, x: int = 0, y: int = 0, disparity: float = 0.0) -> None:
         """Lay text or menus over every view, flat and sharp.

@@ -4,24 +4,45 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Any, Literal, get_args
 
 from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError, ModelFormatError
 
-Device = Literal["cpu", "cuda"]
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+Device = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
+# Provider, the option that records a CUDA graph, the extra that brings it.
+_PROVIDERS = {
+    "cpu": ("CPUExecutionProvider", "", ""),
+    "cuda": ("CUDAExecutionProvider", "enable_cuda_graph", "cuda"),
+    "tensorrt": ("TensorrtExecutionProvider", "trt_cuda_graph_enable", "cuda"),
+    "tensorrt-rtx": ("NvTensorRTRTXExecutionProvider", "enable_cuda_graph", "tensorrt-rtx"),
+}
+_PLUG_IN = "onnxruntime_ep_nv_tensorrt_rtx"
+_registered: list[str] = []
+
+
+def provider_name(device: Device) -> str:
+    """ONNX Runtime's name of a device."""
+    return _PROVIDERS[device][0]
 
 
 def open_session(
-    path: str | os.PathLike[str], *, device: Device = "cpu", threads: int = 0, fixed: dict[str, int] | None = None
+    path: str | os.PathLike[str],
+    *,
+    device: Device = "cpu",
+    threads: int = 0,
+    fixed: dict[str, int] | None = None,
+    cuda_graph: bool = False,
 ) -> Any:
     """Open an ONNX file.
 
     Args:
         path: the file.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda``, ``tensorrt`` (ONNX Runtime's TensorRT provider, which compiles the graph as it opens)
+            or ``tensorrt-rtx`` (its plug-in provider).
         threads: 0 for one per core.
         fixed: lengths of named axes, known beforehand, for which the session is optimised and which it then demands.
+        cuda_graph: let the provider record its work, for runs in fixed buffers.
 
     Returns:
         onnxruntime.InferenceSession.
@@ -34,19 +55,27 @@ def open_session(
 
     if device not in _PROVIDERS:
         raise InvalidInputError(f"device: expected one of {', '.join(get_args(Device))}, got {device!r}.")
-    wanted = _PROVIDERS[device]
-    if wanted not in ort.get_available_providers():
-        raise BackendUnavailableError(
-            f"device {device}: this onnxruntime ({ort.__version__}) has only "
-            f"{', '.join(ort.get_available_providers())}; install secondeye[cuda] in place of plain onnxruntime."
-        )
+    wanted, graph_option, extra = _PROVIDERS[device]
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.log_severity_level = 4
     for axis, length in (fixed or {}).items():
         settings.add_free_dimension_override_by_name(axis, length)
+    options = {graph_option: "1"} if cuda_graph and graph_option else {}
+    if device == "tensorrt-rtx":
+        settings.add_provider_for_devices(_plug_in_devices(ort, wanted), options)
+        providers: list[Any] | None = None
+    else:
+        if wanted not in ort.get_available_providers():
+            raise BackendUnavailableError(
+                f"device {device}: this onnxruntime ({ort.__version__}) has only "
+                f"{', '.join(ort.get_available_providers())}; install secondeye[{extra}] in place of plain onnxruntime."
+            )
+        providers = [(wanted, options)]
+        if device == "tensorrt":
+            providers.append("CUDAExecutionProvider")  # the same GPU, for what TensorRT does not have
     try:
-        session = ort.InferenceSession(os.fspath(path), settings, providers=[wanted])
+        session = ort.InferenceSession(os.fspath(path), settings, providers=providers)
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         raise ModelFormatError(
             f"{path}: not an ONNX model that can be loaded ({first_line(error)}); export it to ONNX again."
@@ -57,6 +86,24 @@ def open_session(
             f"{session.get_providers()[0]}; check the driver and CUDA with 'secondeye doctor'."
         )
     return session
+
+
+def _plug_in_devices(ort: Any, provider: str) -> list[Any]:
+    """The GPUs that the TensorRT-RTX provider can use; it is a library of its own, registered once."""
+    try:
+        package = import_module(_PLUG_IN)
+        if not _registered:
+            ort.register_execution_provider_library(provider, package.get_library_path())
+            _registered.append(provider)
+    except Exception as error:  # absent, or its library does not load: no driver, mostly
+        raise BackendUnavailableError(
+            f"device tensorrt-rtx: ONNX Runtime's provider cannot start ({first_line(error)}); it needs an NVIDIA "
+            "driver and: pip install 'secondeye[tensorrt-rtx]'."
+        ) from error
+    devices = [one for one in ort.get_ep_devices() if one.ep_name == provider]
+    if not devices:
+        raise BackendUnavailableError("device tensorrt-rtx: the provider finds no GPU; see 'secondeye doctor'.")
+    return devices
 
 
 def first_line(error: BaseException) -> str:

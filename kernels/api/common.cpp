@@ -26,6 +26,7 @@ const char* se_status_string(int32_t status) {
     case SE_ERROR_BUSY: return "no room, or no result, in the time allowed";
     case SE_ERROR_CLOSED: return "the session has ended";
     case SE_ERROR_MODEL: return "the depth network cannot be had";
+    case SE_ERROR_DEVICE_LIMIT: return "the rows of a picture this wide do not fit into this GPU's shared memory; use a smaller one";
     default: return "unknown status";
   }
 }

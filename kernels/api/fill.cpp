@@ -8,14 +8,14 @@ extern "C" int32_t se_fill(const se_exec* exec, int32_t eye, const se_array* vie
                            const se_array* map, const se_array* out) {
   SE_TRY(check_exec(exec));
   if (eye != SE_EYE_RIGHT && eye != SE_EYE_LEFT) return SE_ERROR_BAD_PARAMETER;
-  SE_TRY(check_array(view, 1u << SE_UINT8, 1, 4));
-  SE_TRY(check_array(out, 1u << SE_UINT8, 1, 4));
+  SE_TRY(check_array(view, 1u << SE_UINT8 | 1u << SE_UINT16, 1, 4));
+  SE_TRY(check_array(out, 1u << view->dtype, 1, 4));
   SE_TRY(check_same_shape(*view, *out));
   SE_TRY(check_plane(holes, SE_UINT8, *view));
   SE_TRY(check_plane(map, SE_INT32, *view));
   SE_TRY(check_disjoint(*out, *view));
   FillArgs args{view_of<const uint8_t>(*view), view_of<const uint8_t>(*holes), view_of<const int32_t>(*map),
-                view_of<uint8_t>(*out)};
+                view_of<uint8_t>(*out), view->dtype == SE_UINT16 ? 2 : 1};
   if (eye == SE_EYE_LEFT) {
     args.view = mirrored(args.view);
     args.holes = mirrored(args.holes);

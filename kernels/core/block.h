@@ -38,19 +38,26 @@ SE_HD void block_max(int32_t* place, int32_t value) {
 #endif
 }
 
+template <typename Word>
+SE_HD void block_copy_words(uint8_t* to, const uint8_t* from, int64_t bytes, int32_t thread, int32_t threads) {
+  constexpr int64_t kSize = (int64_t)sizeof(Word);
+  int64_t head = (kSize - (int64_t)((uintptr_t)to & (kSize - 1))) & (kSize - 1);
+  if (head > bytes) head = bytes;
+  const int64_t words = (bytes - head) / kSize, tail = head + kSize * words;
+  for (int64_t i = thread; i < head; i += threads) to[i] = from[i];
+  for (int64_t i = thread; i < words; i += threads) ((Word*)(to + head))[i] = ((const Word*)(from + head))[i];
+  for (int64_t i = tail + thread; i < bytes; i += threads) to[i] = from[i];
+}
+
 // Copies bytes with as wide accesses as both addresses allow; `threads` threads share the work.
 SE_HD void block_copy(uint8_t* to, const uint8_t* from, int64_t bytes, int32_t thread, int32_t threads) {
   const uintptr_t differ = (uintptr_t)to ^ (uintptr_t)from;
-  if ((differ & 15) != 0) {
-    for (int64_t i = thread; i < bytes; i += threads) to[i] = from[i];
-    return;
-  }
-  int64_t head = (int64_t)((16 - ((uintptr_t)to & 15)) & 15);
-  if (head > bytes) head = bytes;
-  const int64_t chunks = (bytes - head) / 16, tail = head + 16 * chunks;
-  for (int64_t i = thread; i < head; i += threads) to[i] = from[i];
-  for (int64_t i = thread; i < chunks; i += threads) ((Chunk16*)(to + head))[i] = ((const Chunk16*)(from + head))[i];
-  for (int64_t i = tail + thread; i < bytes; i += threads) to[i] = from[i];
+  if ((differ & 15) == 0)
+    block_copy_words<Chunk16>(to, from, bytes, thread, threads);
+  else if ((differ & 3) == 0)
+    block_copy_words<uint32_t>(to, from, bytes, thread, threads);
+  else
+    block_copy_words<uint8_t>(to, from, bytes, thread, threads);
 }
 
 // Whether a row's pixels lie side by side, forwards or backwards.

@@ -27,7 +27,7 @@ int32_t launch(const typename Program::Args& args, void* stream) {
       cudaFuncSetAttribute(block_kernel<Program>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                            (int)grid.shared_bytes) != cudaSuccess) {
     (void)cudaGetLastError();  // answered here; a later launch should not report it
-    return SE_ERROR_NO_BACKEND;
+    return SE_ERROR_DEVICE_LIMIT;
   }
   block_kernel<Program><<<dim3((unsigned)grid.x, (unsigned)grid.y), Program::kThreads, (size_t)grid.shared_bytes,
                           static_cast<cudaStream_t>(stream)>>>(args);

@@ -28,28 +28,34 @@ SE_HD uint8_t anaglyph_channel(const int32_t* m, const uint8_t* l, int64_t ls, c
 
 #if !defined(__CUDACC__)
 #if defined(__AVX512VBMI__) && defined(__AVX512VNNI__)
-// Sixty-four pixels at a time of packed rows; gives how many pixels it did. Coefficients have to fit 16 bits.
-inline int32_t anaglyph_lanes(const int32_t* m, const uint8_t* l, const uint8_t* r, uint8_t* o, int32_t width) {
-  for (int32_t k = 0; k < 18; ++k)
-    if (m[k] < -32768 || m[k] > 32767) return 0;
-  if (width < 64) return 0;
+// Where bytes go on their way into lanes and back.
+struct alignas(64) AnaglyphOrder {
   // A pixel's six values in three pairs: (l0, l1), (l2, r0), (r1, r2). Bytes 0..63 are the left's, 64..127 the right's.
-  alignas(64) uint8_t pick[3][64], weave[3][64];
-  for (int32_t lane = 0; lane < 16; ++lane) {
-    for (int32_t value = 0; value < 6; ++value) {
-      const int32_t at = 4 * lane + 2 * (value % 2);
-      pick[value / 2][at] = (uint8_t)(value < 3 ? 3 * lane + value : 64 + 3 * lane + value - 3);
-      pick[value / 2][at + 1] = 0;
+  uint8_t pick[3][64] = {};
+  // Packing leaves pixel 16 g + 4 i + j at byte 16 i + 4 g + j of its channel's vector.
+  uint8_t weave[3][64] = {};
+  uint64_t third[3] = {};
+
+  constexpr AnaglyphOrder() {
+    for (int32_t lane = 0; lane < 16; ++lane)
+      for (int32_t value = 0; value < 6; ++value)
+        pick[value / 2][4 * lane + 2 * (value % 2)] = (uint8_t)(value < 3 ? 3 * lane + value : 64 + 3 * lane + value - 3);
+    for (int32_t k = 0; k < 192; ++k) {
+      const int32_t pixel = k / 3, channel = k % 3;
+      const int32_t place = 16 * ((pixel >> 2) & 3) + 4 * (pixel >> 4) + (pixel & 3);
+      weave[k / 64][k % 64] = (uint8_t)(channel == 1 ? 64 + place : place);
+      if (channel == 2) third[k / 64] |= uint64_t{1} << (k % 64);
     }
   }
-  // Packing leaves pixel 16 g + 4 i + j at byte 16 i + 4 g + j of its channel's vector.
-  uint64_t third[3] = {0, 0, 0};
-  for (int32_t k = 0; k < 192; ++k) {
-    const int32_t pixel = k / 3, channel = k % 3;
-    const int32_t place = 16 * ((pixel >> 2) & 3) + 4 * (pixel >> 4) + (pixel & 3);
-    weave[k / 64][k % 64] = (uint8_t)(channel == 1 ? 64 + place : place);
-    if (channel == 2) third[k / 64] |= uint64_t{1} << (k % 64);
-  }
+};
+
+// Sixty-four pixels at a time of packed rows; gives how many pixels it did. Coefficients have to fit 16 bits.
+inline int32_t anaglyph_lanes(const int32_t* m, const uint8_t* l, const uint8_t* r, uint8_t* o, int32_t width) {
+  static constexpr AnaglyphOrder order;
+  const auto &pick = order.pick, &weave = order.weave;
+  const uint64_t* third = order.third;
+  for (int32_t k = 0; k < 18; ++k)
+    if (m[k] < -32768 || m[k] > 32767) return 0;
   __m512i weight[3][3];
   for (int32_t c = 0; c < 3; ++c)
     for (int32_t pair = 0; pair < 3; ++pair)

@@ -12,6 +12,7 @@
 //   fro: 0 1 ... n-1 n-1 ... 1 0 0 1 ... That carries texture over, mirrored, and never repeats a single pixel.
 // Then, in holes only: out[y] = (up + 2 F[y] + down + 2) >> 2, F the rows above, up and down F's neighbours in y
 // where they are hole too, else F[y] itself. This breaks streaks that come from a border which differs row by row.
+// The values are bytes, or 16-bit numbers.
 #pragma once
 #include "core/block.h"
 #include "core/types.h"
@@ -19,9 +20,10 @@
 namespace se {
 
 struct FillArgs {
-  View<const uint8_t> view, holes;
+  View<const uint8_t> view, holes;  // the view of 1 or 2 bytes a value; strides are in bytes
   View<const int32_t> map;
-  View<uint8_t> out;
+  View<uint8_t> out;  // as the view
+  int32_t bytes;
 };
 
 namespace SE_ISA_NAMESPACE {
@@ -32,6 +34,19 @@ SE_HD int32_t fill_fold(int32_t k, int32_t n) {
 }
 
 SE_HD bool fill_is_hole(const FillArgs& p, int32_t y, int32_t x) { return *p.holes.at(y, x) != 0; }
+
+SE_HD int32_t fill_value(const FillArgs& p, int32_t y, int32_t x, int32_t c) {
+  const uint8_t* v = p.view.at(y, x, c);
+  return p.bytes == 1 ? *v : *(const uint16_t*)v;
+}
+
+SE_HD void fill_put(const FillArgs& p, int32_t y, int32_t x, int32_t c, int32_t value) {
+  uint8_t* o = p.out.at(y, x, c);
+  if (p.bytes == 1)
+    *o = (uint8_t)value;
+  else
+    *(uint16_t*)o = (uint16_t)value;
+}
 
 // 64 bits: the map is the caller's, and may hold anything.
 SE_HD int64_t fill_q(const FillArgs& p, int32_t y, int32_t x) { return (int64_t)*p.map.at(y, x) - (x << 8); }
@@ -89,15 +104,15 @@ inline void fill_origins(const FillArgs& p, int32_t y, int32_t* __restrict origi
 
 inline void fill_copy_row(const FillArgs& p, int32_t y) {
   const int32_t width = p.view.width, channels = p.view.channels;
-  const int64_t vx = p.view.stride_x, ox = p.out.stride_x;
-  if (p.view.stride_c == 1 && p.out.stride_c == 1 && vx == ox && (vx == channels || vx == -channels)) {
+  const int64_t vx = p.view.stride_x, ox = p.out.stride_x, step = (int64_t)channels * p.bytes;
+  if (p.view.stride_c == p.bytes && p.out.stride_c == p.bytes && vx == ox && (vx == step || vx == -step)) {
     // Backward rows are the same bytes, begun at the other end.
-    const int64_t shift = vx < 0 ? (int64_t)(width - 1) * channels : 0;
-    __builtin_memcpy(p.out.row(y) - shift, p.view.row(y) - shift, (size_t)width * (size_t)channels);
+    const int64_t shift = vx < 0 ? (width - 1) * step : 0;
+    __builtin_memcpy(p.out.row(y) - shift, p.view.row(y) - shift, (size_t)(width * step));
     return;
   }
   for (int32_t x = 0; x < width; ++x)
-    for (int32_t c = 0; c < channels; ++c) *p.out.at(y, x, c) = *p.view.at(y, x, c);
+    for (int32_t c = 0; c < channels; ++c) fill_put(p, y, x, c, fill_value(p, y, x, c));
 }
 
 // scratch: 3 * width int32. Rows above and below are worked out again at the edges of a chunk.
@@ -117,10 +132,10 @@ inline void fill_rows(const FillArgs& p, int32_t y0, int32_t y1, int32_t* scratc
       const int32_t om = mid[x];
       const int32_t ou = above ? over[x] : om, od = below ? under[x] : om;
       for (int32_t c = 0; c < channels; ++c) {
-        const int32_t m = om < 0 ? 0 : *p.view.at(now, om, c);
-        const int32_t u = !above ? m : (ou < 0 ? 0 : *p.view.at(now - 1, ou, c));
-        const int32_t d = !below ? m : (od < 0 ? 0 : *p.view.at(now + 1, od, c));
-        *p.out.at(now, x, c) = (uint8_t)((u + 2 * m + d + 2) >> 2);
+        const int32_t m = om < 0 ? 0 : fill_value(p, now, om, c);
+        const int32_t u = !above ? m : (ou < 0 ? 0 : fill_value(p, now - 1, ou, c));
+        const int32_t d = !below ? m : (od < 0 ? 0 : fill_value(p, now + 1, od, c));
+        fill_put(p, now, x, c, (u + 2 * m + d + 2) >> 2);
       }
     }
   }
@@ -136,7 +151,7 @@ struct FillBlocks {
   static Grid grid(const Args& p) { return {1, p.view.height, 6 * (int64_t)p.view.width}; }
 
   SE_HD static int32_t value(const Args& p, int32_t y, int32_t origin, int32_t c) {
-    return origin == 0xffff ? 0 : *p.view.at(y, origin, c);
+    return origin == 0xffff ? 0 : fill_value(p, y, origin, c);
   }
 
   SE_HD static void origins(const Args& p, int32_t y, uint16_t* origin, int32_t thread) {
@@ -156,10 +171,10 @@ struct FillBlocks {
       if (y > 0) origins(p, y - 1, over, b.thread);
       origins(p, y, mid, b.thread);
       if (y + 1 < height) origins(p, y + 1, under, b.thread);
-      if (row_is_packed(p.view) && p.view.stride_x == p.out.stride_x && p.out.stride_c == 1)
+      if (p.bytes == 1 && row_is_packed(p.view) && p.view.stride_x == p.out.stride_x && p.out.stride_c == 1)
         return block_copy(row_begin(p.out, y), row_begin(p.view, y), (int64_t)width * channels, b.thread, kThreads);
       for (int32_t x = b.thread; x < width; x += kThreads)
-        for (int32_t c = 0; c < channels; ++c) *p.out.at(y, x, c) = *p.view.at(y, x, c);
+        for (int32_t c = 0; c < channels; ++c) fill_put(p, y, x, c, fill_value(p, y, x, c));
       return;
     }
     for (int32_t x = b.thread; x < width; x += kThreads) {
@@ -168,7 +183,7 @@ struct FillBlocks {
       for (int32_t c = 0; c < channels; ++c) {
         const int32_t m = value(p, y, mid[x], c);
         const int32_t u = above ? value(p, y - 1, over[x], c) : m, d = below ? value(p, y + 1, under[x], c) : m;
-        *p.out.at(y, x, c) = (uint8_t)((u + 2 * m + d + 2) >> 2);
+        fill_put(p, y, x, c, (u + 2 * m + d + 2) >> 2);
       }
     }
   }

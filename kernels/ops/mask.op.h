@@ -202,6 +202,19 @@ struct MaskBand {
   }
 
   // Rows [first, first + count) of the picture.
+  // The bytes of sixteen bits.
+  SE_HD static Chunk16 sixteen(uint32_t gap, uint32_t edge) {
+    Chunk16 chunk{{0, 0, 0, 0}};
+    if (((gap | edge) & 0xffffu) == 0) return chunk;
+    for (int32_t k = 0; k < 4; ++k) {
+      // Bit j of four goes to the lowest bit of byte j; 128 of an edge is the highest bit of 255.
+      const uint32_t high = (((gap | edge) >> (4 * k)) & 15u) * 0x00204081u & 0x01010101u;
+      const uint32_t all = ((gap >> (4 * k)) & 15u) * 0x00204081u & 0x01010101u;
+      chunk.word[k] = (high << 7) | all * 127u;
+    }
+    return chunk;
+  }
+
   SE_HD void write(int32_t first, int32_t count) const {
     for (MaskWalk w(words, thread, threads); w.row < count; w.next()) {
       const int32_t y = first + w.row, i = w.i, row = y - y0;
@@ -215,8 +228,9 @@ struct MaskBand {
       const int32_t n = min_i32(32, p.out.width - 32 * i);
       uint8_t* o = p.out.at(y, 32 * i);
       const int64_t step = p.out.stride_x;
-      if (step == 1 && (gap | edge) == 0) {
-        for (int32_t j = 0; j < n; ++j) o[j] = 0;
+      if (step == 1 && n == 32 && ((uintptr_t)o & 15) == 0) {
+        ((Chunk16*)o)[0] = sixteen(gap, edge);
+        ((Chunk16*)o)[1] = sixteen(gap >> 16, edge >> 16);
         continue;
       }
       for (int32_t j = 0; j < n; ++j)
@@ -282,21 +296,34 @@ inline void cells_rows(const CellsArgs& p, int32_t y0, int32_t y1) {
 // A block is a band of rows.
 struct MaskBlocks {
   using Args = MaskArgs;
-  static constexpr int32_t kPhases = MaskBand::kSteps + 2, kThreads = 256, kRows = 8;
+  static constexpr int32_t kPhases = MaskBand::kSteps + 2, kThreads = 256;
+  static constexpr int64_t kMostShared = 64 * 1024;  // what every device gives when it is asked
+
+  SE_HD static int64_t shared_bytes(const Args& p, int32_t rows) {
+    return 12 * (int64_t)((p.out.width + 31) / 32) * (rows + 2 * MaskBand::reach(p));
+  }
+
+  // Rows of a block: as many of 8 as fit.
+  SE_HD static int32_t rows_of(const Args& p) {
+    int32_t rows = 8;
+    while (rows > 1 && shared_bytes(p, rows) > kMostShared) rows /= 2;
+    return rows;
+  }
 
   static Grid grid(const Args& p) {
-    const int64_t words = (p.out.width + 31) / 32, rows = kRows + 2 * MaskBand::reach(p);
-    return {1, (p.out.height + kRows - 1) / kRows, 12 * words * rows};
+    const int32_t rows = rows_of(p);
+    return {1, (p.out.height + rows - 1) / rows, shared_bytes(p, rows)};
   }
 
   SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
-    const MaskBand band(p, b.y * kRows, kRows, b.shared, b.thread, kThreads);
+    const int32_t rows = rows_of(p);
+    const MaskBand band(p, b.y * rows, rows, b.shared, b.thread, kThreads);
     if (k < MaskBand::kSteps)
       band.step(k);
     else if (k == MaskBand::kSteps)
       band.runs();
     else
-      band.write(b.y * kRows, kRows);
+      band.write(b.y * rows, rows);
   }
 };
 

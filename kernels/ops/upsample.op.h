@@ -286,14 +286,36 @@ inline void upsample_rows(const UpsampleArgs& p, int32_t y0, int32_t y1, int64_t
 }
 #endif
 
-// A thread is an output pixel; it needs no tables.
+// A thread is an output pixel. The least and greatest of the windows round the cells that a block's pixels fall into
+// stand in shared memory: many pixels share a cell.
 struct UpsampleBlocks {
   using Args = UpsampleArgs;
-  static constexpr int32_t kPhases = 1, kThreads = 256;
+  static constexpr int32_t kPhases = 2, kThreads = 256, kCells = 512;
 
-  static Grid grid(const Args& p) { return {(p.out.width + kThreads - 1) / kThreads, p.out.height, 0}; }
+  static Grid grid(const Args& p) {
+    return {(p.out.width + kThreads - 1) / kThreads, p.out.height, p.guided != 0 ? 8 * kCells : 0};
+  }
 
   SE_HD static int32_t cell(const Args& p, int32_t y, int32_t x) { return disparity_q8(*p.map.at(y, x)); }
+
+  // The column of cells that an output column falls into.
+  SE_HD static int32_t column(const Args& p, int32_t x) {
+    return (upsample_position(x, p.map.width, p.out.width) + 128) >> 8;
+  }
+
+  SE_HD static void window(const Args& p, int32_t r, int32_t s, int32_t* low, int32_t* high) {
+    const int32_t h = p.map.height, w = p.map.width;
+    int32_t lo = cell(p, r, s), hi = lo;
+    for (int32_t cy = max_i32(r - 2, 0); cy <= min_i32(r + 2, h - 1); ++cy) {
+      for (int32_t cx = max_i32(s - 2, 0); cx <= min_i32(s + 2, w - 1); ++cx) {
+        const int32_t q = cell(p, cy, cx);
+        lo = min_i32(lo, q);
+        hi = max_i32(hi, q);
+      }
+    }
+    *low = lo;
+    *high = hi;
+  }
 
   SE_HD static int32_t vote(const Args& p, int32_t y, int32_t x, int32_t r, int32_t s, int32_t lo, int32_t hi) {
     const int32_t h = p.map.height, w = p.map.width, third = (hi - lo) / 3;
@@ -324,21 +346,28 @@ struct UpsampleBlocks {
     return lo + (int32_t)(((side ? near_sum : far_sum) + weight / 2) / weight);
   }
 
-  SE_HD static void phase(int32_t, const Args& p, const Block& b) {
-    const int32_t x = b.x * kThreads + b.thread, y = b.y, h = p.map.height, w = p.map.width;
+  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
+    const int32_t x0 = b.x * kThreads, x = x0 + b.thread, y = b.y, h = p.map.height, w = p.map.width;
+    const int32_t py = upsample_position(y, h, p.out.height), r = (py + 128) >> 8;
+    const int32_t first = column(p, x0), last = column(p, min_i32(x0 + kThreads, p.out.width) - 1);
+    const bool shared = last - first < kCells;  // else the map is finer than the picture
+    int32_t *lows = (int32_t*)b.shared, *highs = lows + kCells;
+    if (k == 0) {
+      if (p.guided == 0 || !shared) return;
+      for (int32_t i = b.thread; i <= last - first; i += kThreads) window(p, r, first + i, lows + i, highs + i);
+      return;
+    }
     if (x >= p.out.width) return;
-    const int32_t py = upsample_position(y, h, p.out.height), px = upsample_position(x, w, p.out.width);
-    const int32_t r = (py + 128) >> 8, s = (px + 128) >> 8;
+    const int32_t px = upsample_position(x, w, p.out.width), s = (px + 128) >> 8;
     int32_t result = 0;
     bool voted = false;
     if (p.guided != 0) {
-      int32_t lo = cell(p, r, s), hi = lo;
-      for (int32_t cy = max_i32(r - 2, 0); cy <= min_i32(r + 2, h - 1); ++cy) {
-        for (int32_t cx = max_i32(s - 2, 0); cx <= min_i32(s + 2, w - 1); ++cx) {
-          const int32_t q = cell(p, cy, cx);
-          lo = min_i32(lo, q);
-          hi = max_i32(hi, q);
-        }
+      int32_t lo, hi;
+      if (shared) {
+        lo = lows[s - first];
+        hi = highs[s - first];
+      } else {
+        window(p, r, s, &lo, &hi);
       }
       voted = hi - lo > p.threshold_q8;
       if (voted) result = vote(p, y, x, r, s, lo, hi);

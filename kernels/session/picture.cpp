@@ -66,64 +66,196 @@ struct Affine {
 
 }  // namespace
 
-void PictureMaker::moves(const float* plane, float scale, float offset) {
+void PictureMaker::moves(const float* plane, float scale, float offset, const FlatMask* mask, float flat) {
   if (plane == nullptr) {
     std::fill(moves_.begin(), moves_.end(), offset);
-    return;
+  } else {
+    const Affine affine{plane, moves_.data(), width_, scale, offset};
+    parallel_rows(exec_.threads, height_, 1 + 65536 / (4 * width_ + 1), Affine::rows, &affine);
   }
-  const Affine affine{plane, moves_.data(), width_, scale, offset};
-  parallel_rows(exec_.threads, height_, 1 + 65536 / (4 * width_ + 1), Affine::rows, &affine);
+  if (mask == nullptr) return;
+  for (size_t k = 0; k < moves_.size(); ++k)
+    if (mask->cover[k] != 0) moves_[k] = flat;
 }
 
-void PictureMaker::warp(const uint8_t* frame, int32_t scale_q8, bool fill, uint8_t* to) {
-  const se_warp_params law{SE_EYE_RIGHT, SE_WARP_SURFACE, 512, 0};
-  const se_array source = frame_of(frame), moves = packed(moves_.data(), height_, width_, 1, SE_FLOAT32, 4);
-  const se_array view = frame_of(fill ? warped_.data() : to), out = frame_of(to);
-  const se_array holes = packed(holes_.data(), height_, width_, 1, SE_UINT8, 1);
-  const se_array map = packed(map_.data(), height_, width_, 1, SE_INT32, 4);
-  const se_warp_view one{scale_q8, view, holes, map};
-  se_warp_views(&exec_, &law, &source, &moves, 1, &one);
-  if (fill) se_fill(&exec_, scale_q8 < 0 ? SE_EYE_LEFT : SE_EYE_RIGHT, &view, &holes, &map, &out);
-}
-
-void PictureMaker::lay(const Overlay& overlay, float eye, float shift, const se_array& view) const {
-  const int32_t x0 = overlay.x - static_cast<int32_t>(std::lround(eye * overlay.disparity + shift));
-  for (int32_t y = 0; y < overlay.height; ++y) {
-    const int32_t vy = overlay.y + y;
-    if (vy < 0 || vy >= height_) continue;
-    for (int32_t x = std::max(0, -x0); x < overlay.width && x0 + x < width_; ++x) {
-      const uint8_t* o = overlay.rgba.data() + 4 * (int64_t{y} * overlay.width + x);
-      uint8_t* v = static_cast<uint8_t*>(view.data) + vy * view.stride_y + (x0 + x) * view.stride_x;
-      for (int32_t c = 0; c < 3; ++c) {
-        uint8_t* p = v + c * view.stride_c;
-        *p = static_cast<uint8_t>((o[3] * o[c] + (255 - o[3]) * *p + 127) / 255);
+void PictureMaker::moves_of_view(const float* plane, bool from_left, float scale, float offset, const FlatMask* mask, Eye eye) {
+  const float flat = mask != nullptr ? std::abs(eye.down) * mask->disparity : 0.0f;
+  for (int32_t y = 0; y < height_; ++y) {
+    const int64_t row = int64_t{y} * width_;
+    const auto place = [&](int32_t t) { return row + (from_left ? width_ - 1 - t : t); };
+    const auto moved = [&](int32_t t) {
+      const int64_t source = place(std::min((map_[place(t)] + 128) >> 8, width_ - 1));
+      return mask != nullptr && mask->cover[source] != 0 ? flat : plane[source] * scale + offset;
+    };
+    for (int32_t t = 0; t < width_;) {
+      if (map_[place(t)] >= 0) {
+        moves_[place(t)] = moved(t);
+        ++t;
+        continue;
       }
+      // A hole shows the farther of what lies on its two sides.
+      const int32_t first = t;
+      while (t < width_ && map_[place(t)] < 0) ++t;
+      float far = offset;
+      if (first > 0) far = moved(first - 1);
+      if (t < width_) far = first > 0 ? std::min(far, moved(t)) : moved(t);
+      for (int32_t k = first; k < t; ++k) moves_[place(k)] = far;
     }
   }
 }
 
-void PictureMaker::views(const uint8_t* frame, const float* plane, const se_session_params& params,
-                         const Overlay* overlay) {
+// A warp to the left of `from` by moves_, or (turned) upward: the same law over the columns.
+void PictureMaker::warp(const uint8_t* from, bool from_left, bool turned, bool fill, uint8_t* to) {
+  const se_warp_params law{SE_EYE_RIGHT, SE_WARP_SURFACE, 512, 0};
+  const auto as_is = [&](se_array a) {
+    if (turned) {
+      std::swap(a.height, a.width);
+      std::swap(a.stride_y, a.stride_x);
+    }
+    return a;
+  };
+  const bool apart = fill || turned;
+  const se_array source = as_is(frame_of(from)), moves = as_is(packed(moves_.data(), height_, width_, 1, SE_FLOAT32, 4));
+  const se_array view = as_is(frame_of(apart ? warped_.data() : to)), out = as_is(frame_of(to));
+  const se_array holes = as_is(packed(holes_.data(), height_, width_, 1, SE_UINT8, 1));
+  const se_array map = as_is(packed(map_.data(), height_, width_, 1, SE_INT32, 4));
+  const se_warp_view one{from_left ? -256 : 256, view, holes, map};
+  se_warp_views(&exec_, &law, &source, &moves, 1, &one);
+  if (fill)
+    se_fill(&exec_, from_left ? SE_EYE_LEFT : SE_EYE_RIGHT, &view, &holes, &map, &out);
+  else if (apart)
+    std::memcpy(to, warped_.data(), warped_.size());
+}
+
+// Holes of the view that map_ is of show what is known to lie behind. A pixel of the memory lands where its own depth puts
+// it; it is sought where the farther side of the hole would go on.
+void PictureMaker::recall(const Background& memory, bool from_left, float scale, float offset, uint8_t* to) const {
+  struct Work {
+    const PictureMaker* maker;
+    const Background* memory;
+    bool from_left;
+    float scale, offset;
+    uint8_t* to;
+    static void rows(const void* given, int32_t y0, int32_t y1) {
+      const Work& w = *static_cast<const Work*>(given);
+      for (int32_t y = y0; y < y1; ++y) w.maker->recall_row(*w.memory, y, w.from_left, w.scale, w.offset, w.to);
+    }
+  };
+  const Work work{this, &memory, from_left, scale, offset, to};
+  parallel_rows(exec_.threads, height_, 1 + 65536 / (4 * width_ + 1), Work::rows, &work);
+}
+
+void PictureMaker::recall_row(const Background& memory, int32_t y, bool from_left, float scale, float offset, uint8_t* to) const {
+  constexpr float kNone = 1e9f, kNear = 0.75f;
+  const int64_t row = int64_t{y} * width_;
+  const auto column = [&](int32_t t) { return from_left ? width_ - 1 - t : t; };
+  const auto moved = [&](int32_t t) { return static_cast<float>(map_[row + column(t)]) / 256.0f - static_cast<float>(t); };
+  for (int32_t t = 0; t < width_;) {
+    if (map_[row + column(t)] >= 0) {
+      ++t;
+      continue;
+    }
+    const int32_t first = t;
+    while (t < width_ && map_[row + column(t)] < 0) ++t;
+    const float before = first > 0 ? moved(first - 1) : kNone, after = t < width_ ? moved(t) : kNone;
+    const float far = std::min(before, after), near = before < kNone && after < kNone ? std::max(before, after) : kNone;
+    if (far >= kNone) continue;
+    for (int32_t k = first; k < t; ++k) {
+      const auto centre = static_cast<int32_t>(std::floor(static_cast<float>(k) + far + 0.5f));
+      float least = kNear;
+      const uint8_t* found = nullptr;
+      for (int32_t s = std::max(0, centre - 3); s <= std::min(width_ - 1, centre + 3); ++s) {
+        const int32_t x = column(s);
+        if (!memory.knows(y, x)) continue;
+        const float moves = memory.level(y, x) * scale + offset, apart = std::abs(static_cast<float>(s - k) - moves);
+        if (apart >= least || moves >= near - 0.5f) continue;
+        least = apart;
+        found = memory.paint(y, x);
+      }
+      if (found != nullptr) std::memcpy(to + (row + column(k)) * channels_, found, static_cast<size_t>(channels_));
+    }
+  }
+}
+
+void PictureMaker::lay(const Overlay& overlay, const Eye& eye, uint8_t* view) const {
+  const int32_t x0 = overlay.x - static_cast<int32_t>(std::lround(eye.across * overlay.disparity + eye.shift));
+  const int32_t y0 = overlay.y - static_cast<int32_t>(std::lround(eye.down * overlay.disparity));
+  for (int32_t y = std::max(0, -y0); y < overlay.height && y0 + y < height_; ++y) {
+    for (int32_t x = std::max(0, -x0); x < overlay.width && x0 + x < width_; ++x) {
+      const uint8_t* o = overlay.rgba.data() + 4 * (int64_t{y} * overlay.width + x);
+      uint8_t* v = view + (int64_t{y0 + y} * width_ + x0 + x) * channels_;
+      for (int32_t c = 0; c < 3; ++c) v[c] = static_cast<uint8_t>((o[3] * o[c] + (255 - o[3]) * v[c] + 127) / 255);
+    }
+  }
+}
+
+// What stays flat is put back as it is in the frame, over whatever came to lie there.
+void PictureMaker::keep(const uint8_t* frame, const FlatMask& mask, const Eye& eye, uint8_t* view) const {
+  const auto dx = static_cast<int32_t>(std::lround(eye.across * mask.disparity + eye.shift));
+  const auto dy = static_cast<int32_t>(std::lround(eye.down * mask.disparity));
+  for (int32_t y = std::max(0, dy); y < std::min(height_, height_ + dy); ++y) {
+    for (int32_t x = std::max(0, dx); x < std::min(width_, width_ + dx); ++x) {
+      const int64_t k = int64_t{y} * width_ + x;
+      if (mask.cover[k] != 0) std::memcpy(view + (k - int64_t{dy} * width_ - dx) * channels_, frame + k * channels_, static_cast<size_t>(channels_));
+    }
+  }
+}
+
+// The view of an eye. Sideways first; down or up from there, by the depth that each pixel of that view is of.
+void PictureMaker::eye(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
+                       const Eye& eye, uint8_t* to) {
+  const float range = params.strength / 100.0f * static_cast<float>(width_);
+  const FlatMask* mask = extras.mask.get();
+  const bool from_left = eye.across < 0, fill = params.fill != 0;
+  // The right side is seen at x - moves, the left side at x + moves.
+  const float slide = from_left ? -eye.shift : eye.shift, size = std::abs(eye.across);
+  const float scale = size * params.strength / kPlaneRange;
+  const float offset = (plane != nullptr ? -size * params.convergence * range : 0.0f) + slide;
+  moves(plane, scale, offset, mask, mask != nullptr ? size * mask->disparity + slide : 0.0f);
+  warp(frame, from_left, false, fill, to);
+  if (extras.background != nullptr && fill && plane != nullptr) recall(*extras.background, from_left, scale, offset, to);
+  const float drop = std::abs(eye.down);
+  if (drop > 0 && plane != nullptr) {
+    moves_of_view(plane, from_left, drop * params.strength / kPlaneRange, -drop * params.convergence * range, mask, eye);
+    warp(to, eye.down < 0, true, fill, to);
+  }
+  if (mask != nullptr) keep(frame, *mask, eye, to);
+  if (extras.overlay != nullptr) lay(*extras.overlay, eye, to);
+}
+
+namespace {
+
+// A head that is rolled takes its eyes along.
+Eye rolled(float across, float down, float shift, float degrees) {
+  const double angle = static_cast<double>(degrees) * 3.14159265358979323846 / 180.0, c = std::cos(angle), s = std::sin(angle);
+  return {static_cast<float>(across * c - down * s), static_cast<float>(across * s + down * c), shift};
+}
+
+}  // namespace
+
+void PictureMaker::views(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras) {
   left_view_ = right_view_ = frame;
   if (params.layout == SE_LAYOUT_DEPTH) return;
-  const float range = params.strength / 100.0f * static_cast<float>(width_);
-  const bool both = params.both != 0, fill = params.fill != 0;
-  const float share = both ? 0.5f : 1.0f;
-  if (plane != nullptr && range > 0) {
-    moves(plane, share * params.strength / kPlaneRange, -share * params.convergence * range);
-    warp(frame, 256, fill, right_.data());
+  const bool both = params.both != 0;
+  const Eye left = rolled(both ? -0.5f : 0.0f, 0, 0, params.roll), right = rolled(both ? 0.5f : 1.0f, 0, 0, params.roll);
+  if (plane != nullptr && params.strength > 0) {
+    eye(frame, plane, params, extras, right, right_.data());
     right_view_ = right_.data();
     if (both) {
-      warp(frame, -256, fill, left_.data());
+      eye(frame, plane, params, extras, left, left_.data());
       left_view_ = left_.data();
     }
   }
-  if (overlay != nullptr) {
+  if (extras.overlay != nullptr) {
     const size_t bytes = left_.size();
-    if (left_view_ == frame) left_view_ = static_cast<uint8_t*>(std::memcpy(left_.data(), frame, bytes));
-    if (right_view_ == frame) right_view_ = static_cast<uint8_t*>(std::memcpy(right_.data(), frame, bytes));
-    lay(*overlay, both ? -0.5f : 0.0f, 0, frame_of(left_.data()));
-    lay(*overlay, both ? 0.5f : 1.0f, 0, frame_of(right_.data()));
+    if (left_view_ == frame) {
+      left_view_ = static_cast<uint8_t*>(std::memcpy(left_.data(), frame, bytes));
+      lay(*extras.overlay, left, left_.data());
+    }
+    if (right_view_ == frame) {
+      right_view_ = static_cast<uint8_t*>(std::memcpy(right_.data(), frame, bytes));
+      lay(*extras.overlay, right, right_.data());
+    }
   }
   if (params.swap != 0) std::swap(left_view_, right_view_);
 }
@@ -180,14 +312,9 @@ se_array PictureMaker::pack(const uint8_t* frame, const float* plane, const se_s
   }
 }
 
-int32_t PictureMaker::view(const uint8_t* frame, const float* plane, const se_session_params& params,
-                           const Overlay* overlay, float eye, float shift, const se_array& out) {
-  const float range = params.strength / 100.0f * static_cast<float>(width_), size = std::abs(eye);
-  // The right side is seen at x - moves, the left side at x + moves.
-  const float slide = eye < 0 ? -shift : shift;
-  moves(plane, size * params.strength / kPlaneRange, (plane != nullptr ? -size * params.convergence * range : 0.0f) + slide);
-  warp(frame, eye < 0 ? -256 : 256, params.fill != 0, right_.data());
-  if (overlay != nullptr) lay(*overlay, eye, shift, frame_of(right_.data()));
+void PictureMaker::view(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
+                        const Eye& at, const se_array& out) {
+  eye(frame, plane, params, extras, rolled(at.across, at.down, at.shift, params.roll), right_.data());
   for (int32_t y = 0; y < height_; ++y) {
     const uint8_t* from = right_.data() + int64_t{y} * width_ * channels_;
     uint8_t* to = static_cast<uint8_t*>(out.data) + y * out.stride_y;
@@ -198,7 +325,13 @@ int32_t PictureMaker::view(const uint8_t* frame, const float* plane, const se_se
     for (int32_t x = 0; x < width_; ++x)
       for (int32_t c = 0; c < channels_; ++c) to[x * out.stride_x + c * out.stride_c] = from[x * channels_ + c];
   }
-  return SE_OK;
+}
+
+void PictureMaker::view(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
+                        const Eye& at, const AxisTable& x, const AxisTable& y, const se_array& out) {
+  eye(frame, plane, params, extras, rolled(at.across, at.down, at.shift, params.roll), right_.data());
+  const se_array view = frame_of(right_.data());
+  se_resample(&exec_, &view, &x.view, &y.view, &out);
 }
 
 }  // namespace se

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "secondeye/session.h"
+#include "session/background.h"
 #include "session/depth.h"
 
 namespace se {
@@ -21,6 +22,24 @@ struct Overlay {
   float disparity;
 };
 
+// What in the frame itself stays flat: [H, W], not 0 where it does.
+struct FlatMask {
+  std::vector<uint8_t> cover;
+  float disparity;
+};
+
+// What lies over the views, and what was behind things before; null where there is none.
+struct Extras {
+  std::shared_ptr<const Overlay> overlay;
+  std::shared_ptr<const FlatMask> mask;
+  const Background* background = nullptr;
+};
+
+// Where a view's eye stands, in shares of a pair's distance; shift moves the view to the left, pixels.
+struct Eye {
+  float across, down, shift;
+};
+
 // The full-size plane holds kPlaneRange percent of the width for nearness 0..1; views scale it to their strength.
 constexpr float kPlaneRange = 4.0f;
 
@@ -32,24 +51,33 @@ class PictureMaker {
   void plane(const uint8_t* frame, const float* nearness, bool plain_edges, float* plane);
 
   // The views of a frame in this maker's memory, or the frame itself. plane: null where there is no depth.
-  void views(const uint8_t* frame, const float* plane, const se_session_params& params, const Overlay* overlay);
+  void views(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras);
 
   // Puts the views of the last call into out, which holds picture_bytes(); gives its shape.
   se_array pack(const uint8_t* frame, const float* plane, const se_session_params& params, uint8_t* out);
 
-  // One view, for an eye anywhere, into caller-owned memory.
-  int32_t view(const uint8_t* frame, const float* plane, const se_session_params& params, const Overlay* overlay,
-               float eye, float shift, const se_array& out);
+  // One view, for an eye anywhere, into caller-owned memory of the frame's size, or of another (resampled by the tables).
+  void view(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
+            const Eye& eye, const se_array& out);
+  void view(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
+            const Eye& eye, const AxisTable& x, const AxisTable& y, const se_array& out);
 
   int64_t picture_bytes() const { return int64_t{2} * width_ * height_ * channels_; }
   int64_t bytes() const;
 
  private:
   se_array frame_of(const uint8_t* data) const { return packed(data, height_, width_, channels_, SE_UINT8, 1); }
-  // d = scale * plane + offset into moves_.
-  void moves(const float* plane, float scale, float offset);
-  void warp(const uint8_t* frame, int32_t scale_q8, bool fill, uint8_t* to);
-  void lay(const Overlay& overlay, float eye, float shift, const se_array& view) const;
+  // d = scale * plane + offset into moves_; at what stays flat, `flat`.
+  void moves(const float* plane, float scale, float offset, const FlatMask* mask, float flat);
+  // The same into moves_ for the view that map_ is of, so that a second step can go down or up from it.
+  void moves_of_view(const float* plane, bool from_left, float scale, float offset, const FlatMask* mask, Eye eye);
+  void warp(const uint8_t* from, bool from_left, bool turned, bool fill, uint8_t* to);
+  void recall(const Background& memory, bool from_left, float scale, float offset, uint8_t* to) const;
+  void recall_row(const Background& memory, int32_t y, bool from_left, float scale, float offset, uint8_t* to) const;
+  void eye(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
+           const Eye& eye, uint8_t* to);
+  void lay(const Overlay& overlay, const Eye& eye, uint8_t* view) const;
+  void keep(const uint8_t* frame, const FlatMask& mask, const Eye& eye, uint8_t* view) const;
 
   int32_t width_, height_, channels_, map_width_, map_height_, widen_;
   se_exec exec_{};

@@ -23,6 +23,8 @@ class SteadyDepth {
 
   const float* nearness() const { return nearness_.data(); }  // 0 far .. 1 near
   const uint8_t* luma() const { return luma_.data(); }
+  // int32 [rows, columns, 3] of the frame that was looked at last, until depth is taken: se_motion's.
+  const int32_t* blocks() const { return blocks_.data(); }
   // False from a shot's beginning until it has depth; nearness is then anything.
   bool has_depth() const { return has_depth_; }
   int64_t bytes() const;

@@ -9,6 +9,7 @@ import typer
 
 from secondeye import __version__
 from secondeye.runtime.cli._guard import guarded
+from secondeye.runtime.cli.bench import bench
 from secondeye.runtime.cli.build_engine import build_engine
 from secondeye.runtime.cli.convert import convert
 from secondeye.runtime.cli.doctor import doctor
@@ -32,6 +33,7 @@ app.command()(convert)
 app.command()(sample)
 app.command()(live)
 app.command()(serve)
+app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})(bench)
 app.command()(segment)
 app.command()(inspect)
 app.command()(layouts)

@@ -47,7 +47,18 @@ def build_engine(
             help="fp32; bf16 (weights alone, arithmetic in fp32); fp16 (what it would spoil stays in fp32, found by measuring); int8 or int4 (weights of matrix products alone)."
         ),
     ] = "fp32",
-    backend: Annotated[str, typer.Option(help="onnx: graphs for ONNX Runtime, on any machine.")] = "onnx",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="onnx: graphs for ONNX Runtime, on any machine. tensorrt-rtx: plans for desktop GPUs beside them, built without a GPU. tensorrt: plans for the GPU of this machine."
+        ),
+    ] = "onnx",
+    target: Annotated[
+        str,
+        typer.Option(
+            help="GPU architectures of the plans, as sm_86,sm_89; auto: this machine's GPU, or without one all that tensorrt-rtx builds for."
+        ),
+    ] = "auto",
     batch: Annotated[int, typer.Option(help="The greatest number of pictures in one call.")] = 1,
     depth_side: Annotated[int, typer.Option(help="The least side of the depth network's input, pixels.")] = 518,
     size: Annotated[int, typer.Option(help="sgt-bagel: the greatest side of the colour map, pixels.")] = 1024,
@@ -79,7 +90,13 @@ def build_engine(
         room = import_module("secondeye.export.build_engine")
     except ImportError as error:
         raise BackendUnavailableError(f"building cannot start ({error}); pip install 'secondeye[export]'.") from error
-    common: dict[str, Any] = {"out": out.absolute(), "precision": precision, "backend": backend, "cache": cache}
+    common: dict[str, Any] = {
+        "out": out.absolute(),
+        "precision": precision,
+        "backend": backend,
+        "target": target,
+        "cache": cache,
+    }
     if model == "sgt-bagel":
         request = room.SgtRequest(checkpoint=checkpoint, size=size, layout=layout, instruction=instruction, **common)
         work, use = room.build_sgt, "secondeye segment photo.jpg --bundle"

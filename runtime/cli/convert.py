@@ -3,39 +3,23 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from secondeye.runtime.cli._film import convert_film, is_film, seconds, target_for
-from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
+from secondeye.runtime.cli._pictures import Job, Output, convert_many, convert_one, expand, targets_of
+from secondeye.runtime.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from secondeye.runtime.comfort import Screen, Unit
-    from secondeye.runtime.converter import StereoConfig, StereoConverter, StereoFrame
+    from secondeye.runtime.converter import StereoConfig
     from secondeye.runtime.pictures import Picture
 
 _LOOK, _DEPTH, _QUALITY = "How it looks", "Depth", "Quality mode"
 _FILES, _FILMS, _MORE = "Files", "Films", "More"
-_STDOUT = "\0"
-"""Begins a target that is standard output; its format's suffix follows. No file name holds this character."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Output:
-    """What to write for one picture."""
-
-    layout: str
-    anaglyph: str
-    quality: int
-    save_depth: Path | None
-    preview: Path | None
 
 
 def convert(
@@ -155,7 +139,9 @@ def convert(
         str,
         typer.Option(rich_help_panel=_DEPTH, help="auto, disparity (larger is nearer) or depth (larger is farther)."),
     ] = "auto",
-    device: Annotated[str, typer.Option(rich_help_panel=_DEPTH, help="Where the models run: cpu or cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(rich_help_panel=_DEPTH, help="Where the models run: cpu, cuda, tensorrt or tensorrt-rtx.")
+    ] = "cpu",
     mode: Annotated[
         str,
         typer.Option(
@@ -192,6 +178,13 @@ def convert(
             help="inpaint: the model's picture in and round disocclusions only. generated: all of it.",
         ),
     ] = "inpaint",
+    tiles: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_QUALITY,
+            help="dense: the model sees the whole picture. sparse: only tiles round disocclusions, with --compose inpaint.",
+        ),
+    ] = "dense",
     conditioning: Annotated[
         str,
         typer.Option(
@@ -313,6 +306,7 @@ def convert(
         noise=noise,
         seed=seed,
         compose=compose,  # type: ignore[arg-type]
+        tiles=tiles,  # type: ignore[arg-type]
         conditioning=conditioning,  # type: ignore[arg-type]
     )
     if film:
@@ -321,18 +315,26 @@ def convert(
         _film(inputs[0], output, config, layout, anaglyph, size, convergence in (None, "auto"), codec, crf, preset,
               seconds("--start", start), seconds("--end", end), key_every, jobs, quiet, verbose)  # fmt: skip
         return
-    sources = list(_expand(inputs, recursive))
+    sources = list(expand(inputs, recursive))
     many = len(sources) > 1 or any(Path(word).is_dir() for word in inputs)
     if many and (depth_map or save_depth or preview):
         raise InvalidInputError("--depth-map, --save-depth and --preview go with one picture; convert it alone.")
-    targets = _targets(sources, output, layout, "." + format.lower().lstrip("."), many)
-    wanted = _Output(layout=layout, anaglyph=anaglyph, quality=quality, save_depth=save_depth, preview=preview)
-    job = _Job(StereoConverter(config), wanted, size, depth_map, depth_map_kind, quiet, verbose)
+    targets = targets_of(sources, output, layout, "." + format.lower().lstrip("."), many)
+    wanted = Output(layout=layout, anaglyph=anaglyph, quality=quality, save_depth=save_depth, preview=preview)
+    job = Job(
+        StereoConverter(config),
+        wanted,
+        lambda picture: _scaled(picture, size),
+        depth_map,
+        depth_map_kind,
+        quiet,
+        verbose,
+    )
     try:
         if many:
-            _convert_many(job, sources, targets, skip_existing)
-        elif not (skip_existing and not targets[0].startswith(_STDOUT) and job.done(targets[0])):
-            _convert_one(job, sources[0], targets[0])
+            convert_many(job, sources, targets, skip_existing)
+        elif not (skip_existing and job.done(targets[0])):
+            convert_one(job, sources[0], targets[0])
     except KeyboardInterrupt:
         more = "; go on with --skip-existing" if many else ""
         typer.echo(f"secondeye: stopped; every file that was written is whole{more}.", err=True)
@@ -397,165 +399,6 @@ def _convergence(text: str | None, film: bool) -> float:
         raise InvalidInputError(f"--convergence: expected {kinds}, got {text!r}.") from error
 
 
-class _Job:
-    """Converts one picture after another with the same settings."""
-
-    def __init__(
-        self,
-        converter: StereoConverter,
-        wanted: _Output,
-        size: str | None,
-        depth_map: Path | None,
-        depth_map_kind: str,
-        quiet: bool,
-        verbose: bool,
-    ) -> None:
-        self.converter, self.wanted, self.size = converter, wanted, size
-        self.depth_map, self.depth_map_kind = depth_map, depth_map_kind
-        self.quiet, self.verbose = quiet, verbose
-
-    def done(self, target: str) -> bool:
-        """Whether a picture's output is there."""
-        return all(path.exists() for path in self._paths(target))
-
-    def run(self, source: str, target: str) -> None:
-        """Convert one file."""
-        import time
-
-        from secondeye.runtime.comfort import comfort_note
-        from secondeye.runtime.pictures import read_picture, read_values
-
-        start = time.perf_counter()
-        picture = read_picture(source)
-        picture = _scaled(picture, self.size)
-        high, wide = picture.pixels.shape[:2]
-        if not target.startswith(_STDOUT):
-            self._check_target(target, wide, high)
-        depth = None if self.depth_map is None else read_values(self.depth_map)
-        read = time.perf_counter()
-        frame = self.converter.convert(picture, depth=depth, depth_kind=self.depth_map_kind)  # type: ignore[arg-type]
-        made = time.perf_counter()
-        self._write(frame, target)
-        wrote = time.perf_counter()
-        if self.quiet:
-            return
-        for note in frame.notes:
-            typer.echo(f"note: {note}", err=True)
-        config = self.converter.config
-        if self.depth_map_kind != "pixels":
-            uneasy = comfort_note(config.strength_for(wide), config.screen, config.convergence)
-            if uneasy is not None:
-                typer.echo(f"note: {uneasy}", err=True)
-        if not target.startswith(_STDOUT):
-            typer.echo(f"{target}: {wide} x {high} a view, {wrote - start:.2f} s", err=True)
-        if self.verbose:
-            stages = {"decode": (read - start) * 1e3, **frame.timings, "layout and encode": (wrote - made) * 1e3}
-            typer.echo("  " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in stages.items() if ms >= 0.5), err=True)
-
-    def _paths(self, target: str) -> list[Path]:
-        path = Path(target)
-        if self.wanted.layout != "separate":
-            return [path]
-        return [path.with_name(f"{path.stem}{eye}{path.suffix}") for eye in ("_L", "_R")]
-
-    def _check_target(self, target: str, width: int, height: int) -> None:
-        """Refuse, before any work, what the format cannot hold."""
-        from secondeye.runtime.layouts import LAYOUTS
-        from secondeye.runtime.writers import MPO_SUFFIX, check_fits
-
-        if Path(target).suffix.lower() == MPO_SUFFIX:
-            return
-        one = LAYOUTS.get("cross" if Path(target).suffix.lower() == ".jps" else self.wanted.layout, LAYOUTS["left"])
-        check_fits(target, int(width * one.wide), int(height * one.tall))
-
-    def _write(self, frame: StereoFrame, target: str) -> None:
-        from secondeye.runtime.layouts import compose
-        from secondeye.runtime.preview import contact_sheet
-        from secondeye.runtime.writers import MPO_SUFFIX, encode_bytes, save_mpo, save_picture, save_values
-
-        wanted = self.wanted
-        if target.startswith(_STDOUT):
-            data = encode_bytes(
-                compose(frame, wanted.layout, anaglyph=wanted.anaglyph), target[1:], quality=wanted.quality
-            )
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
-        elif Path(target).suffix.lower() == MPO_SUFFIX:
-            save_mpo(target, frame.left, frame.right, quality=wanted.quality)
-        elif wanted.layout == "separate":
-            for path, eye in zip(self._paths(target), (frame.left, frame.right), strict=True):
-                save_picture(path, eye, quality=wanted.quality)
-        else:
-            layout = "cross" if Path(target).suffix.lower() == ".jps" else wanted.layout
-            save_picture(target, compose(frame, layout, anaglyph=wanted.anaglyph), quality=wanted.quality)
-        if wanted.save_depth is not None:
-            save_values(wanted.save_depth, frame.disparity)
-        if wanted.preview is not None:
-            save_picture(wanted.preview, contact_sheet(frame, anaglyph=wanted.anaglyph))
-
-
-def _convert_one(job: _Job, source: str, target: str) -> None:
-    """One picture; in quality mode, where it may take minutes, with a bar of the model's steps."""
-    if job.quiet or job.converter.config.mode == "fast":
-        job.run(source, target)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("load", total=None)
-        job.converter.progress = lambda stage, done, total: progress.update(
-            task, description=stage, completed=done, total=total
-        )
-        job.run(source, target)
-
-
-def _convert_many(job: _Job, sources: list[str], targets: list[str], skip_existing: bool) -> None:
-    """Every picture, with a bar; one that fails is told and does not stop the rest."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    job.converter.load()
-    failures: list[str] = []
-    skipped = 0
-    console = Console(stderr=True)
-    quiet, job.quiet = job.quiet, True
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=quiet) as progress:
-        task = progress.add_task("converting", total=len(sources))
-        for source, target in zip(sources, targets, strict=True):
-            progress.update(task, description=Path(source).name[:40])
-            if skip_existing and job.done(target):
-                skipped += 1
-            else:
-                try:
-                    job.run(source, target)
-                except SecondEyeError as error:
-                    failures.append(str(error))
-                    console.print(f"failed: {error}", markup=False, highlight=False, soft_wrap=True)
-            progress.advance(task)
-    if not quiet:
-        made = len(sources) - len(failures) - skipped
-        tail = f", {skipped} were there already" if skipped else ""
-        typer.echo(f"{made} converted, {len(failures)} failed{tail}", err=True)
-    if failures:
-        raise typer.Exit(1)
-
-
 def _model(spec: str) -> str:
     """A public model's name becomes its file; anything else stays."""
     from secondeye.runtime.zoo import MODELS, local_path
@@ -566,72 +409,6 @@ def _model(spec: str) -> str:
     if path is None:
         raise InvalidInputError(f"{spec}: not here yet; fetch it with: secondeye models get {spec}")
     return str(path)
-
-
-def _expand(inputs: list[str], recursive: bool) -> Iterator[str]:
-    """Files, the pictures of folders, and what patterns match; in name order."""
-    from secondeye.runtime.limits import DEFAULT_LIMITS
-    from secondeye.runtime.pictures import READ_SUFFIXES
-
-    count = 0
-    for word in inputs:
-        path = Path(word)
-        if word == "-" or path.is_file():
-            found = [word]
-        elif path.is_dir():
-            walk = path.rglob("*") if recursive else path.iterdir()
-            found = sorted(str(p) for p in walk if p.suffix.lower() in READ_SUFFIXES and p.is_file())
-            if not found:
-                raise MediaError(f"{word}: no pictures in this folder" + ("." if recursive else "; try --recursive."))
-        elif not path.exists() and any(c in word for c in "*?["):
-            found = sorted(p for p in glob.glob(word, recursive=True) if os.path.isfile(p))
-            if not found:
-                raise MediaError(f"{word}: nothing matches this pattern.")
-        else:
-            raise MediaError(f"{word}: no such file; check the name.")
-        count += len(found)
-        if count > DEFAULT_LIMITS.max_files:
-            raise InvalidInputError(f"over {DEFAULT_LIMITS.max_files} files; convert them in parts.")
-        yield from found
-
-
-def _targets(sources: list[str], output: str | None, layout: str, suffix: str, many: bool) -> list[str]:
-    """Where each picture's result goes."""
-    from secondeye.runtime.layouts import LAYOUTS
-    from secondeye.runtime.writers import MPO_SUFFIX, format_of
-
-    if suffix != MPO_SUFFIX:
-        format_of("x" + suffix)
-    if output == "-":
-        if many or layout == "separate" or suffix == MPO_SUFFIX:
-            raise InvalidInputError("-o -: standard output takes one picture in one file; name a file or folder.")
-        return [_STDOUT + suffix]
-    ending = "" if suffix == MPO_SUFFIX or suffix == ".jps" or layout == "separate" else LAYOUTS[layout].suffix
-    folder = Path(output) if output is not None else None
-    single = not many and folder is not None and not folder.is_dir() and folder.suffix != ""
-    if single and folder is not None:
-        if folder.suffix.lower() != MPO_SUFFIX:
-            format_of(folder)
-        elif layout not in ("sbs", "separate"):
-            raise InvalidInputError(f"{folder}: an MPO holds the two views themselves; leave --layout out.")
-        targets = [str(folder)]
-    else:
-        if "-" in sources and folder is None:
-            raise InvalidInputError("standard input has no name to go by; give -o FILE or -o -.")
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        names = [("stdin" if s == "-" else Path(s).stem) + ending + suffix for s in sources]
-        homes = [folder if folder is not None else Path(s).parent for s in sources]
-        targets = [str(home / name) for home, name in zip(homes, names, strict=True)]
-        if len(set(targets)) != len(targets):
-            twice = next(t for t in targets if targets.count(t) > 1)
-            raise InvalidInputError(
-                f"{twice}: two sources would become this file; convert them into different folders."
-            )
-    for source, target in zip(sources, targets, strict=True):
-        if source != "-" and Path(target).exists() and os.path.samefile(source, target):
-            raise InvalidInputError(f"{target}: is the source itself; choose another name with -o.")
-    return targets
 
 
 def _scaled(picture: Picture, size: str | None) -> Picture:

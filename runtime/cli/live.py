@@ -3,9 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from secondeye.runtime.live import LiveSession
+
+WINDOW_LAYOUTS = ("sbs", "anaglyph", "half-sbs", "tb", "half-tb", "rows", "columns", "checkerboard", "right", "depth")
 
 SourceArgument = Annotated[
     str,
@@ -27,6 +33,9 @@ Rate = Annotated[
     float, typer.Option(min=1, max=240, help="Frames a second that camera, screen or sample are asked for.")
 ]
 Network = Annotated[bool, typer.Option("--allow-network", help="Let SOURCE be an address (rtsp, http ...).")]
+Remember = Annotated[
+    bool, typer.Option("--remember", help="Uncovered places show what was seen there before (still or panning camera).")
+]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="0: one per core.")]
 
 
@@ -44,10 +53,39 @@ def _source(spec: str, size: str | None, rate: float, network: bool, *, loop: bo
     return Source(spec, options)
 
 
+def _check_terminal(output: str, kind: str) -> None:
+    """Refuse to print a film on a terminal."""
+    from secondeye.runtime.errors import InvalidInputError
+
+    if output == "-" and sys.stdout.isatty():
+        raise InvalidInputError(
+            f"standard output is a terminal, and {kind} is no text: add -o window, -o FILE.mkv, or | ffplay -"
+        )
+
+
+def _turn(session: LiveSession, key: str) -> None:
+    """What a key of the window does."""
+    config = session.config
+    if key in "+-":
+        session.set(strength=min(20.0, max(0.0, round(config.strength + (0.25 if key == "+" else -0.25), 2))))
+    elif key in "[]":
+        session.set(convergence=min(1.0, max(0.0, round(config.convergence + (0.05 if key == "]" else -0.05), 2))))
+    elif key == "s":
+        session.set(swap=not config.swap)
+    elif key == "l":
+        session.set(layout=WINDOW_LAYOUTS[(WINDOW_LAYOUTS.index(config.layout) + 1) % len(WINDOW_LAYOUTS)])
+
+
 def live(
     source: SourceArgument = "camera",
     output: Annotated[
-        str, typer.Option("-o", "--output", help="A film (.mkv, .mp4, .mov, .ts, .nut), or - for standard output.")
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help="window, a film (.mkv, .mp4, .mov, .ts, .nut), - for standard output, or "
+            "/dev/videoN of a v4l2 loopback.",
+        ),
     ] = "-",
     format: Annotated[str, typer.Option(help="Of standard output: nut or y4m as it is, mpegts compressed.")] = "nut",
     layout: Annotated[
@@ -65,6 +103,7 @@ def live(
     every: Annotated[
         bool, typer.Option("--every", help="Every frame comes out, as fast as it can, instead of the newest in time.")
     ] = False,
+    remember: Remember = False,
     frames: Annotated[int, typer.Option(min=0, help="End after so many; 0: with the source.")] = 0,
     fps: Rate = 30.0,
     allow_network: Network = False,
@@ -72,7 +111,7 @@ def live(
 ) -> None:
     """Turn a camera, a screen or a film into 3D as it comes.
 
-    Into a window: secondeye live camera | ffplay -
+    Into a window: secondeye live camera -o window (extra 'window'), or secondeye live camera | ffplay -
 
     Into a file: secondeye live camera -o evening.mkv (Ctrl-C ends it well)
     """
@@ -83,13 +122,15 @@ def live(
     from secondeye.runtime.errors import SecondEyeError, SessionError
     from secondeye.runtime.live import LiveConfig, LiveSession
     from secondeye.runtime.stream.sinks import Sink
+    from secondeye.runtime.stream.window import HELP, Window
 
     origin = _source(source, size, fps, allow_network, loop=False, paced=not every)
     config = LiveConfig(
         width=origin.width, height=origin.height, strength=strength, convergence=convergence, view=cast(Any, view),
         layout=cast(Any, layout), depth=depth_model, depth_every=depth_every, deadline_ms=deadline, threads=threads,
-        policy="every" if every else "newest",
+        policy="every" if every else "newest", remember=remember,
     )  # fmt: skip
+    _check_terminal(output, format)
     fault: list[SecondEyeError] = []
     handed = 0
     over = threading.Event()
@@ -109,13 +150,21 @@ def live(
         finally:
             over.set()
 
-    with Sink(output, kind=format, rate=fps) as sink, LiveSession(config) as session:
+    def opened(session: LiveSession) -> Sink | Window:
+        if output != "window":
+            return Sink(output, kind=format, rate=fps)
+        typer.echo(HELP, err=True)
+        wide = 2 * origin.width if layout == "sbs" else origin.width
+        return Window(wide, 2 * origin.height if layout == "tb" else origin.height, lambda key: _turn(session, key))
+
+    with LiveSession(config) as session, opened(session) as sink:
         feeder = threading.Thread(target=feed, args=(session,), daemon=True)
         feeder.start()
         try:
-            while True:
+            while not sink.ended:
                 ended = over.is_set()
                 result = session.wait(0.3)
+                sink.tick()
                 if result is not None:
                     sink.write(result.picture, result.timestamp)
                     del result
@@ -156,6 +205,7 @@ def serve(
     size: Size = None,
     depth_model: Depth = "builtin",
     depth_every: DepthEvery = 1,
+    remember: Remember = False,
     fps: Rate = 30.0,
     allow_network: Network = False,
     threads: Threads = 0,
@@ -171,7 +221,7 @@ def serve(
     origin = _source(source, size, fps, allow_network, loop=True)
     config = LiveConfig(
         width=origin.width, height=origin.height, strength=strength, convergence=convergence, view=cast(Any, view),
-        depth=depth_model, depth_every=depth_every, threads=threads,
+        depth=depth_model, depth_every=depth_every, threads=threads, remember=remember,
     )  # fmt: skip
     scheme = "https" if tls_cert else "http"
     place = f"[{host}]" if ":" in host else host

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,7 +66,7 @@ def reference(view: Array, holes: Array, back: Array, eye: Eye) -> Array:
     up[no_up] = filled[no_up]
     down[no_down] = filled[no_down]
     smooth = (up + 2 * filled + down + 2) >> 2
-    return np.where(hole[:, :, None], smooth, view).astype(np.uint8)
+    return np.where(hole[:, :, None], smooth, view).astype(view.dtype)
 
 
 @any_array
@@ -76,20 +78,21 @@ def fill(
     backend: Backend = "auto",
     threads: int = 0,
     isa: Isa = "auto",
-) -> NDArray[np.uint8]:
+) -> NDArray[Any]:
     """Paint the holes of a warped view from the background beside them.
 
     Per hole the side with the smaller disparity gives; its texture is carried in mirrored, never repeated pixel by
     pixel, and smoothed over neighbouring rows. A row that is nothing but hole stays black.
 
     Args:
-        warped: what :func:`secondeye.runtime.ops.warp` returned, holes possibly changed (any pixel not 0 is filled).
+        warped: what :func:`secondeye.runtime.ops.warp` returned, holes possibly changed (any pixel not 0 is filled);
+            its view uint8 or uint16.
         eye: the view that it is.
         out: where to write; not the view itself.
         backend, threads, isa: as in :func:`secondeye.runtime.ops.pack`.
 
     Returns:
-        uint8 [H, W, C]: the view without holes.
+        uint8 or uint16 [H, W, C], as the view: without holes.
 
     Raises:
         InvalidInputError: shapes, dtypes or eye do not fit.
@@ -97,12 +100,12 @@ def fill(
     Numerics: EXACT.
     """
     view, holes, back = warped
-    check_picture("view", view)
+    check_picture("view", view, dtypes=(np.uint8, np.uint16))
     check_plane("holes", holes, np.uint8, view.shape[:2])
     check_plane("map", back, np.int32, view.shape[:2])
     if eye not in EYE_CODES:
         raise InvalidInputError(f"eye: expected right or left, got {eye!r}.")
-    target = output(out, view.shape, np.uint8, view)
+    target = output(out, view.shape, view.dtype, view)
     if uses_reference(backend, view, holes, back):
         target[...] = reference(view, holes, back, eye)
     else:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.ops._arrays import any_array, on_device
+from secondeye.runtime.ops._arrays import any_array, library, on_device
 from secondeye.runtime.ops._common import (
     ARRAYS,
     Array,
@@ -87,7 +87,27 @@ def _axes(picture: Array, height: int, width: int, kind: str) -> tuple[Axis, Axi
     x, y = axis_weights(picture.shape[1], width, kind), axis_weights(picture.shape[0], height, kind)
     if isinstance(picture, np.ndarray):
         return x, y
-    return tuple(on_device(picture, t) for t in x), tuple(on_device(picture, t) for t in y)
+    return (
+        _uploaded(picture, x, (picture.shape[1], width, kind)),
+        _uploaded(picture, y, (picture.shape[0], height, kind)),
+    )
+
+
+_UPLOADED: dict[tuple[object, ...], Axis] = {}
+"""Weights that lie on a device already, by what and where they are: an upload at every frame would wait for it."""
+
+
+def _uploaded(picture: Any, axis: Axis, what: tuple[object, ...]) -> Axis:
+    where = getattr(picture.owner, "device", None)
+    if where is None:  # pycuda: memory belongs to a context that may go
+        return tuple(on_device(picture, table) for table in axis)
+    key = (library(picture.owner), str(where), *what)
+    kept = _UPLOADED.get(key)
+    if kept is None:
+        while len(_UPLOADED) >= 64:
+            del _UPLOADED[next(iter(_UPLOADED))]
+        kept = _UPLOADED[key] = tuple(on_device(picture, table) for table in axis)
+    return kept
 
 
 @any_array

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.ops._arrays import any_array
+from secondeye.runtime.ops._arrays import any_array, take
 from secondeye.runtime.ops._common import (
     ARRAYS,
     Array,
@@ -187,6 +187,31 @@ def warp(
     else:
         _native.warp(EYE_CODES[eye], LAW_CODES[law], tear_q8, wrap, picture, disparity, *result, threads, isa_code(isa))
     return result
+
+
+def warped_disparity(warped: Warped, eye: Eye = "right") -> NDArray[np.float32]:
+    """The disparity that a warped view shows, as seen from there.
+
+    Args:
+        warped: what :func:`warp` returned, on the host.
+        eye: the view that it is.
+
+    Returns:
+        float32 [H, W], pixels, multiples of 1/256: the distance between where a pixel is and where it was in the
+        source, over 0 for what is nearer than the screen; NaN in holes.
+
+    Raises:
+        InvalidInputError: not a warp's map, or no such eye.
+
+    Numerics: EXACT.
+    """
+    back = take("map", warped.map)
+    check_plane("map", back, np.int32)
+    if eye not in EYE_CODES or not isinstance(back, np.ndarray):
+        raise InvalidInputError(f"expected a map on the host and an eye right or left, got {eye!r}.")
+    column = 256 * np.arange(back.shape[1], dtype=np.int32)
+    moved = (back - (column if eye == "right" else column[::-1])).astype(np.float32) * np.float32(1 / 256)
+    return np.where(back < 0, np.float32(np.nan), moved).astype(np.float32)
 
 
 @any_array

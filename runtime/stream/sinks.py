@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where live pictures go: a film that grows, or a pipe into a player."""
+"""Where live pictures go: a film that grows, a pipe into a player, or a camera that others open (v4l2 loopback)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FILES = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov", ".ts": "mpegts", ".nut": "nut"}
 PIPES = {"nut": "rawvideo", "y4m": "rawvideo", "mpegts": "libx264"}
 MICROSECONDS = Fraction(1, 1_000_000)
+_COUNTED = ("yuv4mpegpipe", "v4l2")
 
 
 def _reason(error: Exception) -> str:
@@ -31,7 +32,8 @@ class Sink:
     """Encodes pictures as they come. As a context manager it finishes the file, after an error too.
 
     Args:
-        target: a film's path (.mkv, .mp4, .mov, .ts, .nut), or ``-`` for standard output.
+        target: a film's path (.mkv, .mp4, .mov, .ts, .nut), ``-`` for standard output, or ``/dev/videoN`` for a v4l2
+            loopback device.
         kind: of what goes to standard output: ``nut`` and ``y4m`` as it is, ``mpegts`` compressed.
         rate: frames a second, about; what is written goes by the timestamps.
 
@@ -43,6 +45,7 @@ class Sink:
     def __init__(self, target: str, *, kind: str = "nut", rate: float = 30.0) -> None:
         self.target = target
         self.written = 0
+        self.ended = False  # a film does not end by itself
         self._part: Path | None = None
         self._stream: Any = None
         self._rate = Fraction(rate).limit_denominator(1001)
@@ -50,6 +53,10 @@ class Sink:
             if kind not in PIPES:
                 raise InvalidInputError(f"--format: expected one of {', '.join(PIPES)}, got {kind!r}.")
             self._codec, self._kind = PIPES[kind], {"y4m": "yuv4mpegpipe"}.get(kind, kind)
+        elif target.startswith("/dev/video"):
+            if not Path(target).exists():
+                raise MediaError(f"{target}: no such device; 'sudo modprobe v4l2loopback' makes one.")
+            self._codec, self._kind = "rawvideo", "v4l2"
         else:
             suffix = Path(target).suffix.lower()
             if suffix not in FILES:
@@ -62,11 +69,14 @@ class Sink:
     def _open(self) -> av.container.OutputContainer:
         import av
 
-        file: Any = sys.stdout.buffer if self._part is None else str(self._part)
+        file: Any = sys.stdout.buffer if self.target == "-" else str(self._part or self.target)
         try:
             return av.open(file, "w", format=self._kind)
         except (av.FFmpegError, OSError) as error:
             raise MediaError(f"{self.target}: cannot be written ({_reason(error)}).") from error
+
+    def tick(self) -> None:
+        """Nothing: a film needs no looking after."""
 
     def write(self, picture: NDArray[np.uint8], timestamp: int) -> None:
         """Add a picture.
@@ -84,14 +94,14 @@ class Sink:
             if self._stream is None:
                 self._begin(picture)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            # A pipe of raw pictures knows no timestamps: there, they are counted.
-            counted = self._kind == "yuv4mpegpipe"
+            # A pipe of raw pictures and a device know no timestamps: there, they are counted.
+            counted = self._kind in _COUNTED
             self._last = self._last + 1 if counted else max(self._last + 1, timestamp)
             frame.pts, frame.time_base = self._last, 1 / self._rate if counted else MICROSECONDS
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
         except (av.FFmpegError, OSError) as error:
-            raise MediaError(f"{self.target}: {_reason(error)}") from error
+            raise self._lost(error) from error
         self.written += 1
 
     def _begin(self, picture: NDArray[np.uint8]) -> None:
@@ -99,8 +109,12 @@ class Sink:
         stream: Any = self._container.add_stream(self._codec, rate=self._rate, options=live)
         stream.height, stream.width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = 1 / self._rate if self._kind == "yuv4mpegpipe" else MICROSECONDS
+        stream.codec_context.time_base = 1 / self._rate if self._kind in _COUNTED else MICROSECONDS
         self._stream = stream
+
+    def _lost(self, error: Exception) -> MediaError:
+        name = "standard output: its reader has gone" if self.target == "-" else self.target
+        return MediaError(f"{name}: {_reason(error)}")
 
     def close(self) -> None:
         """Finish; a film gets its name now."""
@@ -116,7 +130,7 @@ class Sink:
             elif self._part is not None:
                 self._part.unlink(missing_ok=True)
         except (av.FFmpegError, OSError) as error:
-            raise MediaError(f"{self.target}: {_reason(error)}") from error
+            raise self._lost(error) from error
 
     def __enter__(self) -> Sink:
         return self

@@ -15,8 +15,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,9 @@ from numpy.typing import NDArray
 from secondeye.runtime import ops
 from secondeye.runtime.converter import StereoConfig, StereoConverter
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
-from secondeye.runtime.layouts import LAYOUTS, compose
+from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS, compose
 from secondeye.runtime.objects import open_labeller
-from secondeye.runtime.video import media, mux
+from secondeye.runtime.video import media, mux, projection
 from secondeye.runtime.video.journal import Journal
 from secondeye.runtime.video.objects import KEY_EVERY, Labels, ObjectTrack, check_segmenter, with_subject
 from secondeye.runtime.video.signals import signal_of
@@ -51,6 +52,9 @@ class FilmConfig:
         preset: the encoder's own name; None for its default.
         start, end: seconds; None for the film's.
         segment: frames that a kill may cost, 24 to 10000.
+        bits: of a sample; None keeps 10 of a film that has more than 8 where the layout and the codec can, 8 does not.
+        projection: ``flat``, or ``vr180``: half a sphere for each eye.
+        fov: how many degrees of the half sphere the picture's width covers.
         key_every: frames from one key frame, on which stereo.segment tells objects apart, to the next at most, 1 to 48.
     """
 
@@ -64,7 +68,15 @@ class FilmConfig:
     start: float | None = None
     end: float | None = None
     segment: int = 240
+    bits: int | None = None
+    projection: Literal["flat", "vr180"] = "flat"
+    fov: float = 90.0
     key_every: int = KEY_EVERY
+
+    def keeps_depth(self, info: media.FilmInfo) -> bool:
+        """Whether a film's samples of more than 8 bits stay that deep."""
+        deep = media.CODECS[self.codec].deep_format is not None and self.layout in WIDE_LAYOUTS
+        return info.depth_bits > 8 and self.bits is None and deep
 
     def __post_init__(self) -> None:
         if self.stereo.mode != "fast":
@@ -79,6 +91,12 @@ class FilmConfig:
             raise InvalidInputError(f"quality: expected 0 to 63 (lower is better), got {self.quality}.")
         if not 24 <= self.segment <= 10_000:
             raise InvalidInputError(f"segment: expected 24 to 10000 frames, got {self.segment}.")
+        if self.bits not in (None, 8):
+            raise InvalidInputError(f"bits: expected 8, or None for the film's own, got {self.bits!r}.")
+        if self.projection not in ("flat", "vr180"):
+            raise InvalidInputError(f"projection: expected flat or vr180, got {self.projection!r}.")
+        if self.projection == "vr180":
+            projection.check(self.layout, self.fov)
         check_segmenter(self.stereo.segment, self.key_every)
         begin, stop = self.start or 0.0, self.end
         if not begin >= 0.0 or (stop is not None and not stop > begin):
@@ -162,7 +180,7 @@ def convert_video(
         written = sum(record["frames"] for record in records)
         if written == 0:
             raise MediaError(f"{info.path}: none of its frames could be decoded.")
-        notes = [*info.notes]
+        notes = [*info.notes, *_depth_notes(info, config)]
         if written < part.frames:
             notes.append(f"{part.frames - written} of its {part.frames} frames could not be decoded and are left out.")
         whole = [mux.Segment(journal.segment(k), record["pts"]) for k, record in enumerate(records) if record["frames"]]
@@ -170,12 +188,31 @@ def convert_video(
         end = int(info.pts[last]) if last < info.frames else None
         signal = signal_of(config.layout, config.anaglyph, swapped=config.stereo.swap)
         start = first if config.start else 0
-        notes += mux.join(target, whole, info, start=start, end=end, signal=signal)
+        notes += mux.join(
+            target,
+            whole,
+            info,
+            start=start,
+            end=end,
+            signal=signal,
+            vr180=config.projection == "vr180",
+            deep=config.keeps_depth(info),
+        )
         journal.remove()
     return FilmReport(
         output=target, frames=written, reused=reused, shots=1 + sum(record["cuts"] for record in records),
         seconds=time.perf_counter() - begun, timings=tally.means(), notes=tuple(notes),
     )  # fmt: skip
+
+
+def _depth_notes(info: media.FilmInfo, config: FilmConfig) -> Iterator[str]:
+    if info.depth_bits <= 8:
+        return
+    if config.keeps_depth(info):
+        yield f"Its {info.depth_bits} bits a sample stay {min(info.depth_bits, 10) if config.codec != 'ffv1' else 16}."
+    else:
+        hdr = " It is HDR: its tags are kept, and bands may show." if info.tags["color_trc"] in (16, 18) else ""
+        yield f"Its {info.depth_bits} bits a sample become 8.{hdr}"
 
 
 def _target(target: Path, source: Path, config: FilmConfig) -> Path:
@@ -188,6 +225,10 @@ def _target(target: Path, source: Path, config: FilmConfig) -> Path:
         raise InvalidInputError(f"{target}: is the source itself; choose another name.")
     if suffix == ".webm" and not config.codec.startswith("av1"):
         raise InvalidInputError(f"{target}: WebM takes the codec av1; choose it, or .mkv.")
+    if config.projection == "vr180" and suffix not in mux.BOXED:
+        raise InvalidInputError(
+            f"{target}: VR180 is told to players in MP4 and MOV; choose one of {', '.join(mux.BOXED)}."
+        )
     if suffix == ".mov" and config.codec.startswith("av1"):
         raise InvalidInputError(f"{target}: MOV does not take av1; choose .mp4 or .mkv.")
     if suffix in (".mp4", ".m4v") and config.codec in ("ffv1", "prores"):
@@ -313,6 +354,7 @@ class _Seen:
     pixels: Pixels
     look: Look
     labels: Labels | None
+    values: NDArray[np.uint16] | None = None  # in full depth
 
 
 def _convert_group(
@@ -360,7 +402,8 @@ def _look_on(
 ) -> None:
     """Decode, run the depth model, compare with the frame before."""
     depth = StereoConverter(config.stereo).load()
-    read = media.PixelReader(info)
+    deep, size = config.keeps_depth(info), config.stereo.size
+    read = media.PixelReader(info, deep=deep, size=size)
     first = max(0, part.begin(group[0]) - WARM_UP)
     end = min(info.frames, part.begin(group[-1]) + part.frames_of(group[-1]) + WINDOW)
     before: Look | None = None
@@ -372,10 +415,10 @@ def _look_on(
             found = next(source, None)
             if found is None or found[0] >= end:
                 break
-            pixels = read(found[1])
-            pixels = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]  # encoders want even sides
-            if config.stereo.size is not None:
-                pixels = ops.resize(pixels, config.stereo.size[1], config.stereo.size[0], filter="bilinear")
+            values = _even(read.values(found[1])) if deep else None
+            pixels = _even(read(found[1])) if values is None else read.look_of(values)
+            if size is not None and values is None:
+                pixels = ops.resize(pixels, size[1], size[0], filter="bilinear")
         with tally.stage("depth"):
             nearness = depth(pixels)
         with tally.stage("steady"):
@@ -385,8 +428,13 @@ def _look_on(
             with tally.stage("objects"):
                 labels = track(found[0], pixels, before)
                 before = with_subject(before, labels)
-        seen.put(_Seen(found[0], pixels, before, labels))
+        seen.put(_Seen(found[0], pixels, before, labels, values))
     seen.put(None)
+
+
+def _even(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Without the last line and column where their number is odd: encoders want even sides."""
+    return pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
 
 
 def _draw(
@@ -395,14 +443,14 @@ def _draw(
     """Steady depth, disparity, warp, fill, layout: frames leave in order, each segment from a state of its own."""
     converter = StereoConverter(replace(config.stereo, size=None))
     waiting = {k: TemporalState(max(0, part.begin(k) - WARM_UP)) for k in group}
-    pixels: dict[int, tuple[Pixels, Labels | None]] = {}
+    pixels: dict[int, _Seen] = {}
     indices: dict[int, int] = {}  # of pushes, where frames are missing
     over = False
     while not over:
         item = seen.get()
         over = item is None
         if not over and any(part.begin(k) <= item.index < part.begin(k) + part.frames_of(k) for k in waiting):
-            pixels[item.index] = item.pixels, item.labels
+            pixels[item.index] = item
         for k in list(waiting):
             begin, end = part.begin(k), part.begin(k) + part.frames_of(k)
             ready: list[Steady] = []
@@ -418,7 +466,7 @@ def _draw(
             for one in ready:
                 index = indices.pop((k << 32) + one.index - state.first)
                 if begin <= index < end:
-                    frame = _drawn(converter, config, *pixels.pop(index), one, tally)
+                    frame = _drawn(converter, config, pixels.pop(index), one, tally)
                     drawn.put((k, index, frame, one.cut))
                     tally.frame()
             if last:
@@ -427,12 +475,10 @@ def _draw(
     drawn.put(None)
 
 
-def _drawn(
-    converter: StereoConverter, config: FilmConfig, pixels: Pixels, labels: Labels | None, steady: Steady, tally: _Tally
-) -> Pixels:
+def _drawn(converter: StereoConverter, config: FilmConfig, seen: _Seen, steady: Steady, tally: _Tally) -> Pixels:
     """One frame's picture in its layout."""
     convergence = steady.convergence if config.auto_convergence else config.stereo.convergence
-    frame = converter.convert_with(pixels, steady.depth, convergence, labels)
+    frame = converter.convert_with(seen.pixels, steady.depth, convergence, seen.labels, values=seen.values)
     tally.add(frame.timings)
     with tally.stage("layout"):
         made = compose(frame, config.layout, anaglyph=config.anaglyph)
@@ -453,8 +499,7 @@ def _encode(
             with tally.stage("encode"):
                 if picture is not None:
                     if writer is None:
-                        size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
-                        writer = media.SegmentWriter(temporary, info, size, config.codec, config.quality, config.preset)
+                        writer = _writer(temporary, info, config, picture)
                         pts, cuts = [], 0
                     frame, memory = writer.frame_memory(picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2)
                     memory[...] = picture[: memory.shape[0], : memory.shape[1]]
@@ -479,6 +524,20 @@ def _encode(
                 writer.close()
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _writer(path: Path, info: media.FilmInfo, config: FilmConfig, picture: NDArray[Any]) -> media.SegmentWriter:
+    """The encoder of a segment whose first frame is given."""
+    height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
+    size, drawn_on = (width, height), None
+    if config.projection == "vr180":
+        one = (width // 2, height) if config.layout == "sbs" else (width, height // 2)
+        drawn_on = projection.Vr180(*one, float(info.aspect), config.layout, config.fov)
+        size, info = drawn_on.size, replace(info, aspect=Fraction(1))
+    return media.SegmentWriter(
+        path, info, size, config.codec, config.quality, config.preset, deep=picture.dtype != np.uint8,
+        drawn_on=drawn_on,
+    )  # fmt: skip
 
 
 # ---- several processes ------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ class Journal:
 
     def segment(self, k: int) -> Path:
         """A segment's file."""
-        return self.folder / f"{k:06d}.nut"
+        return self.folder / f"{k:06d}.seg"
 
     def has(self, k: int) -> bool:
         """Whether a segment is whole: its bytes are those that were written."""

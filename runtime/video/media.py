@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError, MediaError
 from secondeye.runtime.files import explain_os_error
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
+from secondeye.runtime.video.hdr import HdrMetadata
 
 if TYPE_CHECKING:
     import av
@@ -36,30 +37,45 @@ class Codec:
     Attributes:
         encoder: FFmpeg's.
         pixel_format: of what it is given.
+        deep_format: the same for films of more than 8 bits a sample; None where it takes none.
         quality: the option that holds the quality, and its default.
         options: further ones.
         presets: whether it takes ``preset``.
+        segments: the container of its segments.
     """
 
     encoder: str
     pixel_format: str = "yuv420p"
+    deep_format: str | None = None
     quality: tuple[str, int] | None = None
     options: dict[str, str] = field(default_factory=dict)
     presets: bool = False
+    segments: str = "nut"
 
 
 CODECS: dict[str, Codec] = {
-    "h264": Codec(encoder="libx264", quality=("crf", 18), options={"preset": "fast"}, presets=True),
+    "h264": Codec(
+        encoder="libx264", deep_format="yuv420p10le", quality=("crf", 18), options={"preset": "fast"}, presets=True,
+    ),
     "hevc": Codec(
-        encoder="libx265", quality=("crf", 20), presets=True,
+        encoder="libx265", deep_format="yuv420p10le", quality=("crf", 20), presets=True,
         options={"preset": "fast", "x265-params": "log-level=error:pools=8:frame-threads=2"},
     ),
-    "av1": Codec(encoder="libsvtav1", quality=("crf", 28), options={"preset": "8"}, presets=True),
-    "prores": Codec(encoder="prores_ks", pixel_format="yuv422p10le", options={"profile": "3"}),
-    "ffv1": Codec(encoder="ffv1", pixel_format="yuv444p", options={"level": "3"}),
+    "av1": Codec(
+        encoder="libsvtav1", deep_format="yuv420p10le", quality=("crf", 28), options={"preset": "8"}, presets=True,
+    ),
+    "prores": Codec(
+        encoder="prores_ks", pixel_format="yuv422p10le", deep_format="yuv422p10le", options={"profile": "3"},
+        segments="mov",
+    ),
+    "ffv1": Codec(encoder="ffv1", pixel_format="yuv444p", deep_format="yuv444p16le", options={"level": "3"}),
     "h264-nvenc": Codec(encoder="h264_nvenc", quality=("cq", 19), options={"preset": "p5"}, presets=True),
-    "hevc-nvenc": Codec(encoder="hevc_nvenc", quality=("cq", 21), options={"preset": "p5"}, presets=True),
-    "av1-nvenc": Codec(encoder="av1_nvenc", quality=("cq", 28), options={"preset": "p5"}, presets=True),
+    "hevc-nvenc": Codec(
+        encoder="hevc_nvenc", deep_format="p010le", quality=("cq", 21), options={"preset": "p5"}, presets=True,
+    ),
+    "av1-nvenc": Codec(
+        encoder="av1_nvenc", deep_format="p010le", quality=("cq", 28), options={"preset": "p5"}, presets=True,
+    ),
 }  # fmt: skip
 
 
@@ -77,6 +93,7 @@ class FilmInfo:
         aspect: of a pixel.
         tags: colour tags by name, FFmpeg's numbers.
         depth_bits: of a sample.
+        hdr: what its HDR metadata says of the screen it was made on and of its brightest frames, if anything.
         seekable: whether frames can be found by their timestamps.
         notes: sentences about what its owner might not expect.
     """
@@ -92,6 +109,7 @@ class FilmInfo:
     tags: dict[str, int]
     depth_bits: int
     seekable: bool
+    hdr: HdrMetadata = field(default_factory=HdrMetadata)
     notes: tuple[str, ...] = ()
 
     @property
@@ -138,19 +156,17 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> F
             for name in ("color_range", "colorspace", "color_primaries", "color_trc")
         }
         width, height = (first.width, first.height) if turns % 2 == 0 else (first.height, first.width)
+        aspect = aspect if turns % 2 == 0 else 1 / aspect
+        hdr = HdrMetadata.of(first)
     limits.check_size(str(file), width, height)
     if not seekable:
         count = len(stamps) or 1
         step = max(1, round(1 / (rate * time_base)))
         unique = np.arange(count, dtype=np.int64) * step
         notes.append("Its timestamps are missing or repeated: frames are spaced evenly.")
-    if bits > 8:
-        notes.append(f"Its {bits} bits a sample become 8.")
-    if tags["color_trc"] in (16, 18):
-        notes.append("It is HDR; its tags are kept, its pixels are converted with 8 bits, which may show bands.")
     return FilmInfo(
         path=file, width=width, height=height, rotation=turns, time_base=time_base, pts=unique, rate=Fraction(rate),
-        aspect=aspect, tags=tags, depth_bits=bits, seekable=seekable, notes=tuple(notes),
+        aspect=aspect, tags=tags, depth_bits=bits, seekable=seekable, hdr=hdr, notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -274,27 +290,60 @@ def _indexed(info: FilmInfo, decoded: Iterator[Any]) -> Iterator[tuple[int, Any]
 
 
 class PixelReader:
-    """Turns decoded frames into uint8 [H, W, 3] pixels, upright and of one size."""
+    """Turns decoded frames into pixels, upright and of one size.
 
-    def __init__(self, info: FilmInfo) -> None:
+    Args:
+        info: of the film.
+        deep: whether :meth:`values` will be asked for, in place of a call.
+        size: (width, height) that those get; None for the film's.
+    """
+
+    def __init__(self, info: FilmInfo, *, deep: bool = False, size: tuple[int, int] | None = None) -> None:
         from av.video.reformatter import VideoReformatter
 
         self._info = info
+        self._size = size or (info.width, info.height)
         self._reformatter: Any = VideoReformatter()
+        self._look = _look_table(info) if deep else None
 
     def __call__(self, frame: av.VideoFrame) -> Pixels:
         """uint8 [H, W, 3], sRGB or whatever the film's primaries and transfer are; a view where that can be."""
+        return self._read(frame, "rgb24", (self._info.width, self._info.height), np.uint8)
+
+    def values(self, frame: av.VideoFrame) -> NDArray[np.uint16]:
+        """uint16 [H, W, 3], the film's own values over the whole range of 16 bits."""
+        return self._read(frame, "rgb48le", self._size, np.uint16)
+
+    def look_of(self, values: NDArray[np.uint16]) -> Pixels:
+        """uint8 [H, W, 3]: what such values look like, for networks that know ordinary pictures."""
+        assert self._look is not None
+        return np.take(self._look, values >> 6)
+
+    def _read(self, frame: av.VideoFrame, kind: str, size: tuple[int, int], dtype: Any) -> NDArray[Any]:
         info = self._info
-        turned = info.rotation % 2 == 1
-        width, height = (info.height, info.width) if turned else (info.width, info.height)
+        width, height = size[::-1] if info.rotation % 2 == 1 else size
         rgb = self._reformatter.reformat(
-            frame, width, height, "rgb24", src_colorspace=matrix_of(info), dst_color_range="JPEG"
+            frame, width, height, kind, src_colorspace=matrix_of(info), dst_color_range="JPEG"
         )
         plane: Any = rgb.planes[0]
-        pixels: Pixels = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
+        each = np.dtype(dtype).itemsize
+        pixels: NDArray[Any] = np.ndarray((height, width, 3), dtype, plane, strides=(plane.line_size, 3 * each, each))
         if info.rotation:
             pixels = np.ascontiguousarray(np.rot90(pixels, info.rotation))
         return pixels
+
+
+def _look_table(info: FilmInfo) -> Pixels:
+    """1024 values to what a screen without HDR would show: PQ's light (SMPTE ST 2084), rolled off over 203 nits."""
+    v = np.arange(1024) / 1023.0
+    if info.tags["color_trc"] != 16:
+        return np.rint(255.0 * v).astype(np.uint8)  # HLG is made to be looked at like this
+    power = v ** (1 / 78.84375)
+    nits = 10000.0 * (np.maximum(power - 0.8359375, 0.0) / (18.8515625 - 18.6875 * power)) ** (1 / 0.1593017578125)
+    light = nits / 203.0
+    return np.rint(255.0 * np.clip(light * (1.0 + light / 16.0) / (1.0 + light) * 1.25, 0.0, 1.0) ** (1 / 2.2)).astype(
+        np.uint8
+    )
 
 
 def matrix_of(info: FilmInfo) -> str:
@@ -314,16 +363,26 @@ class SegmentWriter:
     """Encodes frames into a file of its own that begins with a key frame.
 
     Args:
-        path: of the segment (NUT).
+        path: of the segment.
         info: of the film.
         size: (width, height) of the frames.
         codec: a name in CODECS.
         quality, preset: the encoder's own numbers and names; None for the default.
-        metadata: of the video stream.
+        deep: whether frames are uint16.
+        drawn_on: what they are drawn onto before.
     """
 
     def __init__(
-        self, path: Path, info: FilmInfo, size: tuple[int, int], codec: str, quality: int | None, preset: str | None
+        self,
+        path: Path,
+        info: FilmInfo,
+        size: tuple[int, int],
+        codec: str,
+        quality: int | None,
+        preset: str | None,
+        *,
+        deep: bool = False,
+        drawn_on: Callable[[Any], Any] | None = None,
     ) -> None:
         import av
         from av.codec.context import Flags
@@ -331,13 +390,17 @@ class SegmentWriter:
 
         os.environ.setdefault("SVT_LOG", "1")  # that encoder tells its settings otherwise
         self._reformatter: Any = VideoReformatter()
-        self._info, self._codec, self._frames = info, CODECS[codec], 0
-        self._container = av.open(str(path), "w", format="nut", options={"fflags": "+bitexact"})
+        self._info, self._codec, self._frames, self._deep = info, CODECS[codec], 0, deep
+        self._drawn_on = drawn_on
+        self._format = (self._codec.deep_format if deep else None) or self._codec.pixel_format
+        self._container = av.open(str(path), "w", format=self._codec.segments, options={"fflags": "+bitexact"})
         options = dict(self._codec.options)
         if self._codec.quality is not None:
             options[self._codec.quality[0]] = str(self._codec.quality[1] if quality is None else quality)
         if preset is not None and self._codec.presets:
             options["preset"] = preset
+        if deep:
+            info.hdr.add_options(self._codec.encoder, options)
         try:
             self._stream: Any = self._container.add_stream(self._codec.encoder, rate=info.rate, options=options)
         except (av.error.FFmpegError, ValueError) as error:
@@ -346,7 +409,7 @@ class SegmentWriter:
             ) from error
         context: Any = self._stream.codec_context
         context.width, context.height = size
-        context.pix_fmt = self._codec.pixel_format
+        context.pix_fmt = self._format
         context.time_base = info.time_base
         context.framerate = info.rate
         context.sample_aspect_ratio = info.aspect
@@ -355,13 +418,15 @@ class SegmentWriter:
         context.flags |= Flags.global_header | Flags.bitexact
         tag(context, info)
 
-    def frame_memory(self, height: int, width: int) -> tuple[Any, Pixels]:
-        """A frame to draw into, and its pixels, uint8 [H, W, 3]."""
+    def frame_memory(self, height: int, width: int) -> tuple[Any, NDArray[Any]]:
+        """A frame to draw into, and its pixels, uint8 or uint16 [H, W, 3]."""
         import av
 
-        frame = av.VideoFrame(width, height, "rgb24")
+        frame = av.VideoFrame(width, height, "rgb48le" if self._deep else "rgb24")
         plane: Any = frame.planes[0]
-        return frame, np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
+        each = 2 if self._deep else 1
+        strides = (plane.line_size, 3 * each, each)
+        return frame, np.ndarray((height, width, 3), np.uint16 if self._deep else np.uint8, plane, strides=strides)
 
     def write(self, frame: av.VideoFrame, pts: int) -> None:
         """Encode the next frame.
@@ -372,8 +437,10 @@ class SegmentWriter:
         import av
 
         full = self._info.tags["color_range"] == 2
+        if self._drawn_on is not None:
+            frame = self._drawn_on(frame)
         shown = self._reformatter.reformat(
-            frame, format=self._codec.pixel_format, src_color_range="JPEG", dst_colorspace=matrix_of(self._info),
+            frame, format=self._format, src_color_range="JPEG", dst_colorspace=matrix_of(self._info),
             dst_color_range="JPEG" if full else "MPEG",
         )  # fmt: skip
         shown.pts, shown.time_base = pts, self._info.time_base

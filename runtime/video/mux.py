@@ -51,6 +51,7 @@ def join(
     end: int | None,
     signal: Signal | None = None,
     vr180: bool = False,
+    deep: bool = False,
 ) -> list[str]:
     """Write the film: the segments one after another, and what else the source has, as it is.
 
@@ -62,6 +63,7 @@ def join(
             at 0 when start is over 0.
         signal: how the film's layout is told to players, where it is.
         vr180: the pictures are half a sphere.
+        deep: the film keeps its depth of samples, and its HDR metadata.
 
     Returns:
         Sentences about what could not be taken along.
@@ -73,7 +75,7 @@ def join(
     suffix = target.suffix.lower()
     with atomic_write(target) as file:
         notes = _write(file, suffix, segments, info, start, end, signal, str(target))
-        boxes = stereo_boxes(signal, vr180=vr180) if suffix in BOXED else []
+        boxes = [*stereo_boxes(signal, vr180=vr180), *(info.hdr.boxes() if deep else [])] if suffix in BOXED else []
         if boxes:
             add_to_sample_entry(file, boxes)
     return notes
@@ -200,7 +202,7 @@ def _video_packets(
                     continue
                 dts = order[count - delay] if count >= delay else order[0] - (delay - count) * step
                 if sei is not None and packet.is_keyframe:
-                    packet = av.Packet(with_sei(*sei, bytes(packet)))
+                    packet = av.Packet(with_sei(*sei, bytes(packet)))  # type: ignore[assignment]
                     packet.is_keyframe = True
                 packet.stream = video
                 packet.time_base = info.time_base

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from secondeye import BackendUnavailableError, InvalidInputError, _native, ops
+from secondeye import BackendUnavailableError, InvalidInputError, ResourceLimitError, _native, ops
 
 RNG = np.random.default_rng(3)
 PICTURE = RNG.integers(0, 256, (37, 211, 3), np.uint8)
@@ -87,7 +87,71 @@ def test_torch_tensors_come_back_as_torch():
     np.testing.assert_array_equal(got.numpy(), ops.pack(PICTURE, PICTURE))
 
 
-# ---- on a GPU ---------------------------------------------------------------------------------------------
+# ---- torch's tensors, on the host and on a GPU -------------------------------------------------------------
+
+SIZES = [(1, 1), (3, 5), (7, 333), (37, 211), (5, 4099), (270, 480)]
+
+
+def assert_same(got, want):
+    """Tensors of torch against arrays of numpy, bit for bit; tuples part by part."""
+    if isinstance(want, tuple):
+        assert len(got) == len(want)
+        for a, b in zip(got, want, strict=True):
+            assert_same(a, b)
+        return
+    a = got.cpu().numpy()
+    assert a.dtype == want.dtype
+    np.testing.assert_array_equal(np.ascontiguousarray(a).view(np.uint8), np.ascontiguousarray(want).view(np.uint8))
+
+
+def every_op(move, size, channels, eye):
+    """Every op over arrays that `move` brings somewhere, against the same op over numpy's."""
+    rng = np.random.default_rng(size[1])
+    picture = rng.integers(0, 256, (*size, channels), np.uint8)
+    other = picture[::-1].copy()
+    disparity = np.repeat(rng.normal(size=(size[0], size[1] // 6 + 1)) * 6, 6, 1)[:, : size[1]].astype(np.float32)
+    disparity[rng.random(size) < 0.01] = np.nan
+    cells = rng.normal(size=(9, 13)).astype(np.float32) * 4
+    labels = rng.integers(0, 3, size).astype(np.uint16)
+
+    def both(op, *arrays, **options):
+        want = op(*arrays, **options)
+        got = op(*(move(a) for a in arrays), **{k: move(v) for k, v in options.items()})
+        assert_same(got, want)
+        return got, want
+
+    for law in ("surface", "nearest"):
+        got, want = both(ops.warp, picture, disparity, eye=eye, law=law)
+        assert_same(ops.fill(got, eye=eye), ops.fill(want, eye=eye))
+        mask, host_mask = ops.inpaint_mask(got, eye=eye, tall=3), ops.inpaint_mask(want, eye=eye, tall=3)
+        assert_same(mask, host_mask)
+        assert_same(ops.mask_cells(mask, kind="area"), ops.mask_cells(host_mask, kind="area"))
+    scales = (-1.0, -0.25, 0.5, 1.0)
+    assert_same(ops.warp_views(move(picture), move(disparity), scales), ops.warp_views(picture, disparity, scales))
+    both(ops.warp, (picture / 255).astype(np.float16).transpose(2, 0, 1).copy().transpose(1, 2, 0), disparity, eye=eye)
+    both(ops.warp, picture[:, ::2], disparity[:, ::2].copy(), eye=eye)  # every second column, in place
+    both(ops.upsample, cells, picture, threshold=1.0)
+    both(ops.upsample, cells, picture, threshold=1.0, labels=labels)
+    both(ops.widen_foreground, disparity, radius=2)
+    for layout in ("sbs", "tb", "rows", "columns", "checkerboard"):
+        both(ops.pack, picture, other, layout=layout)
+    if channels == 3:
+        both(ops.anaglyph, picture, other)
+    grey = np.ascontiguousarray(picture[:, :, 0])
+    both(ops.motion, grey, np.roll(grey, 1, 1), radius=2)
+    for height, width in ((11, 17), (11, 17), (300, 400)):  # the second time with weights that are there already
+        assert_same(ops.resize(move(picture), height, width), ops.resize(picture, height, width))
+    for dtype in (np.float32, np.float16):
+        tensor, host = (ops.prepare(a, 32, 64, dtype=dtype) for a in (move(picture), picture))
+        assert_same(tensor, host)
+        assert_same(ops.restore(tensor), ops.restore(host))
+
+
+@pytest.mark.parametrize("size", SIZES[:4])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_every_op_takes_torchs_tensors(size, channels):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    every_op(lambda a: torch.from_numpy(a) if isinstance(a, np.ndarray) else a, size, channels, "right")
 
 
 @pytest.fixture(scope="module")
@@ -99,40 +163,27 @@ def cuda():
     return torch
 
 
-SIZES = [(1, 1), (3, 5), (7, 333), (37, 211), (5, 4099), (270, 480)]
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("eye", ["right", "left"])
 def test_the_device_returns_the_references_bytes(cuda, size, channels, eye):
-    rng = np.random.default_rng(size[1])
-    picture = rng.integers(0, 256, (*size, channels), np.uint8)
-    disparity = np.repeat(rng.normal(size=(size[0], size[1] // 6 + 1)) * 6, 6, 1)[:, : size[1]].astype(np.float32)
-    disparity[rng.random(size) < 0.01] = np.nan
-    cells = rng.normal(size=(9, 13)).astype(np.float32) * 4
+    every_op(lambda a: cuda.from_numpy(a).cuda() if isinstance(a, np.ndarray) else a, size, channels, eye)
 
-    def up(a):
-        return cuda.from_numpy(a).cuda()
 
-    for law in ("surface", "nearest"):
-        want = ops.warp(picture, disparity, eye=eye, law=law)
-        got = ops.warp(up(picture), up(disparity), eye=eye, law=law)
-        for a, b in zip(got, want, strict=True):
-            np.testing.assert_array_equal(a.cpu().numpy(), b)
-        np.testing.assert_array_equal(ops.fill(got, eye=eye).cpu().numpy(), ops.fill(want, eye=eye))
-        np.testing.assert_array_equal(ops.inpaint_mask(got, eye=eye).cpu().numpy(), ops.inpaint_mask(want, eye=eye))
-    same = ops.upsample(up(cells), up(picture), threshold=1.0), ops.upsample(cells, picture, threshold=1.0)
-    np.testing.assert_array_equal(same[0].cpu().numpy(), same[1])
-    np.testing.assert_array_equal(
-        ops.widen_foreground(up(disparity), 2).cpu().numpy(), ops.widen_foreground(disparity, 2)
-    )
-    other = np.ascontiguousarray(picture[::-1])
-    for layout in ("sbs", "tb", "rows", "columns", "checkerboard"):
-        packed = ops.pack(up(picture), up(other), layout)
-        np.testing.assert_array_equal(packed.cpu().numpy(), ops.pack(picture, other, layout))
-    if channels == 3:
-        np.testing.assert_array_equal(ops.anaglyph(up(picture), up(other)).cpu().numpy(), ops.anaglyph(picture, other))
-    np.testing.assert_array_equal(ops.resize(up(picture), 11, 17).cpu().numpy(), ops.resize(picture, 11, 17))
-    np.testing.assert_array_equal(ops.prepare(up(picture), 32, 64).cpu().numpy(), ops.prepare(picture, 32, 64))
+@pytest.mark.gpu
+def test_rows_that_do_not_fit_into_shared_memory_are_a_clear_error(cuda):
+    wide = cuda.zeros((3, 16384, 3), dtype=cuda.uint8, device="cuda")
+    warped = ops.warp(wide, cuda.zeros((3, 16384), device="cuda"))
+    with pytest.raises(ResourceLimitError, match="shared memory"):
+        ops.inpaint_mask(warped, tall=64)
+
+
+@pytest.mark.gpu
+def test_an_op_runs_on_the_stream_of_its_library(cuda):
+    stream = cuda.cuda.Stream()
+    with cuda.cuda.stream(stream):
+        source = cuda.full((1080, 1920, 3), 7, dtype=cuda.uint8, device="cuda")
+        got = ops.pack(source, source)
+    stream.synchronize()
+    assert bool((got == 7).all())

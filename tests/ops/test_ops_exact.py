@@ -72,6 +72,11 @@ def test_warp_and_fill(data, source, kind, seed):
         for name, one, other in zip(want._fields, got, want, strict=True):
             np.testing.assert_array_equal(one, other, err_msg=f"{name}, {isa}, {threads} threads")
         np.testing.assert_array_equal(ops.fill(want, eye=options["eye"], isa=isa, threads=threads), filled)
+    deep = want._replace(view=np.ascontiguousarray(want.view.astype(np.uint16) * 257 - (want.view > 9)))
+    filled = ops.fill(deep, eye=options["eye"], backend="reference")
+    assert filled.dtype == np.uint16
+    for isa in ISAS:
+        np.testing.assert_array_equal(ops.fill(deep, eye=options["eye"], isa=isa), filled)
 
 
 FLOATS = [np.nan, np.inf, -np.inf, -0.0, 6e-8, -3e-5, 65504.0, 65520.0, 1e38, 3e-39]
@@ -141,6 +146,22 @@ def test_resize_and_prepare(data, source, kind):
         np.testing.assert_array_equal(got.view(np.uint8), tensor.view(np.uint8))
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(2, 2), (6, 34), (5, 130), (4, 1922), (64, 3), (2, 16384)])
+def test_halves_into_a_place_of_a_larger_picture(size, channels):
+    source = np.random.default_rng(6).integers(0, 256, (*size, channels), np.uint8)
+    for height, width in ((size[0], size[1] // 2), (size[0] // 2, size[1]), (size[0] // 2, size[1] // 2)):
+        want = ops.resize(source, height, width, backend="reference")
+        if size[0] % 2 == 0 and size[1] % 2 == 0 and height == size[0]:
+            np.testing.assert_array_equal(want, (source[:, ::2].astype(int) + source[:, 1::2] + 1) >> 1)
+        for isa in ISAS:
+            canvas = np.full((height + 2, 2 * width + 9, channels), 77, np.uint8)
+            ops.resize(source, height, width, isa=isa, out=canvas[1:-1, 5 : 5 + width])
+            np.testing.assert_array_equal(canvas[1:-1, 5 : 5 + width], want)
+            canvas[1:-1, 5 : 5 + width] = 77
+            assert (canvas == 77).all()
+
+
 @SETTINGS
 @given(data=st.data(), shape=SHAPES, half=st.booleans(), seed=st.integers(0, 10**6))
 def test_restore(data, shape, half, seed):
@@ -181,6 +202,28 @@ def test_upsample_and_widen(data, source, kind, seed):
         got = ops.upsample(values, source, labels=labels, threshold=threshold, guided=guided, isa=isa, threads=threads)
         np.testing.assert_array_equal(got, want)
         np.testing.assert_array_equal(ops.widen_foreground(full, radius, isa=isa, threads=threads), wide)
+
+
+@pytest.mark.parametrize("cells", [(3, 1500), (40, 2), (2, 16384)])
+@pytest.mark.parametrize("size", [(5, 300), (9, 1), (2, 5000)])
+def test_upsample_from_maps_finer_than_the_picture_and_coarser(cells, size):
+    source = np.random.default_rng(4).integers(0, 256, (*size, 3), np.uint8)
+    values = disparity_for(cells, 4, "steps")
+    want = ops.upsample(values, source, threshold=1.0, backend="reference")
+    for isa in ISAS:
+        np.testing.assert_array_equal(ops.upsample(values, source, threshold=1.0, isa=isa), want, err_msg=isa)
+
+
+@pytest.mark.parametrize("width", [1, 7008, 7016, 7024, 12000, 16384])
+@pytest.mark.parametrize("eye", ["right", "left"])
+def test_wide_rows_with_and_without_room_beside_the_map(width, eye):
+    frame = np.random.default_rng(width).integers(0, 256, (2, width + 5, 3), np.uint8)
+    for source in (frame[:, 5:], np.ascontiguousarray(frame[:, :width])):  # off a 16-byte border, and on it
+        disparity = disparity_for(source.shape[:2], width, "steps")
+        want = ops.warp(source, disparity, eye=eye, backend="reference")
+        for isa in ISAS:
+            for name, one, other in zip(want._fields, ops.warp(source, disparity, eye=eye, isa=isa), want, strict=True):
+                np.testing.assert_array_equal(one, other, err_msg=f"{name}, {isa}")
 
 
 @SETTINGS

@@ -82,6 +82,54 @@ def test_a_step_of_any_height_opens_a_clean_hole_and_fill_closes_it():
     assert spread > 0.5 * picture[:, 400:].astype(float).std(axis=1).mean(), "the hole is a smear"
 
 
+def test_a_hole_of_30_pixels_is_filled_with_texture_and_not_with_streaks():
+    rng = np.random.default_rng(8)
+    picture = cv2.GaussianBlur(rng.integers(0, 256, (160, 400, 3), np.uint8), (0, 0), 1.2)
+    rows, columns = np.mgrid[0:160, 0:400]
+    disc = ((rows - 80) / 60) ** 2 + ((columns - 120) / 50) ** 2 < 1
+    got = ops.warp(np.where(disc[..., None], np.uint8(255), picture), disc.astype(np.float32) * 30)
+    inside = got.holes > 0
+    assert 25 <= inside[80].sum() - inside[0].sum() <= 32
+
+    def steps(a, where, axis):
+        both = where & np.roll(where, 1, axis)
+        return np.abs(np.diff(a.astype(float), axis=axis, prepend=np.nan)).mean(2)[both].mean()
+
+    filled = ops.fill(got)
+    outside = np.zeros_like(inside)
+    outside[10:150, 220:380] = True
+    # A streak is a row without change along it: there is as much change along rows as in the background, and no more
+    # down columns, where neighbours that know nothing of each other would show as combs.
+    for axis in (0, 1):
+        assert 0.6 < steps(filled, inside, axis) / steps(picture, outside, axis) < 1.25
+    assert filled[inside].max() < 250, "the object bled into the hole"
+
+
+def test_a_depth_step_at_4k_leaves_no_black_pixel():
+    # The case at which a fill of fixed reach gives up: 5 % of 3840 pixels, a hole 192 wide.
+    picture = RNG.integers(60, 200, (4, 3840, 3)).astype(np.uint8)
+    disparity = full(-96, (4, 3840))
+    disparity[:, 1500:2300] = 96
+    got = ops.warp(picture, disparity)
+    assert got.holes[:, 2204:2396].all()
+    assert (ops.fill(got).max(axis=2) > 0).all()
+
+
+@pytest.mark.parametrize("eye", ["right", "left"])
+def test_the_warped_disparity_is_what_moved_each_pixel(eye):
+    disparity = full(1.5)
+    disparity[:, 20:40] = 6.25
+    got = ops.warp(NOISE, disparity, eye=eye)
+    seen = ops.warped_disparity(got, eye)
+    np.testing.assert_array_equal(np.isnan(seen), got.holes > 0)
+    # A torn edge ends half a pixel on, so what stands there may be half a pixel off.
+    off = np.minimum(abs(seen - 1.5), abs(seen - 6.25))[~np.isnan(seen)]
+    assert off.max() <= 0.5
+    assert (off == 0).mean() > 0.9
+    with pytest.raises(InvalidInputError, match="eye"):
+        ops.warped_disparity(got, "middle")
+
+
 def test_a_row_of_nothing_but_hole_stays_black():
     got = ops.warp(NOISE, full(5000))
     assert (got.holes == 255).all()

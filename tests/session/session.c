@@ -99,16 +99,21 @@ static void no_allocations_per_frame(void) {
   se_session_params params;
   se_session_stats stats;
   se_render_view view;
-  static uint8_t out[HEIGHT][WIDTH][3];
-  const se_array frame = frame_of(pixels, HEIGHT, WIDTH);
+  static uint8_t out[HEIGHT][WIDTH][3], many[2 * 60][3 * 100][3], cover[HEIGHT][WIDTH];
+  const se_array frame = frame_of(pixels, HEIGHT, WIDTH), tiles = frame_of(many, 2 * 60, 3 * 100);
+  const se_array flat = {cover, HEIGHT, WIDTH, 1, SE_UINT8, WIDTH, 1, 1};
+  const se_quilt quilt = {3, 2, -1, 1, 0, 0};
   unsigned long before = 0;
   int32_t k;
   se_session_defaults(&config, WIDTH, HEIGHT, 3);
   config.policy = SE_POLICY_EVERY;
   config.depth_every = 2;
   config.threads = 2;
+  config.remember = 1;
   session = open_session(&config, depth, &runs);
+  CHECK(se_session_set_mask(session, &flat, 1) == SE_OK);
   view.eye = 0.5f;
+  view.down = 0.25f;
   view.shift = 0;
   view.out = frame_of(out, HEIGHT, WIDTH);
   for (k = 0; k < 400; ++k) {
@@ -118,11 +123,13 @@ static void no_allocations_per_frame(void) {
     params.strength = (float)(k % 8);
     params.layout = k % 10;
     params.both = k % 2;
+    params.roll = (float)(k % 3) * 10;
     CHECK(se_session_set_params(session, &params) == SE_OK);
     CHECK(se_session_submit(session, &frame, k, 1000, NULL) == SE_OK);
     CHECK(se_session_wait(session, 5000, &result) == SE_OK);
     CHECK(result.timestamp == k && result.ticket == (uint64_t)k + 1);
     CHECK(se_session_render(session, NULL, 1, &view, NULL) == SE_OK);
+    CHECK(se_session_render_quilt(session, NULL, &quilt, &tiles, NULL) == SE_OK);
     CHECK(se_session_release(session, result.ticket) == SE_OK);
     CHECK(se_session_release(session, result.ticket) == SE_ERROR_BAD_PARAMETER);
   }
@@ -301,7 +308,16 @@ static void failures(void) {
   session = open_session(&config, depth, &runs);
   CHECK(se_session_wait(session, 0, &result) == SE_ERROR_BUSY);
   view.out = frame;
-  view.eye = view.shift = 0;
+  view.eye = view.down = view.shift = 0;
+  {
+    const se_quilt good = {2, 1, -1, 1, 0, 0}, far = {2, 1, -9, 1, 0, 0}, many = {300, 1, -1, 1, 0, 0};
+    CHECK(se_session_render_quilt(session, NULL, &good, &frame, NULL) == SE_ERROR_BUSY);
+    CHECK(se_session_render_quilt(session, NULL, &far, &frame, NULL) == SE_ERROR_BAD_PARAMETER);
+    CHECK(se_session_render_quilt(session, NULL, &many, &frame, NULL) == SE_ERROR_BAD_PARAMETER);
+    CHECK(se_session_render_quilt(session, NULL, NULL, &frame, NULL) == SE_ERROR_NULL_POINTER);
+    CHECK(se_session_set_mask(session, &frame, 0) == SE_ERROR_BAD_SHAPE);
+    CHECK(se_session_set_mask(session, NULL, 0) == SE_OK);
+  }
   CHECK(se_session_render(session, NULL, 1, &view, NULL) == SE_ERROR_BUSY);
   CHECK(se_session_submit(session, NULL, 0, 0, NULL) == SE_ERROR_NULL_POINTER);
   frame.width -= 1;

@@ -127,7 +127,7 @@ def test_other_settings_do_not_mix(longer, tmp_path):
     command = [sys.executable, str(longer / "run.py"), str(longer / "clip.mp4"), str(out), "1"]
     process = subprocess.Popen(command)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("mixed.mp4.parts/*.nut")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("mixed.mp4.parts/*.seg")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     process.wait()
@@ -135,7 +135,7 @@ def test_other_settings_do_not_mix(longer, tmp_path):
     with pytest.raises(InvalidInputError, match=r"stereo\.strength was 2\.5, now 1\.0"):
         convert_video(longer / "clip.mp4", out, config)
     # A part that was damaged is made again.
-    part = sorted(tmp_path.glob("mixed.mp4.parts/*.nut"))[0]
+    part = sorted(tmp_path.glob("mixed.mp4.parts/*.seg"))[0]
     part.write_bytes(part.read_bytes()[:-9])
     subprocess.run(command, check=True)
     assert out.read_bytes() == (longer / "whole.mp4").read_bytes()

@@ -47,7 +47,8 @@ typedef enum se_status {
   SE_ERROR_BAD_ALIAS = 9,     /* an output overlaps an input */
   SE_ERROR_BUSY = 10,         /* sessions: no room, or no result, in the time allowed */
   SE_ERROR_CLOSED = 11,       /* sessions: it has ended */
-  SE_ERROR_MODEL = 12         /* sessions: the depth network cannot be had */
+  SE_ERROR_MODEL = 12,        /* sessions: the depth network cannot be had */
+  SE_ERROR_DEVICE_LIMIT = 13  /* CUDA: the rows that this op holds at once do not fit into this device's shared memory */
 } se_status;
 
 typedef enum se_dtype { SE_UINT8 = 0, SE_UINT16 = 1, SE_FLOAT16 = 2, SE_FLOAT32 = 3, SE_INT32 = 4 } se_dtype;
@@ -80,7 +81,8 @@ typedef struct se_exec {
   int32_t threads; /* CPU only: 0 = one per core; results are equal for any count */
   int32_t isa;     /* CPU only: se_isa */
   int32_t reserved;
-  void *stream; /* CUDA only: a cudaStream_t; null is the legacy default stream */
+  void *stream; /* CUDA only: a cudaStream_t; null is the legacy default stream. The calling thread's current device must
+                   be the one that stream and memory belong to. */
 } se_exec;
 
 SE_API const char *se_version(void);
@@ -128,7 +130,7 @@ SE_API int32_t se_warp_views(const se_exec *exec, const se_warp_params *params, 
 
 /* ---- fill: disocclusions painted from the background beside them ------------------------------------------ */
 
-/* view, out: uint8 [H, W, C], C 1..4; holes: uint8 [H, W], not 0 where to fill; map: se_warp's. Class EXACT. */
+/* view, out: uint8 or uint16 [H, W, C], C 1..4; holes: uint8 [H, W], not 0 where to fill; map: se_warp's. Class EXACT. */
 SE_API int32_t se_fill(const se_exec *exec, int32_t eye, const se_array *view, const se_array *holes,
                        const se_array *map, const se_array *out);
 
@@ -192,6 +194,21 @@ SE_API int32_t se_upsample(const se_exec *exec, int32_t threshold_q8, const se_a
 /* disparity, out: float32 [H, W]; radius 0..16 pixels; threshold_q8: the least step that counts. Class EXACT. */
 SE_API int32_t se_widen(const se_exec *exec, int32_t radius, int32_t threshold_q8, const se_array *disparity,
                         const se_array *out);
+
+/* ---- level: disparity at another strength and about another plane ------------------------------------------ */
+
+/* disparity, out: float32 [H, W]; out = disparity * scale + offset, both finite. Class EXACT. */
+SE_API int32_t se_level(const se_exec *exec, float scale, float offset, const se_array *disparity,
+                        const se_array *out);
+
+/* ---- nv12: a decoder's or camera's picture as RGB ---------------------------------------------------------- */
+
+typedef enum se_standard { SE_BT601 = 0, SE_BT709 = 1, SE_BT2020 = 2 } se_standard;
+
+/* luma: uint8 [H, W]; chroma: uint8 [ceil(H / 2), ceil(W / 2), 2]; full: not 0 where values span 0..255. out: uint8
+ * [H, W, 3|4]; a fourth channel becomes 255. Class EXACT. */
+SE_API int32_t se_nv12(const se_exec *exec, int32_t standard, int32_t full, const se_array *luma, const se_array *chroma,
+                       const se_array *out);
 
 /* ---- motion: where each block of a frame was in the frame before ------------------------------------------- */
 

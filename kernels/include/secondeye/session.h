@@ -62,6 +62,7 @@ typedef struct se_session_params {
   int32_t swap;      /* not 0: the views change places */
   int32_t fill;      /* 0 leaves holes black */
   int32_t anaglyph[18]; /* 3 x 6 in 1/4096, as se_anaglyph's */
+  float roll;        /* of the head, degrees, -60..60: over 0 the right eye is the lower one, and disparity turns with it */
 } se_session_params;
 
 /* Depth by a function of yours, called on the session's thread. picture: uint8 [H, W, 3|4], the whole frame; nearness:
@@ -79,6 +80,7 @@ typedef struct se_session_config {
   float steady;         /* 0..0.98: how much of the past stays in depth that agrees with it */
   int32_t widen;        /* near objects grow by this many pixels, 0..16 */
   int32_t threads;      /* 0: one per core */
+  int32_t remember;     /* not 0: holes show what was seen there before, where a still or panning camera has seen it */
   const char *depth_model; /* an ONNX depth network, or null for `depth` */
   const char *onnxruntime; /* path of ONNX Runtime's shared library; null: libonnxruntime.so as the loader finds it */
   int32_t depth_width, depth_height; /* of the network's input, or of the map of `depth`; 0: what the model says */
@@ -130,9 +132,19 @@ typedef struct se_session_stats {
 /* One view that se_session_render makes. */
 typedef struct se_render_view {
   float eye;   /* where the eye stands: 1 is the right view of a pair, -1 the left one, 0 the frame; -2..2 */
+  float down;  /* how far below, by the same measure; -2..2 */
   float shift; /* moves the whole view to the left, pixels */
   se_array out; /* uint8 [H, W, C] of the frame's shape, caller-owned */
 } se_render_view;
+
+/* Many views in one picture, for displays that show each to another direction: tiles of one size, in equal steps of the
+ * eye. Every view is sheared about the plane of convergence (off-axis), which lies still in all of them. */
+typedef struct se_quilt {
+  int32_t columns, rows; /* of tiles; at most 256 in all */
+  float first, last;     /* where the eye stands in the first tile and in the last, -2..2 */
+  float down;            /* how far below in all of them, -2..2 */
+  int32_t from_top;      /* not 0: the first tile is at the top left; else at the bottom left, as such displays take it */
+} se_quilt;
 
 SE_API void se_session_defaults(se_session_config *config, int32_t width, int32_t height, int32_t channels);
 
@@ -155,6 +167,10 @@ SE_API int32_t se_session_set_params(se_session *session, const se_session_param
 SE_API int32_t se_session_set_overlay(se_session *session, const se_array *rgba, int32_t x, int32_t y,
                                       float disparity);
 
+/* What the frame itself holds of text and menus: uint8 [H, W] of the frame's size, not 0 where the picture stays flat and
+ * sharp in every view, at this disparity (pixels; 0 lies on the screen). It is copied; null takes it away. */
+SE_API int32_t se_session_set_mask(se_session *session, const se_array *mask, float disparity);
+
 /* Takes a frame (it is copied). timeout_ms: how long to wait for room (SE_POLICY_EVERY); negative: without end.
  * SE_ERROR_BUSY when there is none. */
 SE_API int32_t se_session_submit(se_session *session, const se_array *frame, int64_t timestamp, int32_t timeout_ms,
@@ -170,6 +186,10 @@ SE_API int32_t se_session_release(se_session *session, uint64_t ticket);
  * head movement, for quilts. params null: the session's. SE_ERROR_BUSY before the first frame is ready. */
 SE_API int32_t se_session_render(se_session *session, const se_session_params *params, int32_t count,
                                  const se_render_view *views, uint64_t *ticket);
+
+/* The same as one picture, uint8 [rows * h, columns * w, C]; tiles of another size than the frame's are resampled. */
+SE_API int32_t se_session_render_quilt(se_session *session, const se_session_params *params, const se_quilt *quilt,
+                                       const se_array *out, uint64_t *ticket);
 
 SE_API int32_t se_session_get_stats(se_session *session, se_session_stats *stats);
 

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the caller's calls and the second thread do with a session's frames.
+#include "session/state.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace se {
+
+State::State(const se_session_config& config) : config_(config), params_(config.params) {
+  int32_t map_width = config.depth_width, map_height = config.depth_height;
+  if (config.depth_model != nullptr) {
+    DepthSettings settings;
+    settings.model = config.depth_model;
+    settings.library = config.onnxruntime != nullptr ? config.onnxruntime : "";
+    settings.width = config.depth_width;
+    settings.height = config.depth_height;
+    std::copy(config.mean, config.mean + 3, settings.mean.begin());
+    std::copy(config.std, config.std + 3, settings.std.begin());
+    settings.farther = config.farther;
+    settings.frame_width = config.width;
+    settings.frame_height = config.height;
+    settings.threads = config.threads > 0 ? config.threads : se_cpu_count();
+    settings.small = (config.cheaper & SE_CHEAPER_SMALL_DEPTH) != 0;
+    network_ = DepthNetwork::open(settings);
+    map_width = network_->width();
+    map_height = network_->height();
+  }
+  map_width_ = map_width;
+  map_height_ = map_height;
+  steady_ = std::make_unique<SteadyDepth>(map_width, map_height, config.steady);
+  maker_ = std::make_unique<PictureMaker>(config, map_width, map_height);
+  renderer_ = std::make_unique<PictureMaker>(config, map_width, map_height);
+  luma_x_ = area_axis(config.width, map_width);
+  luma_y_ = area_axis(config.height, map_height);
+  const size_t cells = static_cast<size_t>(map_width) * map_height;
+  const size_t pixels = static_cast<size_t>(config.width) * config.height;
+  small_.resize(3 * cells);
+  luma_.resize(cells);
+  depth_.resize(cells);
+  side_luma_.resize(cells);
+  if (config.depth_every == 0 && network_ == nullptr) side_frame_.resize(pixels * config.channels);
+  slots_.resize(static_cast<size_t>(config.slots) + 1);
+  for (Slot& s : slots_) {
+    s.frame.resize(pixels * config.channels);
+    s.out.resize(static_cast<size_t>(maker_->picture_bytes()));
+    s.nearness.resize(cells);
+    s.plane.resize(pixels);
+    if (config.remember != 0) s.background.resize(config.width, config.height, config.channels);
+  }
+  if (config.remember != 0) pan_ = std::make_unique<PanFinder>(config.width, config.height, config.channels);
+  memory_ = slots_.size() * (pixels * (static_cast<size_t>(config.channels) * 3 + 4) + cells * 4) + cells * 9 +
+            side_frame_.size() + static_cast<size_t>(steady_->bytes() + maker_->bytes() + renderer_->bytes()) +
+            static_cast<size_t>(network_ != nullptr ? network_->bytes() : 0) +
+            slots_.size() * static_cast<size_t>(slots_[0].background.bytes()) + static_cast<size_t>(pan_ != nullptr ? pan_->bytes() : 0);
+}
+
+int32_t State::submit(const se_array& frame, int64_t timestamp, int32_t timeout_ms, uint64_t* ticket) {
+  std::lock_guard<std::mutex> order(submit_mutex_);
+  Slot* slot = nullptr;
+  {
+    Lock lock(mutex_);
+    wait_for(room_, lock, timeout_ms, [&] { return closed_ || (slot = room()) != nullptr; });
+    if (closed_) return SE_ERROR_CLOSED;
+    if (slot == nullptr) {
+      if (newest_wins()) ++dropped_;
+      return SE_ERROR_BUSY;
+    }
+    slot->owner = Owner::FILLING;
+  }
+  copy(frame, slot->frame.data());
+  {
+    Lock lock(mutex_);
+    if (closed_) return SE_ERROR_CLOSED;
+    slot->ticket = ++submitted_;
+    slot->timestamp = timestamp;
+    slot->submitted = Clock::now();
+    slot->flags = 0;
+    slot->owner = Owner::QUEUED;
+    if (ticket != nullptr) *ticket = slot->ticket;
+  }
+  work_.notify_all();
+  return SE_OK;
+}
+
+int32_t State::wait(int32_t timeout_ms, se_session_result* result) {
+  Lock lock(mutex_);
+  Slot* slot = nullptr;
+  wait_for(ready_, lock, timeout_ms, [&] { return closed_ || (slot = next(Owner::DONE)) != nullptr; });
+  if (closed_) return SE_ERROR_CLOSED;
+  if (slot == nullptr) return SE_ERROR_BUSY;
+  slot->owner = Owner::HELD;
+  *result = {slot->ticket, slot->timestamp, slot->depth_ticket, slot->flags, slot->latency_ms, slot->picture};
+  lock.unlock();
+  room_.notify_all();
+  return SE_OK;
+}
+
+int32_t State::release(uint64_t ticket) {
+  {
+    Lock lock(mutex_);
+    const auto held = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) {
+      return s.owner == Owner::HELD && s.ticket == ticket;
+    });
+    if (held == slots_.end()) return SE_ERROR_BAD_PARAMETER;
+    held->owner = Owner::FREE;
+  }
+  room_.notify_all();
+  return SE_OK;
+}
+
+Slot* State::pin(const se_session_params* given, se_session_params* params, Extras* extras, int32_t* status) {
+  Lock lock(mutex_);
+  *status = closed_ ? SE_ERROR_CLOSED : (newest_ == nullptr ? SE_ERROR_BUSY : SE_OK);
+  if (*status != SE_OK) return nullptr;
+  Slot* slot = newest_;
+  ++slot->pins;
+  *extras = extras_;
+  if (config_.remember != 0 && slot->has_depth) extras->background = &slot->background;
+  *params = given != nullptr ? *given : params_;
+  return slot;
+}
+
+void State::unpin(Slot& slot) {
+  {
+    Lock lock(mutex_);
+    --slot.pins;
+  }
+  room_.notify_all();
+}
+
+int32_t State::render(const se_session_params* given, int32_t count, const se_render_view* views, uint64_t* ticket) {
+  std::lock_guard<std::mutex> one(render_mutex_);  // of the renderer's memory
+  se_session_params params;
+  Extras extras;
+  int32_t status;
+  Slot* slot = pin(given, &params, &extras, &status);
+  if (slot == nullptr) return status;
+  const float* plane = slot->has_depth ? slot->plane.data() : nullptr;
+  for (int32_t k = 0; k < count; ++k)
+    renderer_->view(slot->frame.data(), plane, params, extras, Eye{views[k].eye, views[k].down, views[k].shift}, views[k].out);
+  if (ticket != nullptr) *ticket = slot->ticket;
+  unpin(*slot);
+  return SE_OK;
+}
+
+int32_t State::quilt(const se_session_params* given, const se_quilt& quilt, const se_array& out, uint64_t* ticket) {
+  std::lock_guard<std::mutex> one(render_mutex_);
+  se_array tile = out;
+  tile.height = out.height / quilt.rows;
+  tile.width = out.width / quilt.columns;
+  const bool resized = tile.height != config_.height || tile.width != config_.width;
+  if (resized && (tile_x_.view.outputs != tile.width || tile_y_.view.outputs != tile.height)) {
+    tile_x_ = area_axis(config_.width, tile.width);
+    tile_y_ = area_axis(config_.height, tile.height);
+  }
+  se_session_params params;
+  Extras extras;
+  int32_t status;
+  Slot* slot = pin(given, &params, &extras, &status);
+  if (slot == nullptr) return status;
+  const float* plane = slot->has_depth ? slot->plane.data() : nullptr;
+  const int32_t count = quilt.columns * quilt.rows;
+  for (int32_t k = 0; k < count; ++k) {
+    const int32_t row = quilt.from_top != 0 ? k / quilt.columns : quilt.rows - 1 - k / quilt.columns;
+    const float share = count > 1 ? static_cast<float>(k) / static_cast<float>(count - 1) : 0.5f;
+    const Eye eye{quilt.first + share * (quilt.last - quilt.first), quilt.down, 0};
+    tile.data = static_cast<uint8_t*>(out.data) + int64_t{row} * tile.height * out.stride_y + int64_t{k % quilt.columns} * tile.width * out.stride_x;
+    if (resized)
+      renderer_->view(slot->frame.data(), plane, params, extras, eye, tile_x_, tile_y_, tile);
+    else
+      renderer_->view(slot->frame.data(), plane, params, extras, eye, tile);
+  }
+  if (ticket != nullptr) *ticket = slot->ticket;
+  unpin(*slot);
+  return SE_OK;
+}
+
+void State::close() {
+  {
+    Lock lock(mutex_);
+    closed_ = true;
+  }
+  if (network_ != nullptr) network_->stop();
+  for (std::condition_variable* c : {&room_, &work_, &looked_, &ready_, &side_}) c->notify_all();
+}
+
+bool State::ended(std::chrono::milliseconds limit) {
+  Lock lock(mutex_);
+  return gone_.wait_for(lock, limit, [&] { return threads_ == 0; });
+}
+
+void State::stats(se_session_stats* to) {
+  std::array<Timer, SE_STAGES> timers;
+  {
+    Lock lock(mutex_);
+    *to = {submitted_, done_, dropped_, late_, cheaper_, depth_runs_, depth_failures_, memory_, {}};
+    timers = timers_;
+  }
+  for (int32_t k = 0; k < SE_STAGES; ++k) {
+    const auto n = static_cast<int64_t>(std::min<uint64_t>(timers[k].count, timers[k].ring.size()));
+    if (n == 0) continue;
+    float* first = timers[k].ring.data();
+    std::sort(first, first + n);
+    const auto at = [&](double share) { return first[std::min(n - 1, static_cast<int64_t>(share * static_cast<double>(n)))]; };
+    to->stages[k] = {at(0.5), at(0.9), at(0.99), first[n - 1], timers[k].count};
+  }
+}
+
+const char* State::depth_error() {
+  Lock lock(mutex_);
+  return errors_.empty() ? "" : errors_.back().c_str();
+}
+
+void State::look_loop() {
+  for (;;) {
+    Slot* slot = nullptr;
+    {
+      Lock lock(mutex_);
+      work_.wait(lock, [&] { return closed_ || (slot = next(Owner::QUEUED)) != nullptr; });
+      if (closed_) return;
+      slot->owner = Owner::LOOKING;
+    }
+    room_.notify_all();
+    look(*slot);
+    {
+      Lock lock(mutex_);
+      slot->owner = Owner::LOOKED;
+    }
+    looked_.notify_all();
+  }
+}
+
+void State::warp_loop() {
+  for (;;) {
+    Slot* slot = nullptr;
+    Extras extras;
+    se_session_params params;
+    {
+      Lock lock(mutex_);
+      looked_.wait(lock, [&] { return closed_ || (slot = next(Owner::LOOKED)) != nullptr; });
+      if (closed_) return;
+      slot->owner = Owner::WARPING;
+      extras = extras_;
+      params = params_;
+    }
+    const Clock::time_point start = Clock::now();
+    const float* plane = slot->has_depth ? slot->plane.data() : nullptr;
+    if (plane != nullptr) maker_->plane(slot->frame.data(), slot->nearness.data(), slot->plain_edges, slot->plane.data());
+    if (config_.remember != 0) remember(*slot, plane, &extras);
+    maker_->views(slot->frame.data(), plane, params, extras);
+    const Clock::time_point warped = Clock::now();
+    slot->picture = maker_->pack(slot->frame.data(), plane, params, slot->out.data());
+    finish(*slot, start, warped);
+  }
+}
+
+// The newest finished slot is not used for anything else before this one is finished.
+void State::remember(Slot& slot, const float* plane, Extras* extras) {
+  if (plane == nullptr) return slot.background.forget(slot.pan);
+  const float range = kPlaneRange / 100.0f * static_cast<float>(config_.width);
+  slot.background.follow(newest_ != nullptr ? &newest_->background : nullptr, slot.frame.data(), plane, range, slot.pan, config_.threads);
+  extras->background = &slot.background;
+}
+
+void State::side_loop() {
+  for (;;) {
+    {
+      Lock lock(mutex_);
+      side_.wait(lock, [&] { return closed_ || side_state_ == Side::GIVEN; });
+      if (closed_) return;
+    }
+    const Clock::time_point start = Clock::now();
+    const std::string error = network_ != nullptr ? network_->run(false, depth_.data()) : ask(side_frame_.data());
+    Lock lock(mutex_);
+    note_depth(error, ms_between(start, Clock::now()));
+    side_state_ = error.empty() ? Side::ANSWERED : Side::IDLE;
+  }
+}
+
+Slot* State::room() {
+  const auto usable = [&](const Slot& s) { return s.pins == 0 && &s != newest_; };
+  for (Slot& s : slots_)
+    if (s.owner == Owner::FREE && usable(s)) return &s;
+  if (!newest_wins()) return nullptr;
+  for (const Owner owner : {Owner::QUEUED, Owner::LOOKED, Owner::DONE}) {
+    Slot* oldest = nullptr;
+    for (Slot& s : slots_)
+      if (s.owner == owner && usable(s) && (oldest == nullptr || s.ticket < oldest->ticket)) oldest = &s;
+    if (oldest != nullptr) {
+      ++dropped_;
+      return oldest;
+    }
+  }
+  return nullptr;
+}
+
+Slot* State::next(Owner owner) {
+  Slot* found = nullptr;
+  for (Slot& s : slots_) {
+    if (s.owner != owner) continue;
+    if (found == nullptr) {
+      found = &s;
+      continue;
+    }
+    const bool later = s.ticket > found->ticket;
+    if (newest_wins()) drop(later ? *found : s);
+    if (later == newest_wins()) found = &s;
+  }
+  return found;
+}
+
+void State::copy(const se_array& frame, uint8_t* to) const {
+  const int32_t width = config_.width, channels = config_.channels;
+  for (int32_t y = 0; y < config_.height; ++y, to += int64_t{width} * channels) {
+    const uint8_t* row = static_cast<const uint8_t*>(frame.data) + y * frame.stride_y;
+    if (frame.stride_c == 1 && frame.stride_x == channels) {
+      std::memcpy(to, row, static_cast<size_t>(width) * channels);
+      continue;
+    }
+    for (int32_t x = 0; x < width; ++x)
+      for (int32_t c = 0; c < channels; ++c) to[x * channels + c] = row[x * frame.stride_x + c * frame.stride_c];
+  }
+}
+
+void State::finish(Slot& slot, Clock::time_point start, Clock::time_point warped) {
+  const Clock::time_point now = Clock::now();
+  {
+    Lock lock(mutex_);
+    slot.latency_ms = ms_between(slot.submitted, now);
+    if (config_.deadline_ms > 0 && slot.latency_ms > config_.deadline_ms) {
+      slot.flags |= SE_RESULT_LATE;
+      ++late_;
+    }
+    if ((slot.flags & SE_RESULT_CHEAPER) != 0) ++cheaper_;
+    timers_[SE_STAGE_WARP].add(ms_between(start, warped));
+    timers_[SE_STAGE_PACK].add(ms_between(warped, now));
+    timers_[SE_STAGE_TOTAL].add(slot.latency_ms);
+    if (slot.depth_ticket != 0) timers_[SE_STAGE_AGE].add(ms_between(slot.depth_time, now));
+    ++done_;
+    slot.owner = Owner::DONE;
+    newest_ = &slot;
+  }
+  ready_.notify_all();
+  room_.notify_all();
+}
+
+}  // namespace se

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// A session's frames, threads and clock. See secondeye/session.h for what each call promises.
+//
+// A frame's memory is a slot, whose state says whose it is: FREE -> FILLING (submit) -> QUEUED -> LOOKING (first thread)
+// -> LOOKED -> WARPING (second thread) -> DONE -> HELD (the caller) -> FREE. One mutex guards states and counters, never
+// pixels. The newest finished slot is kept for se_session_render, so there is one slot more than the caller asked for.
+#pragma once
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "session/depth.h"
+#include "session/picture.h"
+#include "session/steady.h"
+
+namespace se {
+
+using Clock = std::chrono::steady_clock;
+using Lock = std::unique_lock<std::mutex>;
+
+inline float ms_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<float, std::milli>(to - from).count();
+}
+
+enum class Owner { FREE, FILLING, QUEUED, LOOKING, LOOKED, WARPING, DONE, HELD };
+
+struct Slot {
+  Owner owner = Owner::FREE;
+  int32_t pins = 0;  // calls of render that read it
+  uint64_t ticket = 0, depth_ticket = 0;
+  int64_t timestamp = 0;
+  Clock::time_point submitted, depth_time;
+  uint32_t flags = 0;
+  bool has_depth = false, plain_edges = false;
+  float latency_ms = 0;
+  std::vector<uint8_t> frame, out;
+  std::vector<float> nearness, plane;
+  Background background;
+  Pan pan;
+  se_array picture{};
+};
+
+// The last 1024 durations of a stage, and what the next one will probably take.
+struct Timer {
+  std::array<float, 1024> ring{};
+  uint64_t count = 0;
+  float expected = 0;
+  void add(float ms) {
+    ring[count++ % ring.size()] = ms;
+    expected = count == 1 ? ms : expected + 0.2f * (ms - expected);
+  }
+};
+
+class State {
+ public:
+  explicit State(const se_session_config& config);
+
+  // ---- calls of the caller's ----
+
+  int32_t submit(const se_array& frame, int64_t timestamp, int32_t timeout_ms, uint64_t* ticket);
+  int32_t wait(int32_t timeout_ms, se_session_result* result);
+  int32_t release(uint64_t ticket);
+  int32_t render(const se_session_params* given, int32_t count, const se_render_view* views, uint64_t* ticket);
+
+  int32_t quilt(const se_session_params* given, const se_quilt& quilt, const se_array& out, uint64_t* ticket);
+
+  void set_overlay(std::shared_ptr<const Overlay> overlay) {
+    Lock lock(mutex_);
+    extras_.overlay.swap(overlay);
+  }
+  void set_mask(std::shared_ptr<const FlatMask> mask) {
+    Lock lock(mutex_);
+    extras_.mask.swap(mask);
+  }
+  se_session_params params() {
+    Lock lock(mutex_);
+    return params_;
+  }
+  void set_params(const se_session_params& params) {
+    Lock lock(mutex_);
+    params_ = params;
+  }
+
+  void close();
+
+  // Whether every thread has ended, within the time.
+  bool ended(std::chrono::milliseconds limit);
+  void stats(se_session_stats* to);
+  const char* depth_error();
+
+  const se_session_config& config() const { return config_; }
+
+  // ---- the threads' ----
+
+  void begin_thread() {
+    Lock lock(mutex_);
+    ++threads_;
+  }
+  void end_thread() {
+    Lock lock(mutex_);
+    --threads_;
+    gone_.notify_all();
+  }
+
+  void look_loop();
+  void warp_loop();
+
+  // Depth beside the frames, as often as it can be had (depth_every 0).
+  void side_loop();
+
+ private:
+  enum class Side { IDLE, GIVEN, ANSWERED };
+
+  template <typename Ready>
+  void wait_for(std::condition_variable& c, Lock& lock, int32_t timeout_ms, Ready ready) {
+    if (timeout_ms < 0)
+      c.wait(lock, ready);
+    else if (timeout_ms == 0)
+      ready();
+    else
+      c.wait_for(lock, std::chrono::milliseconds(timeout_ms), ready);
+  }
+
+  bool newest_wins() const { return config_.policy == SE_POLICY_NEWEST; }
+
+  void drop(Slot& slot) {
+    slot.owner = Owner::FREE;
+    ++dropped_;
+  }
+
+  // A slot for a new frame, or null. Called with the mutex held.
+  Slot* room();
+
+  // The next slot in a state: the first in order, or (newest wins) the last, the others being dropped.
+  Slot* next(Owner owner);
+  void copy(const se_array& frame, uint8_t* to) const;
+  void shrink(const uint8_t* frame);
+
+  // Depth of a whole frame by the caller's function.
+  std::string ask(const uint8_t* frame);
+  void note_depth(const std::string& error, float ms);
+  void look(Slot& slot);
+
+  float after_depth() const { return timers_[SE_STAGE_WARP].expected + timers_[SE_STAGE_PACK].expected; }
+
+  // The newest finished slot, pinned, with what it is to be shown with; null before the first, or once closed (status).
+  Slot* pin(const se_session_params* given, se_session_params* params, Extras* extras, int32_t* status);
+  void unpin(Slot& slot);
+
+  // Every n-th frame's depth, before the frame goes on. Gives the milliseconds that it took.
+  float look_in_turn(Slot& slot, bool cut);
+
+  // What the side thread has found is carried to this frame, and it is given this frame when it is idle.
+  void look_aside(Slot& slot);
+  void remember(Slot& slot, const float* plane, Extras* extras);
+  void finish(Slot& slot, Clock::time_point start, Clock::time_point warped);
+
+  const se_session_config config_;
+  int32_t map_width_ = 0, map_height_ = 0;
+  std::unique_ptr<DepthNetwork> network_;
+  std::unique_ptr<SteadyDepth> steady_;
+  std::unique_ptr<PictureMaker> maker_, renderer_;
+  std::unique_ptr<PanFinder> pan_;  // where the background is remembered
+  AxisTable tile_x_, tile_y_;       // of the quilt before
+  AxisTable luma_x_, luma_y_;
+  std::vector<uint8_t> small_, luma_;  // the first thread's
+  std::vector<float> depth_;           // the first thread's, or the side thread's while it is GIVEN
+  uint64_t counted_ = 0, depth_ticket_ = 0, cut_ticket_ = 0;
+  Clock::time_point depth_time_, side_time_;
+  std::vector<uint8_t> side_frame_, side_luma_;
+  uint64_t side_ticket_ = 0;
+
+  std::mutex submit_mutex_, render_mutex_, mutex_;  // taken in this order
+  std::condition_variable room_, work_, looked_, ready_, side_, gone_;
+  std::vector<Slot> slots_;
+  Slot* newest_ = nullptr;
+  Side side_state_ = Side::IDLE;
+  bool closed_ = false;
+  int32_t threads_ = 0;
+  se_session_params params_;
+  Extras extras_;  // its background is each slot's own
+  uint64_t submitted_ = 0, done_ = 0, dropped_ = 0, late_ = 0, cheaper_ = 0, depth_runs_ = 0, depth_failures_ = 0;
+  uint64_t memory_ = 0;
+  std::array<Timer, SE_STAGES> timers_{};
+  std::list<std::string> errors_;
+};
+
+}  // namespace se

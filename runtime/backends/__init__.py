@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines of a bundle, opened on the device that was asked for, behind one call: arrays in, arrays out.
+
+| device | a graph (ONNX) | a plan in the bundle |
+| --- | --- | --- |
+| ``cpu``, ``cuda`` | ONNX Runtime with that provider | |
+| ``tensorrt`` | ONNX Runtime's TensorRT provider, which compiles when it opens | TensorRT itself |
+| ``tensorrt-rtx`` | ONNX Runtime's plug-in provider of that name | TensorRT-RTX itself |
+
+Nothing falls back to another device: what was asked for runs, or an error says why not. Everything that needs a GPU is
+written against the vendors' interfaces and **has not run on one yet**.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.ops._arrays import DeviceArray, take
+
+Arrays = Mapping[str, Any]
+
+
+class Engine(Protocol):
+    """A graph or plan, ready to run.
+
+    Attributes:
+        name: what runs it, with its version.
+    """
+
+    name: str
+
+    def run(self, inputs: Arrays, out: Arrays | None = None) -> dict[str, Any]:
+        """Run once; returns when the outputs are there.
+
+        Args:
+            inputs: an array for each input of the manifest: numpy, DLPack on the host, or on the engine's GPU whatever
+                has ``__cuda_array_interface__`` (torch, cupy, pycuda, numba), which is read where it lies.
+            out: arrays for some or all outputs, which are written where they lie. None may be an input too.
+
+        Returns:
+            All outputs by name: those of `out`; else on the GPU where every input lies there, numpy otherwise.
+
+        Raises:
+            InvalidInputError: arrays that do not fit the manifest, or lie where the engine does not reach.
+            EngineError: it failed.
+        """
+        ...
+
+
+def taken(arrays: Arrays, what: str) -> dict[str, Any]:
+    """Arrays of any library as numpy or DeviceArray, in C order.
+
+    Raises:
+        InvalidInputError: no array, or one with gaps on a GPU.
+    """
+    result = {}
+    for name, value in arrays.items():
+        one = take(name, value)
+        if isinstance(one, DeviceArray):
+            below = [int(np.prod(one.shape[k + 1 :], dtype=np.int64)) for k in range(one.ndim)]
+            dense = tuple(one.dtype.itemsize * n for n in below)
+            if dense != one.strides:
+                raise InvalidInputError(f"{what}: {name}: expected an array without gaps in C order on the GPU.")
+        elif not isinstance(one, np.ndarray):
+            raise InvalidInputError(f"{what}: {name}: expected an array, got {type(value).__name__}.")
+        result[name] = one
+    return result
+
+
+def check_out(out: dict[str, Any], inputs: dict[str, Any], wanted: Mapping[str, tuple[Any, tuple[int, ...]]]) -> None:
+    """Refuse output arrays that do not fit.
+
+    Args:
+        out: what :func:`taken` gave.
+        inputs: likewise.
+        wanted: dtype and shape of every output.
+
+    Raises:
+        InvalidInputError: what was expected and what came.
+    """
+    for name, value in out.items():
+        if name not in wanted:
+            raise InvalidInputError(f"out: expected some of {', '.join(wanted)}, got {name}.")
+        dtype, shape = wanted[name]
+        if value.dtype != dtype or value.shape != shape:
+            raise InvalidInputError(
+                f"out: {name}: expected {np.dtype(dtype)} {list(shape)}, got {value.dtype} {list(value.shape)}."
+            )
+        if isinstance(value, DeviceArray):
+            written, shared = not value.readonly, any(_same_place(value, one) for one in inputs.values())
+        else:
+            written = value.flags.writeable and value.flags.c_contiguous
+            shared = any(isinstance(one, np.ndarray) and np.may_share_memory(value, one) for one in inputs.values())
+        if not written or shared:
+            raise InvalidInputError(f"out: {name}: expected a writable array in C order that is no input.")
+
+
+def _same_place(a: DeviceArray, b: Any) -> bool:
+    if not isinstance(b, DeviceArray):
+        return False
+    return a.ptr < b.ptr + b.size * b.dtype.itemsize and b.ptr < a.ptr + a.size * a.dtype.itemsize

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graphs on ONNX Runtime, their inputs and outputs bound to the caller's memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from secondeye.runtime.backends import Arrays, check_out, taken
+from secondeye.runtime.errors import EngineError, InvalidInputError
+from secondeye.runtime.ops._arrays import DeviceArray
+from secondeye.runtime.sessions import Device, first_line, provider_name
+
+if TYPE_CHECKING:
+    from secondeye.runtime.bundle import EngineEntry
+
+
+class OrtEngine:
+    """A session with the manifest's words for its inputs and outputs; see :class:`secondeye.runtime.backends.Engine`.
+
+    Host arrays are bound where they lie, and so are arrays on the GPU with any device but ``cpu``.
+
+    Args:
+        session: of :func:`secondeye.runtime.sessions.open_session`.
+        entry, axes: of the manifest.
+        device: that the session was opened for.
+        fixed: run in buffers of the engine's own, one set for each set of shapes, into which inputs are copied: what a
+            CUDA graph needs. The session must have been opened for it.
+    """
+
+    def __init__(
+        self, session: Any, entry: EngineEntry, axes: dict[str, tuple[int, int]], *, device: Device, fixed: bool = False
+    ) -> None:
+        import onnxruntime as ort
+
+        self._session, self._entry, self._axes = session, entry, axes
+        self._place = "cpu" if device == "cpu" else "cuda"
+        self._fixed: dict[tuple[Any, ...], tuple[Any, dict[str, Any], dict[str, Any]]] | None = {} if fixed else None
+        self.name = f"onnxruntime {ort.__version__}, {provider_name(device)}"
+
+    def run(self, inputs: Arrays, out: Arrays | None = None) -> dict[str, Any]:
+        """See :class:`secondeye.runtime.backends.Engine`."""
+        from secondeye.runtime.bundle import check_run, shape_of
+
+        given = taken(inputs, self._entry.file)
+        lengths = check_run(given, self._entry, self._axes)
+        wanted = {one.name: (np.dtype(one.dtype), shape_of(one, lengths)) for one in self._entry.outputs}
+        targets = taken(out or {}, "out")
+        check_out(targets, given, wanted)
+        on_gpu = [isinstance(one, DeviceArray) for one in (*given.values(), *targets.values())]
+        if any(on_gpu) and self._place == "cpu":
+            raise InvalidInputError(f"{self._entry.file}: it runs on the CPU and cannot read arrays on a GPU.")
+        results: dict[str, Any] = dict(out or {})
+        for name, (dtype, shape) in wanted.items():
+            if name not in targets:
+                results[name] = _empty(shape, dtype, on_gpu=bool(given) and all(on_gpu[: len(given)]))
+                targets |= taken({name: results[name]}, "out")
+        for stream in {one.stream for one in (*given.values(), *targets.values()) if isinstance(one, DeviceArray)}:
+            from secondeye.runtime.backends.cuda import wait_for
+
+            wait_for(stream)
+        try:
+            if self._fixed is None:
+                self._run_bound(given, targets)
+            else:
+                self._run_fixed(self._fixed, given, targets)
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            raise EngineError(f"{self._entry.file}: failed ({first_line(error)}).") from error
+        return {name: results[name] for name in wanted}
+
+    def _run_bound(self, given: dict[str, Any], targets: dict[str, Any]) -> None:
+        binding = self._session.io_binding()
+        for name, value in given.items():
+            value = value if isinstance(value, DeviceArray) else np.ascontiguousarray(value)
+            given[name] = value  # keeps a copy alive while it is bound
+            binding.bind_input(name, *_where(value))
+        for name, value in targets.items():
+            binding.bind_output(name, *_where(value))
+        binding.synchronize_inputs()
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    def _run_fixed(self, sets: dict[Any, Any], given: dict[str, Any], targets: dict[str, Any]) -> None:
+        import onnxruntime as ort
+
+        if any(isinstance(one, DeviceArray) for one in (*given.values(), *targets.values())):
+            raise InvalidInputError("an engine that records a CUDA graph here takes host arrays")
+        shapes = tuple(value.shape for value in given.values())
+        if shapes not in sets:
+
+            def values(arrays: dict[str, Any]) -> dict[str, Any]:
+                make = ort.OrtValue.ortvalue_from_shape_and_type
+                return {n: make(list(a.shape), a.dtype, self._place, 0) for n, a in arrays.items()}
+
+            binding, held, made = self._session.io_binding(), values(given), values(targets)
+            for name, value in held.items():
+                binding.bind_ortvalue_input(name, value)
+            for name, value in made.items():
+                binding.bind_ortvalue_output(name, value)
+            sets[shapes] = (binding, held, made)
+        binding, held, made = sets[shapes]
+        for name, value in given.items():
+            held[name].update_inplace(np.ascontiguousarray(value))
+        settings = ort.RunOptions()
+        settings.add_run_config_entry("gpu_graph_id", str(list(sets).index(shapes) + 1))
+        self._session.run_with_iobinding(binding, settings)
+        for name, value in targets.items():
+            value[...] = made[name].numpy()
+
+
+def _where(value: Any) -> tuple[str, int, Any, tuple[int, ...], int]:
+    """Device, its number, dtype, shape and address, as bindings want them."""
+    if isinstance(value, DeviceArray):
+        return "cuda", 0, value.dtype, value.shape, value.ptr
+    return "cpu", 0, value.dtype, value.shape, value.ctypes.data
+
+
+def _empty(shape: tuple[int, ...], dtype: Any, *, on_gpu: bool) -> Any:
+    if not on_gpu:
+        return np.empty(shape, dtype)
+    from secondeye.runtime.backends.cuda import Buffer
+
+    return Buffer(shape, dtype)

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of ``secondeye convert`` that is for pictures: which ones, where to, one after another."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
+
+if TYPE_CHECKING:
+    from secondeye.runtime.converter import StereoConverter, StereoFrame
+    from secondeye.runtime.pictures import Picture
+
+STDOUT = "\0"
+"""Begins a target that is standard output; its format's suffix follows. No file name holds this character."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What to write for one picture."""
+
+    layout: str
+    anaglyph: str
+    quality: int
+    save_depth: Path | None
+    preview: Path | None
+
+
+class Job:
+    """Converts one picture after another with the same settings."""
+
+    def __init__(
+        self,
+        converter: StereoConverter,
+        wanted: Output,
+        scale: Callable[[Picture], Picture],
+        depth_map: Path | None,
+        depth_map_kind: str,
+        quiet: bool,
+        verbose: bool,
+    ) -> None:
+        self.converter, self.wanted, self.scale = converter, wanted, scale
+        self.depth_map, self.depth_map_kind = depth_map, depth_map_kind
+        self.quiet, self.verbose = quiet, verbose
+
+    def done(self, target: str) -> bool:
+        """Whether a picture's output is there."""
+        return not target.startswith(STDOUT) and all(path.exists() for path in self._paths(target))
+
+    def run(self, source: str, target: str) -> None:
+        """Convert one file."""
+        import time
+
+        from secondeye.runtime.comfort import comfort_note
+        from secondeye.runtime.pictures import read_picture, read_values
+
+        start = time.perf_counter()
+        picture = self.scale(read_picture(source))
+        high, wide = picture.pixels.shape[:2]
+        if not target.startswith(STDOUT):
+            self._check_target(target, wide, high)
+        depth = None if self.depth_map is None else read_values(self.depth_map)
+        read = time.perf_counter()
+        frame = self.converter.convert(picture, depth=depth, depth_kind=self.depth_map_kind)  # type: ignore[arg-type]
+        made = time.perf_counter()
+        self._write(frame, target)
+        wrote = time.perf_counter()
+        if self.quiet:
+            return
+        for note in frame.notes:
+            typer.echo(f"note: {note}", err=True)
+        config = self.converter.config
+        if self.depth_map_kind != "pixels":
+            uneasy = comfort_note(config.strength_for(wide), config.screen, config.convergence)
+            if uneasy is not None:
+                typer.echo(f"note: {uneasy}", err=True)
+        if not target.startswith(STDOUT):
+            typer.echo(f"{target}: {wide} x {high} a view, {wrote - start:.2f} s", err=True)
+        if self.verbose:
+            stages = {"decode": (read - start) * 1e3, **frame.timings, "layout and encode": (wrote - made) * 1e3}
+            typer.echo("  " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in stages.items() if ms >= 0.5), err=True)
+
+    def _paths(self, target: str) -> list[Path]:
+        path = Path(target)
+        if self.wanted.layout != "separate":
+            return [path]
+        return [path.with_name(f"{path.stem}{eye}{path.suffix}") for eye in ("_L", "_R")]
+
+    def _check_target(self, target: str, width: int, height: int) -> None:
+        """Refuse, before any work, what the format cannot hold."""
+        from secondeye.runtime.layouts import LAYOUTS
+        from secondeye.runtime.writers import MPO_SUFFIX, check_fits
+
+        if Path(target).suffix.lower() == MPO_SUFFIX:
+            return
+        one = LAYOUTS.get("cross" if Path(target).suffix.lower() == ".jps" else self.wanted.layout, LAYOUTS["left"])
+        check_fits(target, int(width * one.wide), int(height * one.tall))
+
+    def _write(self, frame: StereoFrame, target: str) -> None:
+        from secondeye.runtime.layouts import compose
+        from secondeye.runtime.preview import contact_sheet
+        from secondeye.runtime.writers import MPO_SUFFIX, encode_bytes, save_mpo, save_picture, save_values
+
+        wanted = self.wanted
+        if target.startswith(STDOUT):
+            data = encode_bytes(
+                compose(frame, wanted.layout, anaglyph=wanted.anaglyph), target[1:], quality=wanted.quality
+            )
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        elif Path(target).suffix.lower() == MPO_SUFFIX:
+            save_mpo(target, frame.left, frame.right, quality=wanted.quality)
+        elif wanted.layout == "separate":
+            for path, eye in zip(self._paths(target), (frame.left, frame.right), strict=True):
+                save_picture(path, eye, quality=wanted.quality)
+        else:
+            layout = "cross" if Path(target).suffix.lower() == ".jps" else wanted.layout
+            save_picture(target, compose(frame, layout, anaglyph=wanted.anaglyph), quality=wanted.quality)
+        if wanted.save_depth is not None:
+            save_values(wanted.save_depth, frame.disparity)
+        if wanted.preview is not None:
+            save_picture(wanted.preview, contact_sheet(frame, anaglyph=wanted.anaglyph))
+
+
+def convert_one(job: Job, source: str, target: str) -> None:
+    """One picture; in quality mode, where it may take minutes, with a bar of the model's steps."""
+    if job.quiet or job.converter.config.mode == "fast":
+        job.run(source, target)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("load", total=None)
+        job.converter.progress = lambda stage, done, total: progress.update(
+            task, description=stage, completed=done, total=total
+        )
+        job.run(source, target)
+
+
+def convert_many(job: Job, sources: list[str], targets: list[str], skip_existing: bool) -> None:
+    """Every picture, with a bar; one that fails is told and does not stop the rest."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    job.converter.load()
+    failures: list[str] = []
+    skipped = 0
+    console = Console(stderr=True)
+    quiet, job.quiet = job.quiet, True
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=quiet) as progress:
+        task = progress.add_task("converting", total=len(sources))
+        for source, target in zip(sources, targets, strict=True):
+            progress.update(task, description=Path(source).name[:40])
+            if skip_existing and job.done(target):
+                skipped += 1
+            else:
+                try:
+                    job.run(source, target)
+                except SecondEyeError as error:
+                    failures.append(str(error))
+                    console.print(f"failed: {error}", markup=False, highlight=False, soft_wrap=True)
+            progress.advance(task)
+    if not quiet:
+        made = len(sources) - len(failures) - skipped
+        tail = f", {skipped} were there already" if skipped else ""
+        typer.echo(f"{made} converted, {len(failures)} failed{tail}", err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def expand(inputs: list[str], recursive: bool) -> Iterator[str]:
+    """Files, the pictures of folders, and what patterns match; in name order."""
+    from secondeye.runtime.limits import DEFAULT_LIMITS
+    from secondeye.runtime.pictures import READ_SUFFIXES
+
+    count = 0
+    for word in inputs:
+        path = Path(word)
+        if word == "-" or path.is_file():
+            found = [word]
+        elif path.is_dir():
+            walk = path.rglob("*") if recursive else path.iterdir()
+            found = sorted(str(p) for p in walk if p.suffix.lower() in READ_SUFFIXES and p.is_file())
+            if not found:
+                raise MediaError(f"{word}: no pictures in this folder" + ("." if recursive else "; try --recursive."))
+        elif not path.exists() and any(c in word for c in "*?["):
+            found = sorted(p for p in glob.glob(word, recursive=True) if os.path.isfile(p))
+            if not found:
+                raise MediaError(f"{word}: nothing matches this pattern.")
+        else:
+            raise MediaError(f"{word}: no such file; check the name.")
+        count += len(found)
+        if count > DEFAULT_LIMITS.max_files:
+            raise InvalidInputError(f"over {DEFAULT_LIMITS.max_files} files; convert them in parts.")
+        yield from found
+
+
+def targets_of(sources: list[str], output: str | None, layout: str, suffix: str, many: bool) -> list[str]:
+    """Where each picture's result goes."""
+    from secondeye.runtime.layouts import LAYOUTS
+    from secondeye.runtime.writers import MPO_SUFFIX, format_of
+
+    if suffix != MPO_SUFFIX:
+        format_of("x" + suffix)
+    if output == "-":
+        if many or layout == "separate" or suffix == MPO_SUFFIX:
+            raise InvalidInputError("-o -: standard output takes one picture in one file; name a file or folder.")
+        return [STDOUT + suffix]
+    ending = "" if suffix == MPO_SUFFIX or suffix == ".jps" or layout == "separate" else LAYOUTS[layout].suffix
+    folder = Path(output) if output is not None else None
+    single = not many and folder is not None and not folder.is_dir() and folder.suffix != ""
+    if single and folder is not None:
+        if folder.suffix.lower() != MPO_SUFFIX:
+            format_of(folder)
+        elif layout not in ("sbs", "separate"):
+            raise InvalidInputError(f"{folder}: an MPO holds the two views themselves; leave --layout out.")
+        targets = [str(folder)]
+    else:
+        if "-" in sources and folder is None:
+            raise InvalidInputError("standard input has no name to go by; give -o FILE or -o -.")
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        names = [("stdin" if s == "-" else Path(s).stem) + ending + suffix for s in sources]
+        homes = [folder if folder is not None else Path(s).parent for s in sources]
+        targets = [str(home / name) for home, name in zip(homes, names, strict=True)]
+        if len(set(targets)) != len(targets):
+            twice = next(t for t in targets if targets.count(t) > 1)
+            raise InvalidInputError(
+                f"{twice}: two sources would become this file; convert them into different folders."
+            )
+    for source, target in zip(sources, targets, strict=True):
+        if source != "-" and Path(target).exists() and os.path.samefile(source, target):
+            raise InvalidInputError(f"{target}: is the source itself; choose another name with -o.")
+    return targets

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``secondeye bench``: the latency benchmark by a short name."""
+
+from __future__ import annotations
+
+import typer
+
+
+def bench(context: typer.Context) -> None:
+    """Measure live sessions on this machine: per stage, end to end, over time (options: secondeye bench --help)."""
+    from secondeye.benchmarks.latency import main  # benchmarks stand above the runtime; only this command reaches up
+
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command()(main)
+    app(args=context.args, prog_name="secondeye bench", standalone_mode=False)

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``secondeye live`` as a user types it: films, pipes, a network address, the screen, a window; and what it refuses."""
+
+import contextlib
+import functools
+import http.server
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import av
+import numpy as np
+import pytest
+
+COMMAND = (sys.executable, "-m", "secondeye")
+QUICK = ("--size", "192x108", "--depth-model", "cues", "--depth-every", "4")
+needs_display = pytest.mark.skipif(shutil.which("Xvfb") is None, reason="no Xvfb (a display for tests) is installed")
+
+
+def live(*words, **options):
+    """Runs it to its end."""
+    return subprocess.run([*COMMAND, "live", *map(str, words)], capture_output=True, timeout=60, **options)
+
+
+def pictures(path):
+    """Every picture of a film."""
+    with av.open(str(path)) as film:
+        return [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    path = tmp_path_factory.mktemp("live") / "film.mkv"
+    done = live("sample", *QUICK, "--every", "--frames", "12", "--layout", "right", "--strength", "0", "-o", path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@contextlib.contextmanager
+def display(size="640x480"):
+    """A display of its own; gives its name."""
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{size}x24", "-nolisten", "tcp"],
+        pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(write)
+    try:
+        with os.fdopen(read) as pipe:
+            yield f":{int(pipe.readline())}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_a_film_becomes_a_film(film, tmp_path):
+    out = tmp_path / "out.mp4"
+    done = live(film, *QUICK, "--every", "-o", out, "--layout", "tb")
+    assert done.returncode == 0, done.stderr
+    assert b"12 frames" in done.stderr
+    made = pictures(out)
+    assert len(made) == 12
+    assert made[0].shape == (216, 192, 3)
+    assert np.abs(made[5][:108].astype(int) - pictures(film)[5]).mean() < 4
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("kind", ["nut", "y4m", "mpegts"])
+def test_pipes_in_and_out(film, tmp_path, kind):
+    out = tmp_path / f"out.{kind}"
+    with open(film, "rb") as given, open(out, "wb") as taken:
+        done = subprocess.run(
+            [*COMMAND, "live", "-", *QUICK, "--every", "--format", kind], stdin=given, stdout=taken,
+            stderr=subprocess.PIPE, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [p.shape for p in pictures(out)] == [(108, 384, 3)] * 12
+
+
+def test_a_reader_that_leaves_ends_it(film):
+    process = subprocess.Popen(
+        [*COMMAND, "live", "sample", *QUICK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout.read(1000)
+    process.stdout.close()
+    assert process.wait(15) == 2
+    said = process.stderr.read().decode()
+    process.stderr.close()
+    assert "Traceback" not in said
+    assert "its reader has gone" in said
+
+
+def test_an_interrupt_finishes_the_film(tmp_path):
+    out = tmp_path / "evening.mkv"
+    process = subprocess.Popen(
+        [*COMMAND, "live", "sample", *QUICK, "-o", str(out)], stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    part = tmp_path / ".evening.mkv.part"
+    end = time.monotonic() + 20
+    while not (part.exists() and part.stat().st_size > 4000):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(15) == 0
+    process.stderr.close()
+    assert len(pictures(out)) > 3
+    assert not part.exists()
+
+
+def test_an_address_is_opened_with_leave_only(film, tmp_path):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(film.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/film.mkv"
+        refused = live(address, *QUICK, "-o", tmp_path / "never.mkv")
+        assert refused.returncode == 2
+        assert b"--allow-network" in refused.stderr
+        done = live(address, *QUICK, "--every", "--frames", "5", "--allow-network", "-o", tmp_path / "net.mkv")
+        server.shutdown()
+    assert done.returncode in (0, 1), done.stderr
+    assert len(pictures(tmp_path / "net.mkv")) >= 5
+
+
+@needs_display
+def test_the_screen_is_a_source(tmp_path):
+    out = tmp_path / "screen.mkv"
+    with display("320x240") as name:
+        done = live(
+            "screen", "--size", "320x240", "--depth-model", "cues", "--frames", "4", "--fps", "10", "-o", out,
+            env={**os.environ, "DISPLAY": name},
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert pictures(out)[0].shape == (240, 640, 3)
+
+
+@needs_display
+def test_a_window_shows_it():
+    pytest.importorskip("pyglet", reason="the extra 'window' is not installed")
+    with display() as name:
+        process = subprocess.Popen(
+            [*COMMAND, "live", "sample", *QUICK, "--layout", "anaglyph", "-o", "window", "--frames", "60"],
+            env={**os.environ, "DISPLAY": name}, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        brightest = 0.0
+        with av.open(name, format="x11grab", options={"framerate": "10"}) as screen:
+            for frame in screen.decode(video=0):
+                brightest = max(brightest, float(frame.to_ndarray(format="rgb24").mean()))
+                if brightest > 2 or process.poll() is not None:
+                    break
+        said = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 0, said
+    assert "Keys:" in said
+    assert brightest > 2
+
+
+def test_no_display_is_a_sentence():
+    pytest.importorskip("pyglet", reason="the extra 'window' is not installed")
+    done = live("sample", *QUICK, "-o", "window", env={k: v for k, v in os.environ.items() if k != "DISPLAY"})
+    assert done.returncode == 1
+    assert b"a window cannot be opened" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["sample", "-o", "x.gif"], 2, "expected a name that ends in .mkv"),
+        (["sample", "--format", "avi"], 2, "--format: expected one of nut"),
+        (["sample", "--size", "big"], 2, "--size: expected WIDTHxHEIGHT"),
+        (["sample", "--size", "9x9", "-o", "x.mkv"], 2, "width: expected 16 to 8192"),
+        (["sample", "-o", "/dev/video99"], 2, "modprobe v4l2loopback"),
+        (["/dev/video99", "-o", "x.mkv"], 2, "no such camera"),
+        (["nothing.mp4", "-o", "x.mkv"], 2, "no such file"),
+        ([".", "-o", "x.mkv"], 2, "is a folder"),
+        (["sample", "--layout", "hologram", "-o", "x.mkv"], 2, "layout: expected one of"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(tmp_path, words, code, said):
+    done = live(*words, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert said in " ".join(done.stderr.decode().split())
+    assert b"Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_terminal_gets_no_film():
+    main, other = pty.openpty()
+    done = subprocess.run(
+        [*COMMAND, "live", "sample", *QUICK], stdout=other, stderr=subprocess.PIPE, timeout=60, check=False
+    )
+    os.close(main)
+    os.close(other)
+    assert done.returncode == 2
+    assert b"is a terminal" in done.stderr
