@@ -20,10 +20,9 @@ import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import console, machine
 from secondeye.benchmarks.metrics import psnr, siou, ssim
 from secondeye.benchmarks.pairs import Pair, read_pairs
 from secondeye.runtime import ops
@@ -143,7 +142,7 @@ def main(
     for row in rows:
         numbers = (f"{row['siou']:.3f}", f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['rmse']:.1f}")
         table.add_row(row["pair"], row["view"], *numbers)
-    Console().print(table)
+    console().print(table)
     if json_file is not None:
         with atomic_write(json_file) as file:
             result = {"machine": machine(), "depth_model": depth_model, "results": rows}
