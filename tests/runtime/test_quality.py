@@ -245,18 +245,25 @@ def test_tiles_that_a_bundle_does_not_take(tmp_path, scene):
         options(whole, tiles="sparse", compose="generated")
 
 
-def test_overlapping_tiles_join_without_seams():
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.002, 0.2])
+def test_tiles_cover_a_mask_with_context_and_are_never_more_than_the_picture(share):
     from secondeye.runtime.tiles import CONTEXT, cover, cut, join
 
-    picture = np.random.default_rng(0).integers(0, 256, (600, 904, 3), np.uint8)
-    where = np.zeros((600, 904), np.uint8)
-    where[::90, ::70] = 255
+    rng = np.random.default_rng(int(share * 1e4))
+    picture = rng.integers(0, 256, (600, 904, 3), np.uint8)
+    where = np.where(rng.random((600, 904)) < share, 255, 0).astype(np.uint8)
+    where[0, 903] = where[599, 0] = 255 * (share > 0)
     covering = cover(where, (128, 128))
-    np.testing.assert_array_equal(join(np.zeros_like(picture), cut(picture, covering), covering), picture)
+    assert bool(covering) == (share > 0)
+    assert sum(t.height * t.width for t in covering) <= where.size
+    joined = join(np.zeros_like(picture), cut(picture, covering) if covering else picture[:0], covering)
     for y, x in np.argwhere(where):
+        np.testing.assert_array_equal(joined[y, x], picture[y, x])
         assert any(
             (t.y == 0 or y - t.y >= CONTEXT) and (t.x == 0 or x - t.x >= CONTEXT)
             and (t.y + t.height == 600 or t.y + t.height - y > CONTEXT)
             and (t.x + t.width == 904 or t.x + t.width - x > CONTEXT)
             for t in covering
         )  # fmt: skip
+    apart = (joined != picture).any(2)
+    assert not (joined[apart]).any()  # tiles that overlap join without seams; what no tile covers is the base
