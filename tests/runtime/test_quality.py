@@ -9,6 +9,7 @@ import secondeye
 from secondeye import InvalidInputError, ModelFormatError, StereoConfig, StereoConverter, ops
 from secondeye.runtime.interpolate import interpolate
 from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity, blend, blend_mask
+from secondeye.runtime.stream_batch import StreamBatch
 
 
 @pytest.fixture(scope="module")
@@ -267,3 +268,33 @@ def test_tiles_cover_a_mask_with_context_and_are_never_more_than_the_picture(sha
         )  # fmt: skip
     apart = (joined != picture).any(2)
     assert not (joined[apart]).any()  # tiles that overlap join without seams; what no tile covers is the base
+
+
+@pytest.mark.parametrize(("scheduler", "steps"), [("ddim", 1), ("warped", 3), ("ddim", 4)])
+def test_a_stream_gives_the_frames_that_single_calls_give(tmp_path, scheduler, steps):
+    model = Mono2Stereo(tiled(tmp_path, 4))
+    schedule, noise = model.schedule(scheduler, steps, 0.7), model.noise(128, 192, 2)
+    stream = StreamBatch(model, schedule, noise)
+    rng = np.random.default_rng(3)
+    frames = []
+    for _ in range(6):
+        holes = np.where(rng.random((128, 192)) < 0.1, 255, 0).astype(np.uint8)
+        frames.append((*(rng.integers(0, 256, (128, 192, 3), np.uint8) for _ in range(2)), holes))
+    got = [stream(*frame) for frame in frames]
+    assert stream.delay == steps - 1
+    assert [one is None for one in got] == [k < stream.delay for k in range(6)]
+    got = [one for one in got if one is not None] + list(stream.flush())
+    want = [model(*frame, schedule, noise) for frame in frames]
+    np.testing.assert_array_equal(got, want)
+    assert list(stream.flush()) == []
+
+
+def test_what_a_stream_does_not_take(tmp_path):
+    model = Mono2Stereo(tiled(tmp_path, 2))
+    noise = model.noise(128, 192, 0)
+    with pytest.raises(InvalidInputError, match="--batch 3"):
+        StreamBatch(model, model.schedule("ddim", 3, 0.8), noise)
+    stream = StreamBatch(model, model.schedule("ddim", 2, 0.8), noise)
+    picture = np.zeros((128, 200, 3), np.uint8)
+    with pytest.raises(InvalidInputError, match="128, 192"):
+        stream(picture, picture, picture[:, :, 0])
