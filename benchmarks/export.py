@@ -106,7 +106,7 @@ def _build(sources: Path, work: Path, arguments: list[str]) -> dict[str, Any]:
         assert process.stderr is not None
         for line in process.stderr:
             steps.append((time.perf_counter() - begun, line.strip()))
-            Console(stderr=True).print(f"{steps[-1][0]:7.1f} s  {line.strip()}", highlight=False)
+            typer.echo(f"{steps[-1][0]:7.1f} s  {line.strip()}", err=True)
     seconds = time.perf_counter() - begun
     if process.returncode:
         raise ExportError(f"the build failed after {seconds:.0f} s ({steps[-1][1] if steps else 'no output'}).")

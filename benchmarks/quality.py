@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from rich import box
 from rich.table import Table
 
 from secondeye.benchmarks.machine import console, machine
@@ -114,8 +115,8 @@ def views(
 
 
 COLUMNS = {
-    "siou": "SIoU", "psnr": "PSNR", "ssim": "SSIM", "rmse": "RMSE", "mae": "MAE", "hole_psnr": "PSNR in holes",
-    "disparity_error_px": "disparity px", "disparity_found": "found", "consistency": "consistent",
+    "siou": "SIoU", "psnr": "PSNR", "ssim": "SSIM", "rmse": "RMSE", "mae": "MAE", "hole_psnr": "holes",
+    "disparity_error_px": "disp. px", "disparity_found": "found", "consistency": "L=R",
 }  # fmt: skip
 
 
@@ -163,7 +164,7 @@ def main(
 
 
 def _print(rows: list[dict[str, Any]], title: str) -> None:
-    table = Table(title=title)
+    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("pair", "right view", *COLUMNS.values()):
         table.add_column(heading, justify="left" if heading in ("pair", "right view") else "right")
 
