@@ -139,7 +139,9 @@ def convert(
         str,
         typer.Option(rich_help_panel=_DEPTH, help="auto, disparity (larger is nearer) or depth (larger is farther)."),
     ] = "auto",
-    device: Annotated[str, typer.Option(rich_help_panel=_DEPTH, help="Where the models run: cpu or cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(rich_help_panel=_DEPTH, help="Where the models run: cpu, cuda, tensorrt or tensorrt-rtx.")
+    ] = "cpu",
     mode: Annotated[
         str,
         typer.Option(
@@ -176,6 +178,13 @@ def convert(
             help="inpaint: the model's picture in and round disocclusions only. generated: all of it.",
         ),
     ] = "inpaint",
+    tiles: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_QUALITY,
+            help="dense: the model sees the whole picture. sparse: only tiles round disocclusions, with --compose inpaint.",
+        ),
+    ] = "dense",
     conditioning: Annotated[
         str,
         typer.Option(
@@ -297,6 +306,7 @@ def convert(
         noise=noise,
         seed=seed,
         compose=compose,  # type: ignore[arg-type]
+        tiles=tiles,  # type: ignore[arg-type]
         conditioning=conditioning,  # type: ignore[arg-type]
     )
     if film:
@@ -320,6 +330,7 @@ def convert(
         quiet,
         verbose,
     )
+    job.check(sources, targets)
     try:
         if many:
             convert_many(job, sources, targets, skip_existing)
