@@ -39,6 +39,57 @@ int32_t fill_frame_memory(int32_t device, void* to, const void* from, size_t byt
   return status_of(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
 }
 
+Lane::~Lane() {
+  if (stream_ != nullptr) {
+    (void)cudaStreamSynchronize(static_cast<cudaStream_t>(stream_));
+    (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream_));
+  }
+  for (void* memory : host_) {
+    if (device_ == SE_CPU)
+      std::free(memory);
+    else if (memory != nullptr)
+      (void)cudaFreeHost(memory);
+  }
+}
+
+int32_t Lane::open() {
+  if (device_ == SE_CPU) return SE_OK;
+  cudaStream_t stream = nullptr;
+  const int32_t status = status_of(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  stream_ = stream;
+  return status;
+}
+
+void* Lane::host_memory(size_t bytes) {
+  if (count_ == kMost) return nullptr;
+  void* memory = nullptr;
+  if (device_ == SE_CPU)
+    memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  else if (status_of(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault)) != SE_OK)
+    memory = nullptr;
+  return host_[count_++] = memory;
+}
+
+int32_t Lane::up(void* to, const void* from, size_t bytes) {
+  if (device_ == SE_CPU) {
+    std::memcpy(to, from, bytes);
+    return SE_OK;
+  }
+  return status_of(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, static_cast<cudaStream_t>(stream_)));
+}
+
+int32_t Lane::down(void* to, const void* from, size_t bytes) {
+  if (device_ == SE_CPU) {
+    std::memcpy(to, from, bytes);
+    return SE_OK;
+  }
+  return status_of(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(stream_)));
+}
+
+int32_t Lane::finish() {
+  return device_ == SE_CPU ? SE_OK : status_of(cudaStreamSynchronize(static_cast<cudaStream_t>(stream_)));
+}
+
 FrameGraph::~FrameGraph() {
   if (graph_ != nullptr) (void)cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph_));
   if (recording_ != nullptr) (void)cudaStreamDestroy(static_cast<cudaStream_t>(recording_));

@@ -303,6 +303,49 @@ static void frames(void) {
   se_frame_destroy(NULL);
 }
 
+/* Frames on the host through lanes: the same bytes, in order, and never more than there are lanes. */
+static void pipes(void) {
+  enum { LANES = 3 };
+  static uint8_t want[LANES][HEIGHT][2 * WIDTH][3], got[HEIGHT][2 * WIDTH][3];
+  static float nearness[MAP_HEIGHT][MAP_WIDTH];
+  se_session_config session;
+  se_frame_config config;
+  se_frame *frame = NULL;
+  se_frame_pipe *pipe = NULL;
+  const se_array picture = frame_of(pixels, HEIGHT, WIDTH), out = frame_of(got, HEIGHT, 2 * WIDTH);
+  const se_array map = {nearness, MAP_HEIGHT, MAP_WIDTH, 1, SE_FLOAT32, 4 * MAP_WIDTH, 4, 4};
+  int32_t k, y, x;
+  for (y = 0; y < MAP_HEIGHT; ++y)
+    for (x = 0; x < MAP_WIDTH; ++x) nearness[y][x] = (float)((y + x) % 7) / 6;
+  se_session_defaults(&session, WIDTH, HEIGHT, 3);
+  se_frame_defaults(&config, WIDTH, HEIGHT, 3);
+  CHECK(se_frame_pipe_create(&config, LANES, &pipe, NULL, 0) == SE_ERROR_BAD_SHAPE && pipe == NULL);
+  config.map_width = MAP_WIDTH;
+  config.map_height = MAP_HEIGHT;
+  CHECK(se_frame_pipe_create(&config, 9, &pipe, NULL, 0) == SE_ERROR_BAD_PARAMETER);
+  CHECK(se_frame_pipe_create(&config, LANES, &pipe, NULL, 0) == SE_OK);
+  CHECK(se_frame_create(&config, &frame, NULL, 0) == SE_OK);
+  CHECK(se_frame_pipe_wait(pipe, &out) == SE_ERROR_BUSY);
+  for (k = 0; k < LANES; ++k) {
+    const se_array wide = frame_of(want[k], HEIGHT, 2 * WIDTH);
+    scene(k);
+    session.params.strength = (float)(2 + k);
+    CHECK(se_frame_run(frame, &session.params, &picture, NULL, &map, &wide, NULL) == SE_OK);
+    CHECK(se_frame_pipe_submit(pipe, &session.params, &picture, NULL, &map) == SE_OK);
+  }
+  CHECK(se_frame_pipe_submit(pipe, &session.params, &picture, NULL, &map) == SE_ERROR_BUSY);
+  CHECK(se_frame_pipe_submit(pipe, &session.params, &map, NULL, &map) == SE_ERROR_BAD_DTYPE);
+  CHECK(se_frame_pipe_wait(pipe, &picture) == SE_ERROR_BAD_SHAPE);
+  for (k = 0; k < LANES; ++k) {
+    CHECK(se_frame_pipe_wait(pipe, &out) == SE_OK);
+    CHECK(memcmp(got, want[k], sizeof got) == 0);
+  }
+  CHECK(se_frame_pipe_submit(pipe, &session.params, &picture, NULL, &map) == SE_OK);
+  se_frame_pipe_destroy(pipe); /* with a frame in it */
+  se_frame_pipe_destroy(NULL);
+  se_frame_destroy(frame);
+}
+
 static void interop(void) {
   se_external_memory *memory = NULL;
   se_external_semaphore *semaphore = NULL;
@@ -406,6 +449,7 @@ int main(void) {
   failures();
   no_allocations_per_frame();
   frames();
+  pipes();
   interop();
   overhead();
   crowds(SE_POLICY_NEWEST, 2, 700);

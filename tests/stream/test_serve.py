@@ -150,6 +150,54 @@ def test_a_browser_shows_the_stream_and_its_controls_act(tmp_path):
         assert page.ask("document.getElementById('vr').disabled") is True
 
 
+# A headset of two eyes that looks straight ahead, as far as the page asks one: it shows the canvas, left and right.
+HEADSET = """
+const far = 100, near = 0.1, perspective = new Float32Array(
+  [1.2, 0, 0, 0, 0, 1.2, 0, 0, 0, 0, (far + near) / (near - far), -1, 0, 0, 2 * far * near / (near - far), 0]);
+const eye = (name, x) => ({ eye: name, projectionMatrix: perspective,
+  transform: { inverse: { matrix: new Float32Array([1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, -x, 0, 0, 1]) } } });
+window.XRWebGLLayer = class { framebuffer = null; constructor(session, gl) { this.gl = gl; }
+  getViewport(view) { const w = this.gl.canvas.width / 2, h = this.gl.canvas.height;
+    return { x: view.eye === "right" ? w : 0, y: 0, width: w, height: h }; } };
+WebGL2RenderingContext.prototype.makeXRCompatible = async () => {};
+const session = { renderState: {}, updateRenderState(s) { Object.assign(this.renderState, s); },
+  requestReferenceSpace: async () => ({}), end() { this.onend(); },
+  requestAnimationFrame: (f) => requestAnimationFrame((t) => { if (window.secondeye.vr) {
+    f(t, { getViewerPose: () => ({ views: [eye("left", -0.03), eye("right", 0.03)] }) });
+    window.shown = (window.shown || 0) + 1; } }) };
+const xr = { isSessionSupported: async () => true, requestSession: async () => session };
+Object.defineProperty(navigator, "xr", { value: xr });
+window.headset = session;
+"""
+
+
+@needs_browser
+def test_each_eye_of_a_headset_sees_its_own_view():
+    with serving("--strength", "6") as port, browser.Browser() as page:
+        page.call("Page.addScriptToEvaluateOnNewDocument", source=HEADSET)
+        page.open(f"http://127.0.0.1:{port}/")
+        page.until("window.secondeye && secondeye.frames > 5 && !document.getElementById('vr').disabled")
+        page.ask("document.getElementById('vr').click()")
+        page.until("window.shown > 3")
+        # A row across both eyes, right after it was drawn.
+        row = page.ask(
+            "new Promise(done => requestAnimationFrame(() => {"
+            "const g = document.getElementById('picture').getContext('webgl2');"
+            "const w = g.canvas.width, p = new Uint8Array(4 * w); g.readPixels(0, g.canvas.height / 2, w, 1, g.RGBA,"
+            "g.UNSIGNED_BYTE, p); done(Array.from(p)); }))"
+        )
+        left, right = (row[: len(row) // 2], row[len(row) // 2 :])
+        assert max(left) > 60
+        assert max(right) > 60
+        assert sum(abs(a - b) for a, b in zip(left, right, strict=True)) / len(left) > 2
+        assert page.ask("document.getElementById('notice').textContent") == ""
+        page.ask("headset.end()")
+        shown = page.ask("shown")
+        now = page.ask("secondeye.frames")
+        page.until(f"secondeye.frames > {now + 3}")
+        assert page.ask("shown") == shown
+
+
 @needs_browser
 def test_a_browser_without_the_token_sees_no_picture():
     with serving("--token", "let-me-in") as port, browser.Browser() as page:

@@ -60,6 +60,28 @@ SE_API int32_t se_frame_shape(const se_frame *frame, const se_session_params *pa
 SE_API int32_t se_frame_run(se_frame *frame, const se_session_params *params, const se_array *picture,
                             const se_array *chroma, const se_array *nearness, const se_array *out, void *stream);
 
+/* ---- frames that lie on the host, and a GPU that works on them --------------------------------------------- */
+
+/* Lanes that take turns: one frame goes up while another is worked on and a third comes down, each on a stream of its own
+ * through page-locked memory. On the CPU a frame is worked on in submit. */
+typedef struct se_frame_pipe se_frame_pipe;
+
+/* lanes: 1..8; three keep a GPU and both directions busy. config: of every lane. */
+SE_API int32_t se_frame_pipe_create(const se_frame_config *config, int32_t lanes, se_frame_pipe **pipe, char *message,
+                                    size_t message_size);
+
+/* Waits for what is under way. Null is allowed. */
+SE_API void se_frame_pipe_destroy(se_frame_pipe *pipe);
+
+/* As se_frame_run's, on the host, and copied before this returns. SE_ERROR_BUSY while every lane holds a frame. */
+SE_API int32_t se_frame_pipe_submit(se_frame_pipe *pipe, const se_session_params *params, const se_array *picture,
+                                    const se_array *chroma, const se_array *nearness);
+
+/* Waits for the oldest frame and copies its picture to out, on the host, of se_frame_shape under that frame's parameters
+ * (SE_ERROR_BAD_SHAPE else, and it stays). SE_ERROR_BUSY when nothing was submitted. One thread may submit and another
+ * wait. */
+SE_API int32_t se_frame_pipe_wait(se_frame_pipe *pipe, const se_array *out);
+
 #ifdef __cplusplus
 }
 #endif
