@@ -99,7 +99,8 @@ def plan_memory(bundle: Bundle) -> MemoryPlan:
     """The plan for a bundle on this machine; engines share nothing, since ONNX Runtime packs each one's weights."""
     stages: dict[str, float] = {}
     for name, engine in bundle.manifest.engines.items():
-        size = sum((bundle.folder / one.file).stat().st_size for one in engine.files())
+        files = [engine.file, *([engine.data.file] if engine.data is not None else [])]
+        size = sum((bundle.folder / file).stat().st_size for file in files)
         # Half-precision weights are computed with in float32, and weights are copied as they are packed.
         stage = name.partition("_")[0]
         stages[stage] = stages.get(stage, 0.0) + size * (2.15 if engine.precision in ("fp16", "bf16") else 1.15)
