@@ -23,10 +23,9 @@ import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.files import atomic_write
@@ -67,6 +66,13 @@ def scene(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float3
     picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
     cells = ops.disparity(depth, frame_width=width)
     return picture, cells, ops.widen_foreground(ops.upsample(cells, picture), 2)
+
+
+def half_side_by_side(left: NDArray[Any], right: NDArray[Any], pair: NDArray[Any], threads: int) -> None:
+    """Both views at half width, each in its half of a picture."""
+    height, half = pair.shape[0], pair.shape[1] // 2
+    ops.resize(left, height, half, out=pair[:, :half], threads=threads)
+    ops.resize(right, height, half, out=pair[:, half:], threads=threads)
 
 
 def cases(height: int, width: int) -> list[Case]:
@@ -116,6 +122,10 @@ def cases(height: int, width: int) -> list[Case]:
             run_peer=lambda: cv2.resize(picture, (width // 2, height), dst=half, interpolation=cv2.INTER_AREA),
         ),
         Case(
+            op="half side by side", moved=3 * p, peer="copy of the output",
+            run=lambda t: half_side_by_side(picture, filled, other, t), run_peer=lambda: np.copyto(other, picture),
+        ),
+        Case(
             op="restore", moved=5 * p, peer="NumPy", run=lambda t: ops.restore(tensor, out=other, threads=t),
             run_peer=lambda: np.clip(np.rint(tensor * 255), 0, 255).astype(np.uint8).transpose(1, 2, 0).copy(),
         ),
@@ -163,7 +173,7 @@ def on_gpu(json_file: Path | None, size: list[str] | None) -> None:
         table.add_column(heading, justify="left" if heading in ("size", "op") else "right")
     for row in rows:
         table.add_row(*(str(row[key]) for key in ("size", "op", "ms", "gb_per_s", "times_copy")))
-    Console().print(table)
+    console().print(table)
     save(json_file, bandwidth, rows)
 
 
@@ -207,7 +217,7 @@ def main(
                 f"{peer:.2f}", f"{ms / peer:.2f}",
             )  # fmt: skip
         table.add_section()
-    Console().print(table)
+    console().print(table)
     save(json_file, bandwidth, rows)
 
 

@@ -24,10 +24,9 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import console, machine
 from secondeye.benchmarks.metrics import siou
 from secondeye.benchmarks.pairs import Pair, read_pairs
 from secondeye.benchmarks.stereo_metrics import all_metrics, filled_in, true_holes
@@ -181,7 +180,7 @@ def _print(rows: list[dict[str, Any]], title: str) -> None:
             of = [row for row in rows if row["view"] == view]
             means = [[row[name] for row in of if row[name] is not None] for name in COLUMNS]
             table.add_row(f"mean of {len(of)}", view, *(text(float(np.mean(m)) if m else None) for m in means))
-    Console().print(table)
+    console().print(table)
 
 
 if __name__ == "__main__":

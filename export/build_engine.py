@@ -117,11 +117,13 @@ class SgtRequest(Common):
     Attributes:
         checkpoint: a folder of BAGEL's files with SGT's weights.
         size: the greatest side of the colour map, pixels.
+        layout: ``trained`` or ``edit``, see :mod:`secondeye.export.models.sgt_bagel`.
         instruction: what the model is told; None takes the exporter's.
     """
 
     checkpoint: Path
     size: int = 1024
+    layout: str = "trained"
     instruction: str | None = None
 
 
@@ -222,13 +224,14 @@ def build_sgt(request: SgtRequest, told: Told) -> Path:
     with cache.locked(lambda: told("sources", "wait for another build")) as work:
         told("sources", "check")
         instruction = request.instruction or sgt_bagel.INSTRUCTION
-        model = sgt_bagel.load(request.checkpoint, instruction=instruction, size=request.size)
+        model = sgt_bagel.load(request.checkpoint, instruction=instruction, size=request.size, layout=request.layout)
         axes = {name: (low, high, high) for name, (low, high) in model.axes.items()}
         pieces = Pieces(request.precision, request.backend, request.target, cache, work, axes)
         engines = {}
         for number, graph in enumerate(model.graphs):
-            # The size is a range in the manifest; the instruction is in the first layers.
-            parts = {"sources": hashes, "instruction": instruction, "cuts": model.constants["cuts"]}
+            parts: dict[str, Any] = {"sources": hashes}
+            if "_" in graph.name:  # one of layers; sizes are ranges in the manifest alone
+                parts |= {"instruction": instruction, "layout": request.layout, "cuts": model.constants["cuts"]}
 
             def say(piece: str, step: str, number: int = number) -> None:
                 told(f"{piece} ({number + 1} of {len(model.graphs)})", step)

@@ -48,16 +48,30 @@ def _pack(first: Pixels, second: Pixels, layout: PackLayout) -> Pixels:
     return packed
 
 
-def _half_width(view: Pixels) -> Pixels:
-    if view.dtype != np.uint8:
-        return _mean(view[:, 0::2][:, : view.shape[1] // 2], view[:, 1::2])
-    return ops.resize(view, view.shape[0], max(1, view.shape[1] // 2), filter="area")
+def _half_sbs(frame: StereoFrame, _: str) -> Pixels:
+    """Each view at half width, straight into its place."""
+    height, width, channels = frame.left.shape
+    half = max(1, width // 2)
+    pair = np.empty((height, 2 * half, channels), frame.left.dtype)
+    for view, place in ((frame.left, pair[:, :half]), (frame.right, pair[:, half:])):
+        if view.dtype == np.uint8:
+            ops.resize(view, height, half, filter="area", out=place)
+        else:
+            place[...] = _mean(view[:, 0::2][:, :half], view[:, 1::2])
+    return pair
 
 
-def _half_height(view: Pixels) -> Pixels:
-    if view.dtype != np.uint8:
-        return _mean(view[0::2][: view.shape[0] // 2], view[1::2])
-    return ops.resize(view, max(1, view.shape[0] // 2), view.shape[1], filter="area")
+def _half_tb(frame: StereoFrame, _: str) -> Pixels:
+    """Each view at half height, straight into its place."""
+    height, width, channels = frame.left.shape
+    half = max(1, height // 2)
+    pair = np.empty((2 * half, width, channels), frame.left.dtype)
+    for view, place in ((frame.left, pair[:half]), (frame.right, pair[half:])):
+        if view.dtype == np.uint8:
+            ops.resize(view, half, width, filter="area", out=place)
+        else:
+            place[...] = _mean(view[0::2][:half], view[1::2])
+    return pair
 
 
 def _mean(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
@@ -92,7 +106,7 @@ LAYOUTS: dict[str, Layout] = {
         ),
         Layout(
             name="half-sbs", suffix="_HSBS", summary="half side by side: each view at half width, for 3D TVs",
-            compose=lambda f, _: _pack(_half_width(f.left), _half_width(f.right), "sbs"),
+            compose=_half_sbs,
         ),
         Layout(
             name="tb", suffix="_TB", tall=2.0, summary="full top-bottom, left view on top",
@@ -100,7 +114,7 @@ LAYOUTS: dict[str, Layout] = {
         ),
         Layout(
             name="half-tb", suffix="_HTB", summary="half top-bottom: each view at half height",
-            compose=lambda f, _: _pack(_half_height(f.left), _half_height(f.right), "tb"),
+            compose=_half_tb,
         ),
         Layout(
             name="cross", suffix="_RL", wide=2.0, summary="cross-eyed: right view on the left, for free viewing",

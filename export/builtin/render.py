@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .scenes import Renderer
+from .scenes import FAMILIES, SHARES, Renderer
 from .textures import make_textures
 
 SHARD = 250
@@ -27,6 +27,9 @@ def main() -> None:
     parser.add_argument("--validation", type=int, default=250, help="how many held-out ones (default: 250)")
     parser.add_argument("--first", type=int, default=0, help="number of the first one, a multiple of 250 (default: 0)")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 384), help="height and width (default: 256 384)")
+    parser.add_argument(
+        "--shares", type=float, nargs=len(FAMILIES), default=SHARES, help=f"of {', '.join(FAMILIES)}, summing to 1"
+    )
     parser.add_argument("--photos", nargs="*", default=[], help="folders of more photographs for textures")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -41,7 +44,9 @@ def main() -> None:
                 continue
             # Fresh textures now and then: a network should not learn to know them.
             if renderer is None or (first // SHARD) % 4 == 0:
-                renderer = Renderer(make_textures(base + first + 1, 200, arguments.photos), *arguments.size)
+                renderer = Renderer(
+                    make_textures(base + first + 1, 200, arguments.photos), *arguments.size, tuple(arguments.shares)
+                )
             drawn = [renderer.draw_objects(base + seed) for seed in range(first, min(first + SHARD, count))]
             temporary = target.with_suffix(".part")
             with temporary.open("wb") as file:

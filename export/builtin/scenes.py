@@ -21,7 +21,7 @@ from .meshes import Mesh, standard_meshes
 
 Floats = NDArray[np.float32]
 FAMILIES = ("room", "outdoor", "closeup", "passage", "workshop")
-_SHARES = (0.24, 0.22, 0.27, 0.10, 0.17)
+SHARES = (0.24, 0.22, 0.27, 0.10, 0.17)
 
 _VERTEX = """
 #version 330
@@ -151,9 +151,17 @@ class Renderer:
     Args:
         textures: uint8 [N, S, S, 3].
         height, width: of the pictures given back; drawing is at twice that.
+        shares: of each family in FAMILIES, summing to 1.
     """
 
-    def __init__(self, textures: NDArray[np.uint8], height: int = 256, width: int = 384) -> None:
+    def __init__(
+        self,
+        textures: NDArray[np.uint8],
+        height: int = 256,
+        width: int = 384,
+        shares: tuple[float, ...] = SHARES,
+    ) -> None:
+        self.shares = shares
         self.ctx = moderngl.create_context(standalone=True, backend="egl")
         self.height, self.width = height, width
         count, size = textures.shape[0], textures.shape[1]
@@ -193,7 +201,7 @@ class Renderer:
         from .families import compose
 
         rng = np.random.default_rng(seed)
-        scene = compose(rng, family or str(rng.choice(FAMILIES, p=_SHARES)), list(self.meshes))
+        scene = compose(rng, family or str(rng.choice(FAMILIES, p=self.shares)), list(self.meshes))
         return self._draw(scene)
 
     def _draw(self, scene: Scene) -> tuple[NDArray[np.uint8], Floats, NDArray[np.uint16]]:

@@ -10,7 +10,9 @@
 #pragma once
 #include "core/block.h"
 #include "core/types.h"
-#if defined(__SSE4_1__) && !defined(__CUDACC__)
+#if defined(__AVX2__) && !defined(__CUDACC__)
+#include <immintrin.h>
+#elif defined(__SSE4_1__) && !defined(__CUDACC__)
 #include <smmintrin.h>
 #elif defined(__ARM_NEON) && !defined(__CUDACC__)
 #include <arm_neon.h>
@@ -30,6 +32,9 @@ struct ResampleArgs {
   ResampleTable x, y;
   float gain[4], bias[4];
   int32_t half;
+  // On the host, where the tables can be read: one axis is halved by means of two and the other stays, which for bytes
+  // comes to (a + b + 1) >> 1.
+  int32_t halves_x, halves_y;
 };
 
 namespace SE_ISA_NAMESPACE {
@@ -97,8 +102,57 @@ inline void resample_rows_of(const ResampleArgs& p, int32_t y0, int32_t y1, int3
   }
 }
 
-// scratch: width * channels + 3 int32.
+inline void resample_means(const uint8_t* __restrict a, const uint8_t* __restrict b, uint8_t* __restrict out, int32_t n) {
+  for (int32_t j = 0; j < n; ++j) out[j] = (uint8_t)((a[j] + b[j] + 1) >> 1);
+}
+
+// Every second pixel of a row of three channels. The row may be read to 64 bytes after its end.
+inline void resample_every_second(const uint8_t* __restrict from, uint8_t* __restrict out, int32_t pixels) {
+  int32_t x = 0;
+#if defined(__AVX512VBMI__)
+  alignas(64) static const uint8_t order[64] = {
+      0,  1,  2,  6,  7,  8,  12, 13, 14, 18, 19, 20, 24, 25, 26, 30, 31, 32, 36, 37, 38, 42, 43, 44,
+      48, 49, 50, 54, 55, 56, 60, 61, 62, 66, 67, 68, 72, 73, 74, 78, 79, 80, 84, 85, 86, 90, 91, 92};
+  for (; x + 16 <= pixels; x += 16) {
+    const __m512i low = _mm512_loadu_si512(from + 6 * x), high = _mm512_loadu_si512(from + 6 * x + 64);
+    _mm512_mask_storeu_epi8(out + 3 * x, 0xffffffffffffull,
+                            _mm512_permutex2var_epi8(low, _mm512_load_si512(order), high));
+  }
+#elif defined(__AVX2__)
+  const __m128i order = _mm_setr_epi8(0, 1, 2, 6, 7, 8, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+  for (; x + 4 <= pixels; x += 2)  // eight bytes are written, of which the last two come again
+    _mm_storel_epi64((__m128i*)(out + 3 * x), _mm_shuffle_epi8(_mm_loadu_si128((const __m128i*)(from + 6 * x)), order));
+#endif
+  for (; x < pixels; ++x)
+    for (int32_t c = 0; c < 3; ++c) out[3 * x + c] = from[6 * x + c];
+}
+
+// scratch: width * channels bytes and 64 more.
+inline void resample_halve(const ResampleArgs& p, int32_t y0, int32_t y1, uint8_t* __restrict scratch) {
+  const int32_t channels = p.source.channels, n = p.source.width * channels, width = p.bytes.width;
+  for (int32_t y = y0; y < y1; ++y) {
+    uint8_t* __restrict out = p.bytes.row(y);
+    if (p.halves_y != 0) {
+      resample_means(p.source.row(2 * y), p.source.row(2 * y + 1), out, n);
+      continue;
+    }
+    const uint8_t* row = p.source.row(y);
+    resample_means(row, row + channels, scratch, n - channels);
+    if (channels == 3) {
+      resample_every_second(scratch, out, width);
+    } else {
+      for (int32_t x = 0; x < width; ++x)
+        for (int32_t c = 0; c < channels; ++c) out[x * channels + c] = scratch[2 * x * channels + c];
+    }
+  }
+}
+
+// scratch: width * channels + 35 int32.
 inline void resample_rows(const ResampleArgs& p, int32_t y0, int32_t y1, int32_t* scratch) {
+  const int32_t pixel = p.source.channels;
+  if ((p.halves_x != 0 || p.halves_y != 0) && p.bytes.data != nullptr && p.source.stride_c == 1 &&
+      p.source.stride_x == pixel && p.bytes.stride_c == 1 && p.bytes.stride_x == pixel)
+    return resample_halve(p, y0, y1, (uint8_t*)scratch);
   switch (p.source.channels) {
     case 1: return resample_rows_of<1>(p, y0, y1, scratch);
     case 2: return resample_rows_of<2>(p, y0, y1, scratch);

@@ -252,14 +252,31 @@ Axis axis_from(Input& in, int32_t inputs, int32_t outputs) {
   return a;
 }
 
+// Every output is one input, or the mean of two: what the kernel does without tables.
+Axis plain_axis(Input& in, int32_t outputs, int32_t taps) {
+  Axis a;
+  const int32_t stride = taps + in.range(0, 1);
+  for (int32_t i = 0; i < outputs; ++i) {
+    a.first.push_back(taps * i);
+    a.count.push_back(taps);
+    for (int32_t k = 0; k < stride; ++k) a.weights.push_back(k < taps ? 16384 / taps : 0);
+  }
+  a.view = se_resample_axis{a.first.data(), a.count.data(), a.weights.data(), outputs, stride};
+  return a;
+}
+
 void resample(Input& in) {
   const Size s = size_from(in);
-  const int32_t channels = in.range(1, 4), h = in.range(1, 20), w = in.range(1, 150);
+  const int32_t channels = in.range(1, 4), kind = in.range(0, 3);
+  const bool halves_x = kind == 1 && s.width > 1, halves_y = kind == 2 && s.height > 1, plain = halves_x || halves_y;
+  const int32_t h = halves_y ? s.height / 2 : (plain ? s.height : in.range(1, 20));
+  const int32_t w = halves_x ? s.width / 2 : (plain ? s.width : in.range(1, 150));
   Owned source = make(in, s.height, s.width, channels, SE_UINT8), out = make(in, h, w, channels, SE_UINT8);
   const bool half = in.range(0, 2) == 0;
   Owned tensor = make(in, h, w, 3, half ? SE_FLOAT16 : SE_FLOAT32);
   fill_bytes(in, source, 0);
-  const Axis x = axis_from(in, s.width, w), y = axis_from(in, s.height, h);
+  const Axis x = plain ? plain_axis(in, w, halves_x ? 2 : 1) : axis_from(in, s.width, w);
+  const Axis y = plain ? plain_axis(in, h, halves_y ? 2 : 1) : axis_from(in, s.height, h);
   const float gain[3] = {0.00006f, 0.00007f, 0.00008f}, bias[3] = {-2.1f, -2.0f, -1.8f};
   spoil(in, source.view, false);
   everywhere(in, "resample", {&out},
@@ -349,13 +366,40 @@ void pack(Input& in) {
              [&](const se_exec* e) { return se_anaglyph(e, matrix, &left.view, &right.view, &both.view); });
 }
 
+void nv12(Input& in) {
+  const Size s = size_from(in);
+  const int32_t channels = in.range(3, 4), standard = in.range(-1, 3), full = in.range(0, 1);
+  Owned luma = make(in, s.height, s.width, 1, SE_UINT8), out = make(in, s.height, s.width, channels, SE_UINT8);
+  Owned chroma = make(in, (s.height + 1) / 2, (s.width + 1) / 2, 2, SE_UINT8);
+  fill_bytes(in, luma, 0);
+  fill_bytes(in, chroma, 0);
+  spoil(in, chroma.view);
+  everywhere(in, "nv12", {&out},
+             [&](const se_exec* e) { return se_nv12(e, standard, full, &luma.view, &chroma.view, &out.view); });
+}
+
+void level(Input& in) {
+  const Size s = size_from(in);
+  Owned d = make(in, s.height, s.width, 1, SE_FLOAT32), out = make(in, s.height, s.width, 1, SE_FLOAT32);
+  fill_floats(in, d);
+  // NaN has many forms, and which one comes out is the processor's affair.
+  for (size_t k = 0; k + 4 <= d.bytes; k += 4) {
+    float value;
+    std::memcpy(&value, d.memory.get() + k, 4);
+    if (!(value - value == 0.0f)) std::memset(d.memory.get() + k, 0, 4);
+  }
+  const float scale = static_cast<float>(in.range(-3000, 3000)) / 256, offset = static_cast<float>(in.range(-9000, 9000)) / 64;
+  spoil(in, out.view);
+  everywhere(in, "level", {&out}, [&](const se_exec* e) { return se_level(e, scale, offset, &d.view, &out.view); });
+}
+
 struct Target {
   const char* name;
   void (*run)(Input&);
 };
 const Target kTargets[] = {{"warp", warp},         {"fill", fill},   {"mask", mask}, {"resample", resample},
                            {"upsample", upsample}, {"widen", widen}, {"pack", pack},
-                           {"motion", motion},     {"restore", restore}};
+                           {"motion", motion},     {"restore", restore}, {"nv12", nv12}, {"level", level}};
 constexpr int32_t kCount = sizeof kTargets / sizeof kTargets[0];
 
 void one(const uint8_t* data, size_t size) {

@@ -146,6 +146,22 @@ def test_resize_and_prepare(data, source, kind):
         np.testing.assert_array_equal(got.view(np.uint8), tensor.view(np.uint8))
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(2, 2), (6, 34), (5, 130), (4, 1922), (64, 3), (2, 16384)])
+def test_halves_into_a_place_of_a_larger_picture(size, channels):
+    source = np.random.default_rng(6).integers(0, 256, (*size, channels), np.uint8)
+    for height, width in ((size[0], size[1] // 2), (size[0] // 2, size[1]), (size[0] // 2, size[1] // 2)):
+        want = ops.resize(source, height, width, backend="reference")
+        if size[0] % 2 == 0 and size[1] % 2 == 0 and height == size[0]:
+            np.testing.assert_array_equal(want, (source[:, ::2].astype(int) + source[:, 1::2] + 1) >> 1)
+        for isa in ISAS:
+            canvas = np.full((height + 2, 2 * width + 9, channels), 77, np.uint8)
+            ops.resize(source, height, width, isa=isa, out=canvas[1:-1, 5 : 5 + width])
+            np.testing.assert_array_equal(canvas[1:-1, 5 : 5 + width], want)
+            canvas[1:-1, 5 : 5 + width] = 77
+            assert (canvas == 77).all()
+
+
 @SETTINGS
 @given(data=st.data(), shape=SHAPES, half=st.booleans(), seed=st.integers(0, 10**6))
 def test_restore(data, shape, half, seed):
