@@ -281,6 +281,25 @@ def test_transformers_qwen_layer_is_an_expert_of_ours():
         assert torch.allclose(bagel.rotated(q, cos, sin), want, atol=1e-6)
 
 
+def test_the_command_segments_and_says_what_it_needs_and_got(bundle, cli, tmp_path, read):
+    from PIL import Image
+
+    Image.fromarray(picture()).save(tmp_path / "photo.png")
+    words = ("--bundle", bundle, "-o", tmp_path / "labels.png", "--steps", 1)
+    code, out, told = cli("segment", tmp_path / "photo.png", *words, "--preview", tmp_path / "sheet.png")
+    assert code == 0, told
+    assert "GiB of memory" in told
+    labels = read(tmp_path / "labels.png")
+    assert labels.shape == (90, 160)
+    assert f"labels.png: {labels.max()} objects, confidence 0." in out
+    assert "painted no colour map" in told  # random weights
+    assert read(tmp_path / "sheet.png").ndim == 3
+    code, _, told = cli("segment", tmp_path / "photo.png", "--bundle", bundle, "-o", tmp_path / "labels.jpg")
+    assert code == 2
+    assert "16-bit PNG" in told
+    assert not (tmp_path / "labels.jpg").exists()
+
+
 def test_tensorrt_rtx_builds_every_graph(tiny, bundle, tmp_path, monkeypatch):
     pytest.importorskip("tensorrt_rtx", reason="plans need TensorRT-RTX (pip install -e '.[tensorrt-rtx]')")
     monkeypatch.setenv("SECONDEYE_CACHE", str(tmp_path / "cache"))
