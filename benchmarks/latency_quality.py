@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -191,8 +192,20 @@ def main(
     result |= measure(bundle, int(high), int(wide), counts, repeats, device)
     console = Console()
     title = f"{result['size']}, {100 * result['share_to_paint']:.1f} % to paint, {result['precision']}, {device}"
-    table = Table(title=title)
-    for heading in ("tiles", "steps", *STAGES, "all", "p99", "GFLOP", "GB", "of matmul", "of copy", "from dense"):
+    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    shown = (
+        "encode ms",
+        "denoise ms",
+        "decode ms",
+        "all ms",
+        "p99",
+        "GFLOP",
+        "GB",
+        "of matmul",
+        "of copy",
+        "off dense",
+    )
+    for heading in ("tiles", "steps", *shown):
         table.add_column(heading, justify="left" if heading == "tiles" else "right")
     for row in result["results"]:
         whole, apart = row["stages"]["all"], row.get("from_dense")

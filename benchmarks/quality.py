@@ -23,10 +23,10 @@ import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
+from rich import box
 from rich.table import Table
 
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import console, machine
 from secondeye.benchmarks.metrics import siou
 from secondeye.benchmarks.pairs import Pair, read_pairs
 from secondeye.benchmarks.stereo_metrics import all_metrics, filled_in, true_holes
@@ -115,8 +115,8 @@ def views(
 
 
 COLUMNS = {
-    "siou": "SIoU", "psnr": "PSNR", "ssim": "SSIM", "rmse": "RMSE", "mae": "MAE", "hole_psnr": "PSNR in holes",
-    "disparity_error_px": "disparity px", "disparity_found": "found", "consistency": "consistent",
+    "siou": "SIoU", "psnr": "PSNR", "ssim": "SSIM", "rmse": "RMSE", "mae": "MAE", "hole_psnr": "holes",
+    "disparity_error_px": "disp. px", "disparity_found": "found", "consistency": "L=R",
 }  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def main(
 
 
 def _print(rows: list[dict[str, Any]], title: str) -> None:
-    table = Table(title=title)
+    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("pair", "right view", *COLUMNS.values()):
         table.add_column(heading, justify="left" if heading in ("pair", "right view") else "right")
 
@@ -180,7 +180,7 @@ def _print(rows: list[dict[str, Any]], title: str) -> None:
             of = [row for row in rows if row["view"] == view]
             means = [[row[name] for row in of if row[name] is not None] for name in COLUMNS]
             table.add_row(f"mean of {len(of)}", view, *(text(float(np.mean(m)) if m else None) for m in means))
-    Console().print(table)
+    console().print(table)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
 
-from secondeye.export.cache import Cache, code_hash, content_key, link_or_copy, place_folder
+from secondeye.export.cache import Cache, code_hash, content_key, copy_file, place_folder
 from secondeye.export.pieces import Pieces, Told, versions
 from secondeye.runtime.bundle import BACKENDS, MANIFEST, EngineEntry, Manifest, read_bundle
 from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError, MediaError, SecondEyeError
@@ -289,7 +289,7 @@ def _assemble(
         part.mkdir()
         for _, files in engines.values():
             for file in files:
-                link_or_copy(file, part / file.name)
+                copy_file(file, part / file.name)
         with atomic_write(part / MANIFEST) as written:
             written.write(manifest.to_json())
         place_folder(part, request.out)
