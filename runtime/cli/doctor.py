@@ -82,6 +82,8 @@ def _extras() -> list[Row]:
     gives = (
         ("huggingface-hub", "models", "secondeye models get"),
         ("uvicorn", "serve", "secondeye serve"),
+        ("pyglet", "window", "secondeye live -o window"),
+        ("nvidia-ml-py", "bench", "an NVIDIA GPU's watts and clocks in secondeye bench"),
         ("opencv-python-headless", "bench", "the benchmarks"),
         ("scikit-image", "bench", "SSIM in the benchmarks"),
         ("torch", "export", "training and exporting models"),

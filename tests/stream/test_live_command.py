@@ -102,13 +102,17 @@ def test_an_interrupt_finishes_the_film(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     part = tmp_path / ".evening.mkv.part"
-    end = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size > 2000):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(15) == 0
-    process.stderr.close()
+    try:
+        end = time.monotonic() + 60
+        while not (part.exists() and part.stat().st_size > 2000):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
     assert len(pictures(out)) > 3
     assert not part.exists()
 
