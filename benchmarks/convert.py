@@ -18,10 +18,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.converter import StereoConfig, StereoConverter
@@ -90,7 +89,7 @@ def main(
         table.add_column(heading, justify="left" if heading in ("size", "output") else "right")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    Console().print(table)
+    console().print(table)
     if json_file is not None:
         with atomic_write(json_file) as file:
             file.write(

@@ -18,10 +18,9 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import console, machine
 from secondeye.benchmarks.metrics import border_f_score, height_prior, ordinal_error
 from secondeye.benchmarks.pairs import read_pairs
 from secondeye.runtime.cli._guard import guarded
@@ -90,7 +89,7 @@ def main(
         table.add_row(
             row["pair"], row["model"], f"{row['ordinal_error']:.3f}", f"{row['border_f']:.3f}", f"{row['ms']:.1f}"
         )
-    Console().print(table)
+    console().print(table)
     if json_file is not None:
         with atomic_write(json_file) as file:
             file.write(json.dumps({"machine": machine(), "results": rows}, indent=1).encode())

@@ -23,10 +23,9 @@ import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.files import atomic_write
@@ -174,7 +173,7 @@ def on_gpu(json_file: Path | None, size: list[str] | None) -> None:
         table.add_column(heading, justify="left" if heading in ("size", "op") else "right")
     for row in rows:
         table.add_row(*(str(row[key]) for key in ("size", "op", "ms", "gb_per_s", "times_copy")))
-    Console().print(table)
+    console().print(table)
     save(json_file, bandwidth, rows)
 
 
@@ -218,7 +217,7 @@ def main(
                 f"{peer:.2f}", f"{ms / peer:.2f}",
             )  # fmt: skip
         table.add_section()
-    Console().print(table)
+    console().print(table)
     save(json_file, bandwidth, rows)
 
 

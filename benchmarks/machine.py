@@ -6,8 +6,16 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+from rich.console import Console
+
 from secondeye import __version__, _native
 from secondeye.runtime.ops import isas
+
+
+def console() -> Console:
+    """Where tables go: as wide as they need where nobody set a width."""
+    found = Console()
+    return found if found.is_terminal else Console(width=max(found.width, 140))
 
 
 def machine() -> dict[str, str | int]:

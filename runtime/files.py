@@ -19,6 +19,19 @@ def explain_os_error(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse a place where no file can be written, before any work is done for it.
+
+    Raises:
+        MediaError: it is a folder, or lies in one that does not exist.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise MediaError(f"{target}: is a folder; give a file name inside it.")
+    if not target.parent.is_dir():
+        raise MediaError(f"{target}: the folder {target.parent} does not exist; make it first.")
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file that takes `path`'s place when the block ends well, and vanishes when it does not.
@@ -30,13 +43,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         MediaError: the folder does not exist or cannot be written, or the disk is full.
     """
     target = Path(path)
-    if target.is_dir():
-        raise MediaError(f"{target}: is a folder; give a file name inside it.")
+    check_place(target)
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
     try:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    except FileNotFoundError as error:
-        raise MediaError(f"{target}: the folder {target.parent} does not exist; make it first.") from error
     except OSError as error:
         raise MediaError(f"{target}: cannot be written ({explain_os_error(error)}).") from error
     try:

@@ -8,35 +8,68 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secondeye.runtime import ops
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.ops.mask import Tile
 
-TILE, CONTEXT = 256, 32
-"""A tile's side and the least that it sees round what it has to paint, pixels (at a picture's border there is less)."""
+SIDES, CONTEXT = (128, 192, 256, 384), 32
+"""Sides of tiles to choose from, and the least that a tile sees round what it has to paint (at a picture's border there
+is less), pixels."""
 Pixels = NDArray[np.uint8]
 
 
 def cover(where: Pixels, least: tuple[int, int]) -> list[Tile]:
-    """The tiles that cover a mask, of one size.
+    """Tiles of one size that cover a mask with context round it, of least area in all.
+
+    Where tiles would be more work than the picture, the picture is the one tile.
 
     Args:
         where: uint8 [H, W], not 0 where something has to be painted; sides are multiples of 8 that a model takes.
         least: the least (height, width) that it takes, multiples of 8.
 
     Returns:
-        As :func:`secondeye.runtime.ops.mask_tiles`.
+        From top to bottom, every edge a multiple of 8. Empty when nothing is masked.
 
     Raises:
         InvalidInputError: it takes nothing smaller than the picture.
     """
-    side = max(TILE, *least)
-    if side > TILE and side >= max(where.shape):
+    height, width = where.shape
+    if max(least) > SIDES[-1] and max(least) >= max(height, width):
         raise InvalidInputError(
             f"tiles: the bundle takes no less than {least[0]} x {least[1]} pixels, so a tile is the whole picture; "
-            "build it with a range such as --shape 256x256:768x1280:1088x1920, or use tiles='dense'."
+            "build it with a range such as --shape 128x128:768x1280:1088x1920, or use tiles='dense'."
         )
-    return ops.mask_tiles(where, tile=side, overlap=2 * CONTEXT)
+    mask = np.asarray(where != 0, np.bool_)
+    if not mask.any():
+        return []
+    best = [Tile(0, 0, height, width)]
+    for side in sorted({max(side, *least) for side in SIDES}, reverse=True):
+        tiles = _shelves(mask, min(side, height), min(side, width))
+        if sum(t.height * t.width for t in tiles) < sum(t.height * t.width for t in best):
+            best = tiles
+    return best
+
+
+def _shelves(mask: NDArray[np.bool_], height: int, width: int) -> list[Tile]:
+    """Tiles in rows, each row and each tile beginning at the first masked pixel that is not covered yet."""
+
+    def place(first: int, size: int, length: int) -> tuple[int, int]:
+        """Where a tile with context before `first` begins, and where what it covers ends."""
+        begin = max(0, min((first - CONTEXT) // 8 * 8, length - size))
+        return begin, length if begin + size == length else begin + size - CONTEXT
+
+    rows = np.asarray(mask.any(1), np.bool_)
+    tiles, y = [], 0
+    while rows[y:].any():
+        y += int(rows[y:].argmax())
+        top, bottom = place(y, height, mask.shape[0])
+        columns, x = np.asarray(mask[y:bottom].any(0), np.bool_), 0
+        while columns[x:].any():
+            x += int(columns[x:].argmax())
+            left, right = place(x, width, mask.shape[1])
+            tiles.append(Tile(top, left, height, width))
+            x = right
+        y = bottom
+    return tiles
 
 
 def cut(array: NDArray[Any], tiles: list[Tile], scale: int = 1) -> NDArray[Any]:

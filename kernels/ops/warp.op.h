@@ -222,26 +222,43 @@ inline void warp_sample(const WarpArgs& p, int32_t y, const int32_t* __restrict 
 }
 
 #if defined(__AVX512VBMI__)
-// Sixteen targets of a packed row of three channels that runs forward: each pixel and its neighbour in one 8-byte
-// gather. Needs every position at least three pixels from the row's end. Gives whether it did the work.
+// Sixteen targets of a packed row of C channels, 3 or 4: each pixel and its neighbour in one 8-byte gather. Rows that run
+// backward (Mirror) are taken from their other end: src and out are where they begin in memory, map is that of the same
+// targets, the last of them first, and between two pixels the shares are exchanged. Needs every position at least
+// three pixels from the row's end. Gives whether it did the work.
+template <int C, bool Mirror>
 inline bool warp_sample_lanes(const uint8_t* __restrict src, int32_t width, const int32_t* map, uint8_t* __restrict out) {
-  const __m512i m = _mm512_loadu_si512(map);
-  const __m512i i = _mm512_srai_epi32(m, 8);
-  if (_mm512_cmpgt_epi32_mask(i, _mm512_set1_epi32(width - 3)) != 0) return false;
+  __m512i m = _mm512_loadu_si512(map);
+  if (Mirror)
+    m = _mm512_permutexvar_epi32(_mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), m);
   const __mmask16 seen = _mm512_cmpge_epi32_mask(m, _mm512_setzero_si512());
-  const __m512i offset = _mm512_maskz_add_epi32(seen, i, _mm512_slli_epi32(i, 1));
+  __m512i i = _mm512_srai_epi32(m, 8), f = _mm512_and_si512(m, _mm512_set1_epi32(255));
+  if (Mirror) {
+    i = _mm512_sub_epi32(_mm512_set1_epi32(width - 2), i);
+    f = _mm512_sub_epi32(_mm512_set1_epi32(256), f);
+    if (_mm512_mask_cmplt_epi32_mask(seen, i, _mm512_setzero_si512()) != 0) return false;
+  }
+  if (_mm512_mask_cmpgt_epi32_mask(seen, i, _mm512_set1_epi32(width - 3)) != 0) return false;
+  const __m512i offset = C == 4 ? _mm512_maskz_slli_epi32(seen, i, 2)
+                                : _mm512_maskz_add_epi32(seen, i, _mm512_slli_epi32(i, 1));
   const __m512i lo = _mm512_i32gather_epi64(_mm512_castsi512_si256(offset), src, 1);
   const __m512i hi = _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(offset, 1), src, 1);
-  // Each target's three bytes of the pixel, and of its neighbour, in the low bytes of a 32-bit lane.
-  alignas(64) static const uint8_t pick[64] = {
-      0,  1,  2,  0x80, 8,  9,  10, 0x80, 16, 17, 18, 0x80, 24, 25, 26, 0x80, 32, 33, 34, 0x80, 40,  41,
-      42, 0x80, 48, 49, 50, 0x80, 56, 57, 58, 0x80, 64, 65, 66, 0x80, 72, 73, 74, 0x80, 80, 81, 82, 0x80,
-      88, 89, 90, 0x80, 96, 97, 98, 0x80, 104, 105, 106, 0x80, 112, 113, 114, 0x80, 120, 121, 122, 0x80};
-  const __m512i first = _mm512_load_si512(pick), bytes = _mm512_set1_epi32(0x00ff00ff);
-  const __m512i a = _mm512_permutex2var_epi8(lo, first, hi);
-  const __m512i b = _mm512_permutex2var_epi8(lo, _mm512_add_epi8(first, _mm512_set1_epi8(3)), hi);
-  const __m512i f = _mm512_and_si512(m, _mm512_set1_epi32(255));
-  const __m512i wb = _mm512_or_si512(f, _mm512_slli_epi32(f, 16));
+  // Each target's bytes of the pixel, and of its neighbour, in the low bytes of a 32-bit lane.
+  __m512i a, b;
+  if (C == 4) {
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    a = _mm512_permutex2var_epi32(lo, even, hi);
+    b = _mm512_permutex2var_epi32(lo, _mm512_add_epi32(even, _mm512_set1_epi32(1)), hi);
+  } else {
+    alignas(64) static const uint8_t pick[64] = {
+        0,  1,  2,  0x80, 8,  9,  10, 0x80, 16, 17, 18, 0x80, 24, 25, 26, 0x80, 32, 33, 34, 0x80, 40,  41,
+        42, 0x80, 48, 49, 50, 0x80, 56, 57, 58, 0x80, 64, 65, 66, 0x80, 72, 73, 74, 0x80, 80, 81, 82, 0x80,
+        88, 89, 90, 0x80, 96, 97, 98, 0x80, 104, 105, 106, 0x80, 112, 113, 114, 0x80, 120, 121, 122, 0x80};
+    const __m512i first = _mm512_load_si512(pick);
+    a = _mm512_permutex2var_epi8(lo, first, hi);
+    b = _mm512_permutex2var_epi8(lo, _mm512_add_epi8(first, _mm512_set1_epi8(3)), hi);
+  }
+  const __m512i bytes = _mm512_set1_epi32(0x00ff00ff), wb = _mm512_or_si512(f, _mm512_slli_epi32(f, 16));
   const __m512i wa = _mm512_sub_epi16(_mm512_set1_epi16(256), wb), half = _mm512_set1_epi16(128);
   const __m512i even = _mm512_srli_epi16(
       _mm512_add_epi16(_mm512_add_epi16(_mm512_mullo_epi16(_mm512_and_si512(a, bytes), wa),
@@ -250,6 +267,10 @@ inline bool warp_sample_lanes(const uint8_t* __restrict src, int32_t width, cons
       _mm512_add_epi16(_mm512_add_epi16(_mm512_mullo_epi16(_mm512_srli_epi16(a, 8), wa),
                                         _mm512_mullo_epi16(_mm512_srli_epi16(b, 8), wb)), half), 8);
   const __m512i blend = _mm512_maskz_mov_epi32(seen, _mm512_or_si512(even, _mm512_slli_epi16(odd, 8)));
+  if (C == 4) {
+    _mm512_storeu_si512(out, blend);
+    return true;
+  }
   alignas(64) static const uint8_t drop[64] = {
       0,  1,  2,  4,  5,  6,  8,  9,  10, 12, 13, 14, 16, 17, 18, 20, 21, 22, 24, 25, 26, 28, 29, 30,
       32, 33, 34, 36, 37, 38, 40, 41, 42, 44, 45, 46, 48, 49, 50, 52, 53, 54, 56, 57, 58, 60, 61, 62};
@@ -258,23 +279,35 @@ inline bool warp_sample_lanes(const uint8_t* __restrict src, int32_t width, cons
 }
 #elif defined(__AVX2__)
 // The same for eight targets.
+template <int C, bool Mirror>
 inline bool warp_sample_lanes(const uint8_t* __restrict src, int32_t width, const int32_t* map, uint8_t* __restrict out) {
-  const __m256i m = _mm256_loadu_si256((const __m256i*)map);
-  const __m256i i = _mm256_srai_epi32(m, 8);
-  if (_mm256_movemask_epi8(_mm256_cmpgt_epi32(i, _mm256_set1_epi32(width - 3))) != 0) return false;
+  __m256i m = _mm256_loadu_si256((const __m256i*)map);
+  if (Mirror) m = _mm256_permutevar8x32_epi32(m, _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0));
   const __m256i hole = _mm256_cmpgt_epi32(_mm256_setzero_si256(), m);
-  const __m256i offset = _mm256_andnot_si256(hole, _mm256_add_epi32(i, _mm256_slli_epi32(i, 1)));
+  __m256i i = _mm256_srai_epi32(m, 8), f = _mm256_and_si256(m, _mm256_set1_epi32(255));
+  __m256i out_of_reach = _mm256_cmpgt_epi32(i, _mm256_set1_epi32(width - 3));
+  if (Mirror) {
+    i = _mm256_sub_epi32(_mm256_set1_epi32(width - 2), i);
+    f = _mm256_sub_epi32(_mm256_set1_epi32(256), f);
+    out_of_reach = _mm256_or_si256(_mm256_cmpgt_epi32(i, _mm256_set1_epi32(width - 3)),
+                                   _mm256_cmpgt_epi32(_mm256_setzero_si256(), i));
+  }
+  if (_mm256_movemask_epi8(_mm256_andnot_si256(hole, out_of_reach)) != 0) return false;
+  const __m256i offset =
+      _mm256_andnot_si256(hole, C == 4 ? _mm256_slli_epi32(i, 2) : _mm256_add_epi32(i, _mm256_slli_epi32(i, 1)));
   const long long* base = (const long long*)src;
   const __m256i lo = _mm256_i32gather_epi64(base, _mm256_castsi256_si128(offset), 1);
   const __m256i hi = _mm256_i32gather_epi64(base, _mm256_extracti128_si256(offset, 1), 1);
   // In each half: the two pixels' bytes, then their neighbours', a 32-bit lane each.
-  const __m256i split = _mm256_setr_epi8(0, 1, 2, -1, 8, 9, 10, -1, 3, 4, 5, -1, 11, 12, 13, -1, 0, 1, 2, -1, 8, 9, 10,
-                                         -1, 3, 4, 5, -1, 11, 12, 13, -1);
+  const __m256i split3 = _mm256_setr_epi8(0, 1, 2, -1, 8, 9, 10, -1, 3, 4, 5, -1, 11, 12, 13, -1, 0, 1, 2, -1, 8, 9, 10,
+                                          -1, 3, 4, 5, -1, 11, 12, 13, -1);
+  const __m256i split4 = _mm256_setr_epi8(0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15, 0, 1, 2, 3, 8, 9, 10,
+                                          11, 4, 5, 6, 7, 12, 13, 14, 15);
+  const __m256i split = C == 4 ? split4 : split3;
   const __m256i l = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(lo, split), 0xd8);
   const __m256i h = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(hi, split), 0xd8);
   const __m256i a = _mm256_permute2x128_si256(l, h, 0x20), b = _mm256_permute2x128_si256(l, h, 0x31);
   const __m256i bytes = _mm256_set1_epi32(0x00ff00ff), half = _mm256_set1_epi16(128);
-  const __m256i f = _mm256_and_si256(m, _mm256_set1_epi32(255));
   const __m256i wb = _mm256_or_si256(f, _mm256_slli_epi32(f, 16));
   const __m256i wa = _mm256_sub_epi16(_mm256_set1_epi16(256), wb);
   const __m256i even = _mm256_srli_epi16(
@@ -284,6 +317,10 @@ inline bool warp_sample_lanes(const uint8_t* __restrict src, int32_t width, cons
       _mm256_add_epi16(_mm256_add_epi16(_mm256_mullo_epi16(_mm256_srli_epi16(a, 8), wa),
                                         _mm256_mullo_epi16(_mm256_srli_epi16(b, 8), wb)), half), 8);
   const __m256i blend = _mm256_andnot_si256(hole, _mm256_or_si256(even, _mm256_slli_epi16(odd, 8)));
+  if (C == 4) {
+    _mm256_storeu_si256((__m256i*)out, blend);
+    return true;
+  }
   const __m256i drop = _mm256_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1, 0, 1, 2, 4, 5, 6, 8, 9,
                                         10, 12, 13, 14, -1, -1, -1, -1);
   const __m256i packed = _mm256_shuffle_epi8(blend, drop);
@@ -296,17 +333,79 @@ inline bool warp_sample_lanes(const uint8_t* __restrict src, int32_t width, cons
 }
 #endif
 
-inline void warp_sample_row3(const WarpArgs& p, int32_t y, const int32_t* __restrict map) {
-  const int32_t width = p.out.width;
+// A packed row of C channels, 3 or 4.
+template <int C>
+inline void warp_sample_packed(const WarpArgs& p, int32_t y, const int32_t* __restrict map) {
+  int32_t width = p.out.width;
   int32_t t = 0;
 #if defined(__AVX2__)
-  if (p.source.stride_x == 3 && p.out.stride_x == 3) {
+  if (p.source.stride_x == C && p.out.stride_x == C) {
     for (; t + kWarpLanes <= width; t += kWarpLanes)
-      if (!warp_sample_lanes(p.source.row(y), width, map + t, p.out.row(y) + 3 * (int64_t)t))
-        warp_sample<3>(p, y, map, t, t + kWarpLanes);
+      if (!warp_sample_lanes<C, false>(p.source.row(y), width, map + t, p.out.row(y) + C * (int64_t)t))
+        warp_sample<C>(p, y, map, t, t + kWarpLanes);
+  } else if (p.source.stride_x == -C && p.out.stride_x == -C) {
+    const uint8_t* src = p.source.at(y, width - 1);
+    const int32_t whole = width;
+    for (uint8_t* out = p.out.at(y, width - 1); width >= kWarpLanes; out += C * kWarpLanes) {
+      width -= kWarpLanes;  // from the last target to the first
+      if (!warp_sample_lanes<C, true>(src, whole, map + width, out))
+        warp_sample<C>(p, y, map, width, width + kWarpLanes);
+    }
   }
 #endif
-  warp_sample<3>(p, y, map, t, width);
+  warp_sample<C>(p, y, map, t, width);
+}
+
+// A row of a float picture, plane by plane. scratch: width float.
+inline void warp_sample_floats(const WarpArgs& p, int32_t y, const int32_t* __restrict map, float* __restrict scratch) {
+  const int32_t width = p.out.width, last = width - 1;
+  const bool wide = p.dtype == SE_FLOAT32;
+  for (int32_t c = 0; c < p.source.channels; ++c) {
+    const float* __restrict row = (const float*)p.source.at(y, 0, c);
+    if (!wide || p.source.stride_x != 4) {
+      if (wide)
+        for (int32_t x = 0; x < width; ++x) scratch[x] = *(const float*)p.source.at(y, x, c);
+      else if (p.source.stride_x == 2)
+        for (int32_t x = 0; x < width; ++x) scratch[x] = half_to_float(((const uint16_t*)row)[x]);
+      else
+        for (int32_t x = 0; x < width; ++x) scratch[x] = half_to_float(*(const uint16_t*)p.source.at(y, x, c));
+      row = scratch;
+    }
+    const auto value = [&](int32_t t) {
+      const int32_t m = map[t], i = max_i32(m, 0) >> 8;
+      return m < 0 ? 0.0f : warp_blend(row[i], row[min_i32(i + 1, last)], m & 255);
+    };
+    void* out = p.out.at(y, 0, c);
+    if (wide && p.out.stride_x == 4)
+      for (int32_t t = 0; t < width; ++t) ((float*)out)[t] = value(t);
+    else if (wide)
+      for (int32_t t = 0; t < width; ++t) *(float*)p.out.at(y, t, c) = value(t);
+    else if (p.out.stride_x == 2)
+      for (int32_t t = 0; t < width; ++t) ((uint16_t*)out)[t] = float_to_half(value(t));
+    else
+      for (int32_t t = 0; t < width; ++t) *(uint16_t*)p.out.at(y, t, c) = float_to_half(value(t));
+  }
+}
+
+// Writes what a row's map says of its holes, and the map itself where it is wanted and not there yet.
+inline void warp_tell(const WarpArgs& p, int32_t y, const int32_t* __restrict map) {
+  const int32_t width = p.out.width, last = width - 1;
+  if (p.holes.stride_x == 1) {
+    uint8_t* __restrict holes = p.holes.row(y);
+    for (int32_t t = 0; t < width; ++t) holes[t] = map[t] < 0 ? 255 : 0;
+  } else if (p.holes.stride_x == -1) {
+    uint8_t* __restrict holes = p.holes.at(y, last);
+    for (int32_t t = 0; t < width; ++t) holes[t] = map[last - t] < 0 ? 255 : 0;
+  } else {
+    for (int32_t t = 0; t < width; ++t) *p.holes.at(y, t) = map[t] < 0 ? 255 : 0;
+  }
+  if (p.map.data == nullptr || map == p.map.row(y)) return;
+  if (p.map.stride_x == -4) {
+    int32_t* __restrict out = p.map.at(y, last);
+    for (int32_t t = 0; t < width; ++t) out[t] = map[last - t];
+  } else {
+    for (int32_t t = 0; t < width; ++t) *p.map.at(y, t) = map[t];
+  }
 }
 
 inline void warp_row(const WarpArgs& p, int32_t y, int32_t* scratch) {
@@ -321,21 +420,14 @@ inline void warp_row(const WarpArgs& p, int32_t y, int32_t* scratch) {
   else
     warp_map_nearest(p, y, map);
   if (p.dtype != SE_UINT8)
-    for (int32_t t = 0; t < width; ++t) warp_sample_float(p, y, t, map[t]);
+    warp_sample_floats(p, y, map, (float*)scratch);  // the landings are done with
   else if (packed && channels == 3)
-    warp_sample_row3(p, y, map);
+    warp_sample_packed<3>(p, y, map);
   else if (packed && channels == 4)
-    warp_sample<4>(p, y, map, 0, width);
+    warp_sample_packed<4>(p, y, map);
   else
     warp_sample<0>(p, y, map, 0, width);
-  if (p.holes.stride_x == 1) {
-    uint8_t* __restrict holes = p.holes.row(y);
-    for (int32_t t = 0; t < width; ++t) holes[t] = map[t] < 0 ? 255 : 0;
-  } else {
-    for (int32_t t = 0; t < width; ++t) *p.holes.at(y, t) = map[t] < 0 ? 255 : 0;
-  }
-  if (p.map.data != nullptr && map != p.map.row(y))
-    for (int32_t t = 0; t < width; ++t) *p.map.at(y, t) = map[t];
+  warp_tell(p, y, map);
 }
 
 // scratch: 2 * width int32. All views of a row while it is at hand.

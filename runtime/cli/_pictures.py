@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
+from secondeye.runtime.files import check_place
 
 if TYPE_CHECKING:
     from secondeye.runtime.converter import StereoConverter, StereoFrame
@@ -54,6 +55,30 @@ class Job:
     def done(self, target: str) -> bool:
         """Whether a picture's output is there."""
         return not target.startswith(STDOUT) and all(path.exists() for path in self._paths(target))
+
+    def check(self, sources: list[str], targets: list[str]) -> None:
+        """Refuse, before any work, results that cannot be written, or would take an input's or each other's place."""
+        from secondeye.runtime.writers import format_of
+
+        read = {os.path.realpath(source): "is the source itself" for source in sources if source != "-"}
+        for other in (self.depth_map, self.converter.config.segment):
+            if other is not None and os.path.isfile(other):
+                read[os.path.realpath(other)] = "is read by this command"
+        written = [path for target in targets if not target.startswith(STDOUT) for path in self._paths(target)]
+        for extra in (self.wanted.save_depth, self.wanted.preview):
+            if extra is not None:
+                if extra is self.wanted.preview or extra.suffix.lower() != ".npy":
+                    format_of(extra)
+                written.append(extra)
+        taken: set[str] = set()
+        for path in written:
+            place = os.path.realpath(path)
+            if place in read:
+                raise InvalidInputError(f"{path}: {read[place]}; choose another name with -o.")
+            if place in taken:
+                raise InvalidInputError(f"{path}: two results would become this file; choose another name.")
+            taken.add(place)
+            check_place(path)
 
     def run(self, source: str, target: str) -> None:
         """Convert one file."""
@@ -204,7 +229,8 @@ def expand(inputs: list[str], recursive: bool) -> Iterator[str]:
             found = [word]
         elif path.is_dir():
             walk = path.rglob("*") if recursive else path.iterdir()
-            found = sorted(str(p) for p in walk if p.suffix.lower() in READ_SUFFIXES and p.is_file())
+            pictures = sorted(p for p in walk if p.suffix.lower() in READ_SUFFIXES and p.is_file())
+            found = _without_results(pictures)
             if not found:
                 raise MediaError(f"{word}: no pictures in this folder" + ("." if recursive else "; try --recursive."))
         elif not path.exists() and any(c in word for c in "*?["):
@@ -217,6 +243,19 @@ def expand(inputs: list[str], recursive: bool) -> Iterator[str]:
         if count > DEFAULT_LIMITS.max_files:
             raise InvalidInputError(f"over {DEFAULT_LIMITS.max_files} files; convert them in parts.")
         yield from found
+
+
+def _without_results(pictures: list[Path]) -> list[str]:
+    """The pictures but those that stand beside their own source, named as a run without -o names them."""
+    from secondeye.runtime.layouts import LAYOUTS
+
+    endings = tuple(one.suffix for one in LAYOUTS.values())
+    names = {(p.parent, p.stem) for p in pictures}
+    return [
+        str(p)
+        for p in pictures
+        if not any(p.stem.endswith(end) and (p.parent, p.stem.removesuffix(end)) in names for end in endings)
+    ]
 
 
 def targets_of(sources: list[str], output: str | None, layout: str, suffix: str, many: bool) -> list[str]:
@@ -252,7 +291,4 @@ def targets_of(sources: list[str], output: str | None, layout: str, suffix: str,
             raise InvalidInputError(
                 f"{twice}: two sources would become this file; convert them into different folders."
             )
-    for source, target in zip(sources, targets, strict=True):
-        if source != "-" and Path(target).exists() and os.path.samefile(source, target):
-            raise InvalidInputError(f"{target}: is the source itself; choose another name with -o.")
     return targets

@@ -382,6 +382,7 @@ def convert(
         quiet,
         verbose,
     )
+    job.check(sources, targets)
     try:
         if many:
             convert_many(job, sources, targets, skip_existing)

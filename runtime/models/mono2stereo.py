@@ -191,6 +191,21 @@ class Mono2Stereo:
     ) -> Pixels:
         """Pictures [N, H, W, 3], holes [N, H, W], noise [N, 4, H / 8, W / 8] -> views [N, H, W, 3]."""
         tell("to latents", 0, 1)
+        latent, given = self.start(source, warped, holes, schedule, noise)
+        latent = self.denoise(latent, given, schedule, progress=tell)
+        tell("to pixels", 0, 1)
+        return self.finish(latent)
+
+    def start(
+        self, source: Pixels, warped: Pixels, holes: Pixels, schedule: Schedule, noise: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Where the latents start, [N, 4, H / 8, W / 8], and the layout's other inputs.
+
+        Args:
+            source, warped: uint8 [N, H, W, 3].
+            holes: uint8 [N, H, W].
+            schedule, noise: as in :meth:`__call__`, for each picture.
+        """
         grey = _planes(warped)
         grey[(holes != 0)[:, None].repeat(3, 1)] = 0.0
         given: dict[str, Tensor] = {}
@@ -204,9 +219,10 @@ class Mono2Stereo:
         if "mask" in self.parts:
             cells = (holes != 0).reshape(len(holes), holes.shape[1] // self.factor, self.factor, -1, self.factor)
             given["mask"] = cells.any((2, 4))[:, None].astype(np.float32)
-        given = {name: value for name, value in given.items() if name in self.parts}
-        latent = self.denoise(latent, given, schedule, progress=tell)
-        tell("to pixels", 0, 1)
+        return latent, {name: value for name, value in given.items() if name in self.parts}
+
+    def finish(self, latent: Tensor) -> Pixels:
+        """Latents [N, 4, h, w] as pictures, uint8 [N, 8 h, 8 w, 3]."""
         return _bytes(self.run("decoder", latent=latent))
 
     def denoise(

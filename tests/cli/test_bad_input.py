@@ -130,6 +130,36 @@ def test_output_equal_to_input(cli, photo):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("--preview", "{photo}"), "is the source itself"),
+        (("--save-depth", "{photo}"), "is the source itself"),
+        (("--depth-map", "{map}", "--preview", "{map}"), "is read by this command"),
+        (("--preview", "{out}"), "two results would become this file"),
+        (("--preview", "{out}.png", "--save-depth", "{out}.png"), "two results would become this file"),
+        (("--preview", "{folder}/none/sheet.png"), "does not exist; make it first"),
+        (("--preview", "{folder}"), "cannot tell the format"),
+        (("--save-depth", "{folder}/depth.xyz"), "cannot tell the format"),
+    ],
+)
+def test_results_that_would_take_a_files_place_or_have_none(refused, photo, tmp_path, scene, words, says):
+    depth = tmp_path / "map.png"
+    Image.fromarray(scene[0][:, :, 0]).save(depth)
+    before = photo.read_bytes(), depth.read_bytes()
+    places = {"photo": photo, "map": depth, "out": tmp_path / "never.png", "folder": tmp_path}
+    assert says in refused(photo, *(word.format(**places) for word in words))
+    assert (photo.read_bytes(), depth.read_bytes()) == before
+
+
+def test_a_second_run_over_a_folder_does_not_convert_the_results_of_the_first(cli, photo, tmp_path):
+    for _ in range(2):
+        code, _, err = cli("convert", tmp_path, "--depth-model", "cues")
+        assert code == 0, err
+        assert "1 converted" in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photo.jpg", "photo_SBS.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
         (("--strength", "-5"), "strength: expected 0 to 20"),
         (("--strength", "500"), "strength: expected 0 to 20"),
         (("--strength", "nan"), "strength"),

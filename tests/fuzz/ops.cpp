@@ -252,14 +252,31 @@ Axis axis_from(Input& in, int32_t inputs, int32_t outputs) {
   return a;
 }
 
+// Every output is one input, or the mean of two: what the kernel does without tables.
+Axis plain_axis(Input& in, int32_t outputs, int32_t taps) {
+  Axis a;
+  const int32_t stride = taps + in.range(0, 1);
+  for (int32_t i = 0; i < outputs; ++i) {
+    a.first.push_back(taps * i);
+    a.count.push_back(taps);
+    for (int32_t k = 0; k < stride; ++k) a.weights.push_back(k < taps ? 16384 / taps : 0);
+  }
+  a.view = se_resample_axis{a.first.data(), a.count.data(), a.weights.data(), outputs, stride};
+  return a;
+}
+
 void resample(Input& in) {
   const Size s = size_from(in);
-  const int32_t channels = in.range(1, 4), h = in.range(1, 20), w = in.range(1, 150);
+  const int32_t channels = in.range(1, 4), kind = in.range(0, 3);
+  const bool halves_x = kind == 1 && s.width > 1, halves_y = kind == 2 && s.height > 1, plain = halves_x || halves_y;
+  const int32_t h = halves_y ? s.height / 2 : (plain ? s.height : in.range(1, 20));
+  const int32_t w = halves_x ? s.width / 2 : (plain ? s.width : in.range(1, 150));
   Owned source = make(in, s.height, s.width, channels, SE_UINT8), out = make(in, h, w, channels, SE_UINT8);
   const bool half = in.range(0, 2) == 0;
   Owned tensor = make(in, h, w, 3, half ? SE_FLOAT16 : SE_FLOAT32);
   fill_bytes(in, source, 0);
-  const Axis x = axis_from(in, s.width, w), y = axis_from(in, s.height, h);
+  const Axis x = plain ? plain_axis(in, w, halves_x ? 2 : 1) : axis_from(in, s.width, w);
+  const Axis y = plain ? plain_axis(in, h, halves_y ? 2 : 1) : axis_from(in, s.height, h);
   const float gain[3] = {0.00006f, 0.00007f, 0.00008f}, bias[3] = {-2.1f, -2.0f, -1.8f};
   spoil(in, source.view, false);
   everywhere(in, "resample", {&out},

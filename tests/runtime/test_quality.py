@@ -9,6 +9,7 @@ import secondeye
 from secondeye import InvalidInputError, ModelFormatError, StereoConfig, StereoConverter, ops
 from secondeye.runtime.interpolate import interpolate
 from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity, blend, blend_mask
+from secondeye.runtime.stream_batch import StreamBatch
 
 
 @pytest.fixture(scope="module")
@@ -245,18 +246,55 @@ def test_tiles_that_a_bundle_does_not_take(tmp_path, scene):
         options(whole, tiles="sparse", compose="generated")
 
 
-def test_overlapping_tiles_join_without_seams():
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.002, 0.2])
+def test_tiles_cover_a_mask_with_context_and_are_never_more_than_the_picture(share):
     from secondeye.runtime.tiles import CONTEXT, cover, cut, join
 
-    picture = np.random.default_rng(0).integers(0, 256, (600, 904, 3), np.uint8)
-    where = np.zeros((600, 904), np.uint8)
-    where[::90, ::70] = 255
+    rng = np.random.default_rng(int(share * 1e4))
+    picture = rng.integers(0, 256, (600, 904, 3), np.uint8)
+    where = np.where(rng.random((600, 904)) < share, 255, 0).astype(np.uint8)
+    where[0, 903] = where[599, 0] = 255 * (share > 0)
     covering = cover(where, (128, 128))
-    np.testing.assert_array_equal(join(np.zeros_like(picture), cut(picture, covering), covering), picture)
+    assert bool(covering) == (share > 0)
+    assert sum(t.height * t.width for t in covering) <= where.size
+    joined = join(np.zeros_like(picture), cut(picture, covering) if covering else picture[:0], covering)
     for y, x in np.argwhere(where):
+        np.testing.assert_array_equal(joined[y, x], picture[y, x])
         assert any(
             (t.y == 0 or y - t.y >= CONTEXT) and (t.x == 0 or x - t.x >= CONTEXT)
             and (t.y + t.height == 600 or t.y + t.height - y > CONTEXT)
             and (t.x + t.width == 904 or t.x + t.width - x > CONTEXT)
             for t in covering
         )  # fmt: skip
+    apart = (joined != picture).any(2)
+    assert not (joined[apart]).any()  # tiles that overlap join without seams; what no tile covers is the base
+
+
+@pytest.mark.parametrize(("scheduler", "steps"), [("ddim", 1), ("warped", 3), ("ddim", 4)])
+def test_a_stream_gives_the_frames_that_single_calls_give(tmp_path, scheduler, steps):
+    model = Mono2Stereo(tiled(tmp_path, 4))
+    schedule, noise = model.schedule(scheduler, steps, 0.7), model.noise(128, 192, 2)
+    stream = StreamBatch(model, schedule, noise)
+    rng = np.random.default_rng(3)
+    frames = []
+    for _ in range(6):
+        holes = np.where(rng.random((128, 192)) < 0.1, 255, 0).astype(np.uint8)
+        frames.append((*(rng.integers(0, 256, (128, 192, 3), np.uint8) for _ in range(2)), holes))
+    got = [stream(*frame) for frame in frames]
+    assert stream.delay == steps - 1
+    assert [one is None for one in got] == [k < stream.delay for k in range(6)]
+    got = [one for one in got if one is not None] + list(stream.flush())
+    want = [model(*frame, schedule, noise) for frame in frames]
+    np.testing.assert_array_equal(got, want)
+    assert list(stream.flush()) == []
+
+
+def test_what_a_stream_does_not_take(tmp_path):
+    model = Mono2Stereo(tiled(tmp_path, 2))
+    noise = model.noise(128, 192, 0)
+    with pytest.raises(InvalidInputError, match="--batch 3"):
+        StreamBatch(model, model.schedule("ddim", 3, 0.8), noise)
+    stream = StreamBatch(model, model.schedule("ddim", 2, 0.8), noise)
+    picture = np.zeros((128, 200, 3), np.uint8)
+    with pytest.raises(InvalidInputError, match="128, 192"):
+        stream(picture, picture, picture[:, :, 0])

@@ -252,7 +252,10 @@ else if (!navigator.xr)
   $("headset").textContent = "For a headset: open this page in its own browser, and Enter VR shows both eyes their views.";
 
 if (navigator.xr && gl) {
-  navigator.xr.isSessionSupported("immersive-vr").then((can) => { $("vr").disabled = !can; }).catch(() => {});
+  navigator.xr.isSessionSupported("immersive-vr").then((can) => {
+    $("vr").disabled = !can;
+    if (!can) $("headset").textContent = "No headset here. In a headset's own browser, Enter VR shows both eyes their views.";
+  }).catch(() => {});
   $("vr").onclick = () => enter().catch((error) => { $("notice").textContent = String(error); });
 }
 
