@@ -101,7 +101,8 @@ def test_kills_change_nothing(longer, tmp_path):
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             kills += 1
-            assert not out.exists()
+            if out.exists():  # killed between the file's renaming and the process's end
+                break
         else:
             break
     if not out.exists():
