@@ -359,7 +359,7 @@ class StereoConverter:
         convergence: float | None = None,
         labels: NDArray[np.uint16] | None = None,
         *,
-        values: NDArray[np.uint16] | None = None,
+        values: NDArray[Any] | None = None,
     ) -> StereoFrame:
         """Convert a film's frame whose depth is known and steady.
 
@@ -368,8 +368,8 @@ class StereoConverter:
             nearness: float32 [h, w], 0 far to 1 near, at the model's resolution.
             convergence: in place of the configuration's.
             labels: uint16 [h', w'], its objects, of any size; their borders are put on the picture's edges.
-            values: uint16 [H, W, 3], the frame in full depth; the views are made of it, and `pixels` only tells where
-                edges are.
+            values: uint16 [H, W, 3], the frame in full depth; the views are made of it and are uint16 too, and `pixels`
+                only tells where edges are.
 
         Raises:
             InvalidInputError: arrays that do not fit.

@@ -374,7 +374,7 @@ class _Shapes:
         described: dict[str, Any] = getattr(self, f"_{kind}")(layers)
         return Graph(name=name, build=build, bounds=BOUNDS | {"fp16": 2e-2}, **described)
 
-    def _cached(self, layers: range, axis: str, batch: Any = 1) -> list[Tensor]:
+    def _cached(self, layers: range, axis: Any, batch: Any = 1) -> list[Tensor]:
         shape = (len(layers), batch, self.config.kv_heads, axis, self.config.head)
         return [_floats(name, *shape) for name in ("keys", "values")]
 
@@ -411,8 +411,8 @@ class _Shapes:
         on = () if last else (_floats("next_marks", 1, 2, wide), _floats("next_states", 1, "latents", wide))
         return {
             "inputs": state,
-            "outputs": (*on, *self._cached(layers, "seen")),
-            "sizes": ({"latents": 6, "seen": 8}, {"latents": 15, "seen": 17}),
+            "outputs": (*on, *self._cached(layers, ("latents", 1, 2))),
+            "sizes": ({"latents": 6}, {"latents": 15}),
             "steps": self.config.latent_side**2,
         }
 
@@ -424,10 +424,11 @@ class _Shapes:
         seen = (
             [replace(t, name=f"seen_{t.name}") for t in self._cached(layers, "seen")] if self.edit and not dead else []
         )
-        on = () if last else (_floats("next", 1, "context", wide),)
+        length: Any = ("patches", 1, self.words + 2) if first else "context"
+        on = () if last else (_floats("next", 1, length, wide),)
         return {
             "inputs": (incoming, *(seen if self.edit and not dead else [])),
-            "outputs": (*on, *self._cached(layers, "context")),
+            "outputs": (*on, *self._cached(layers, length)),
             "least": {"context": self.words + 3},
             "sizes": tuple({"patches": n, "context": n + self.words + 2, "seen": n - 2} for n in (12, 7)),
         }

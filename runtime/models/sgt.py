@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secondeye.runtime.bundle import Bundle, check_run, read_bundle
+from secondeye.runtime.backends import Engine
+from secondeye.runtime.bundle import Bundle, read_bundle
 from secondeye.runtime.errors import InvalidInputError, ModelFormatError, ResourceLimitError
 from secondeye.runtime.sessions import Device
 
@@ -98,7 +99,8 @@ def plan_memory(bundle: Bundle) -> MemoryPlan:
     """The plan for a bundle on this machine; engines share nothing, since ONNX Runtime packs each one's weights."""
     stages: dict[str, float] = {}
     for name, engine in bundle.manifest.engines.items():
-        size = sum((bundle.folder / one.file).stat().st_size for one in engine.files())
+        files = [engine.file, *([engine.data.file] if engine.data is not None else [])]
+        size = sum((bundle.folder / file).stat().st_size for file in files)
         # Half-precision weights are computed with in float32, and weights are copied as they are packed.
         stage = name.partition("_")[0]
         stages[stage] = stages.get(stage, 0.0) + size * (2.15 if engine.precision in ("fp16", "bf16") else 1.15)
@@ -149,25 +151,23 @@ class SgtBagel:
             )
         self._device: Device = device
         self._threads = threads
-        self._sessions: dict[str, Any] = {}
+        self._engines: dict[str, Engine] = {}
         if self.plan.keeps_all:
             for name in engines:
-                self._session(name)
+                self._engine(name)
 
-    def _session(self, engine: str) -> Any:
+    def _engine(self, engine: str) -> Engine:
         """An engine, opened; where not all fit, those of other stages are given back first."""
-        if engine not in self._sessions:
+        if engine not in self._engines:
             if not self.plan.keeps_all:
                 stage = engine.partition("_")[0]
-                self._sessions = {n: s for n, s in self._sessions.items() if n.partition("_")[0] == stage}
-            self._sessions[engine] = self.bundle.session(engine, device=self._device, threads=self._threads)
-        return self._sessions[engine]
+                self._engines = {n: s for n, s in self._engines.items() if n.partition("_")[0] == stage}
+            self._engines[engine] = self.bundle.engine(engine, device=self._device, threads=self._threads)
+        return self._engines[engine]
 
     def run(self, engine: str, **inputs: NDArray[Any]) -> list[Floats]:
         """Run one engine on inputs that fit the manifest."""
-        entry = self.bundle.manifest.engines[engine]
-        check_run(inputs, entry, self.bundle.manifest.axes)
-        return [np.asarray(one) for one in self._session(engine).run([o.name for o in entry.outputs], inputs)]
+        return [np.asarray(one) for one in self._engine(engine).run(inputs).values()]
 
     # ---- sizes, as the authors' data code has them ----
 
@@ -216,7 +216,9 @@ class SgtBagel:
         latent = self.run("encoder", picture=np.ascontiguousarray(planes.transpose(2, 0, 1)[None]))[0]
         rows, columns = height // 16, width // 16
         tokens = latent.reshape(16, rows, 2, columns, 2).transpose(1, 3, 2, 4, 0).reshape(1, rows * columns, 64)
-        state = {"latents": np.ascontiguousarray(tokens), "spots": self.spots(height, width)}
+        state: dict[str, NDArray[Any]] = {
+            "latents": np.ascontiguousarray(tokens), "spots": self.spots(height, width)
+        }  # fmt: skip
         kept = []
         for k in range(self.stages):
             out = self.run(f"look_{k}", **state)
@@ -238,8 +240,10 @@ class SgtBagel:
             if seen and "seen_keys" in wanted:
                 inputs |= {"seen_keys": seen[k][0], "seen_values": seen[k][1]}
             out = self.run(f"prefill_{k}", **inputs)
-            own = (out[-2], out[-1])
-            kept.append(tuple(np.concatenate(both, 3) for both in zip(seen[k], own, strict=True)) if seen else own)
+            keys, values = out[-2], out[-1]
+            if seen:
+                keys, values = np.concatenate([seen[k][0], keys], 3), np.concatenate([seen[k][1], values], 3)
+            kept.append((keys, values))
             states = out[0]
         return kept
 

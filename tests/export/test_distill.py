@@ -90,8 +90,6 @@ def test_the_full_size_checkpoint_has_every_tensor_and_holes_take_no_room(tmp_pa
     assert wanted("language_model.model.layers.3.mlp.up_proj.weight")
     assert wanted("llm2vae.weight")
     assert not wanted("language_model.model.layers.13.mlp.up_proj.weight")
-    records = [
-        {"step": "flow_0", "seconds": 60.0, "mb": 250.0, "peak_gib": 5.0},
-        {"step": "vit", "seconds": 30.0, "mb": 90.0},
-    ]
-    assert full_size.whole(records) == pytest.approx({"minutes": 28.5, "gb": 7.09, "peak_gib": 5.0})
+    steps = {"vit": (30.0, 90.0), "flow_0": (90.0, 400.0), "flow_13": (60.0, 300.0), "flow_27": (30.0, 150.0)}
+    records = [{"step": n, "seconds": t, "mb": mb, "peak_gib": 5.0} for n, (t, mb) in steps.items()]
+    assert full_size.whole(records) == pytest.approx({"minutes": 28.5, "gb": 8.44, "peak_gib": 5.0})

@@ -21,9 +21,8 @@ WHOLE = {
 }  # fmt: skip
 # Fewer of the same blocks: what is exported, where time goes with their number.
 UNET = WHOLE | {
-    "block_out_channels": [32, 64, 64], "attention_head_dim": [2, 4, 4], "layers_per_block": 1,
-    "down_block_types": ["CrossAttnDownBlock2D"] * 2 + ["DownBlock2D"],
-    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 2,
+    "block_out_channels": [32, 64], "attention_head_dim": [2, 4], "layers_per_block": 1,
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
 }  # fmt: skip
 VAE = {
     "block_out_channels": [32, 32, 64, 64], "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 32,

@@ -178,7 +178,7 @@ def test_int4_stages_are_loaded_in_turn_where_not_all_fit(tiny, monkeypatch):
     assert "stages are loaded in turn" in told[1]
     maps = [one.colour_map(picture(), steps=2, seed=3) for one in (want, model)]
     np.testing.assert_array_equal(*maps)
-    assert set(model._sessions) == {"decoder"}
+    assert set(model._engines) == {"decoder"}
 
 
 def test_the_edit_layout_equals_the_recipe(tiny):
@@ -279,6 +279,39 @@ def test_transformers_qwen_layer_is_an_expert_of_ours():
         assert torch.allclose(mine(x), norm(x), atol=1e-6)
         want, _ = apply_rotary_pos_emb(q, q, cos[None], sin[None])
         assert torch.allclose(bagel.rotated(q, cos, sin), want, atol=1e-6)
+
+
+def test_the_command_segments_and_says_what_it_needs_and_got(bundle, cli, tmp_path, read):
+    from PIL import Image
+
+    Image.fromarray(picture()).save(tmp_path / "photo.png")
+    words = ("--bundle", bundle, "-o", tmp_path / "labels.png", "--steps", 1)
+    code, out, told = cli("segment", tmp_path / "photo.png", *words, "--preview", tmp_path / "sheet.png")
+    assert code == 0, told
+    assert "GiB of memory" in told
+    labels = read(tmp_path / "labels.png")
+    assert labels.shape == (90, 160)
+    assert f"labels.png: {labels.max()} objects, confidence 0." in out
+    assert "painted no colour map" in told  # random weights
+    assert read(tmp_path / "sheet.png").ndim == 3
+    code, _, told = cli("segment", tmp_path / "photo.png", "--bundle", bundle, "-o", tmp_path / "labels.jpg")
+    assert code == 2
+    assert "16-bit PNG" in told
+    assert not (tmp_path / "labels.jpg").exists()
+
+
+def test_tensorrt_rtx_builds_every_graph(tiny, bundle, tmp_path, monkeypatch):
+    pytest.importorskip("tensorrt_rtx", reason="plans need TensorRT-RTX (pip install -e '.[tensorrt-rtx]')")
+    monkeypatch.setenv("SECONDEYE_CACHE", str(tmp_path / "cache"))
+    request = request_for(tiny, tmp_path / "plans", backend="tensorrt-rtx", target="sm_89")
+    folder = build_sgt(request, lambda piece, step: None)
+    engines = json.loads((folder / "manifest.json").read_text())["engines"]
+    assert set(engines) == {"vit", "prefill_0", "flow_0", "decoder"}
+    for name, engine in engines.items():
+        (plan,) = engine["plans"]
+        assert plan["targets"] == ["sm_89"]
+        assert (folder / plan["file"]).stat().st_size > 10_000, name
+    assert runtime.SgtBagel(folder).colour_map(picture(), steps=1).dtype == np.uint8  # its graphs run on the CPU
 
 
 def spoilt(tiny, tmp_path, name):
