@@ -8,8 +8,7 @@ import typer
 
 def bench(context: typer.Context) -> None:
     """Measure live sessions on this machine: per stage, end to end, over time (options: secondeye bench --help)."""
-    from secondeye.benchmarks.latency import main  # benchmarks stand above the runtime; only this command reaches up
+    from secondeye.benchmarks.latency import command  # benchmarks stand above the runtime; only this command reaches up
 
-    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command()(main)
+    app = command(context.args)
     app(args=context.args, prog_name="secondeye bench", standalone_mode=False)

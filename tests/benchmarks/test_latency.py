@@ -74,7 +74,7 @@ def test_the_jetsons_are_counted_and_say_so(cli):
     ("words", "said"),
     [
         (["--size", "big"], "--size: expected WIDTHxHEIGHT"),
-        (["--mode", "dream"], "--mode: expected one of fast"),
+        (["--mode", "dream"], "--mode: expected fast or quality"),
         (["--depth-every", "-3"], "--depth-every"),
         (["--compare", "no.json", "no.json"], "expected two results"),
     ],
