@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.errors import ExportError, InvalidInputError
 from secondeye.runtime.files import atomic_write
@@ -107,7 +106,7 @@ def _build(sources: Path, work: Path, arguments: list[str]) -> dict[str, Any]:
         assert process.stderr is not None
         for line in process.stderr:
             steps.append((time.perf_counter() - begun, line.strip()))
-            Console(stderr=True).print(f"{steps[-1][0]:7.1f} s  {line.strip()}", highlight=False)
+            typer.echo(f"{steps[-1][0]:7.1f} s  {line.strip()}", err=True)
     seconds = time.perf_counter() - begun
     if process.returncode:
         raise ExportError(f"the build failed after {seconds:.0f} s ({steps[-1][1] if steps else 'no output'}).")
@@ -201,7 +200,7 @@ def main(
         table.add_row(name.replace("_", " "), str(result[name]))
     for name, one in result["errors"].items():
         table.add_row(f"{name}: relative error", f"{one['relative_rms']:.2g}")
-    Console().print(table)
+    console().print(table)
     if json_file is not None:
         with atomic_write(json_file) as file:
             file.write(json.dumps(result, indent=1).encode())

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -279,5 +280,10 @@ def main(
 
 if __name__ == "__main__":
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command()(main)
+    if "quality" in sys.argv and sys.argv[sys.argv.index("quality") - 1] == "--mode":
+        from secondeye.benchmarks.latency_quality import main as quality_main
+
+        app.command()(quality_main)
+    else:
+        app.command()(main)
     guarded(app)

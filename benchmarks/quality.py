@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stereo conversion against true right views.
 
-    python -m secondeye.benchmarks.quality PAIRS_DIR
+    python -m secondeye.benchmarks.quality PAIRS [--bundle FOLDER] [--json FILE] [--sheet FILE]
 
-Converts each left view and compares with the true right view: SIoU, PSNR, SSIM, RMSE. Rows: identity (right = left,
-which beats converters on everything but SIoU and so stands in every table), and moved as a
-whole by the best number of pixels, SecondEye as it is, and SecondEye with
-strength and convergence fitted per picture (two numbers, since no picture tells its camera's baseline). Where the pair
-has measured disparity, a row shows what the warp and fill reach with it.
+PAIRS is a folder (Mono2Stereo's layout or one folder for each pair) or a side-by-side film. Converts each left view and
+compares with the true right view: SIoU, RMSE, PSNR, SSIM, MAE; PSNR in what the left view does not show; and by a
+stereo matcher the error of the disparity that the made pair holds, and how consistent its two views are.
+
+Rows: identity (right = left, which beats converters on everything but SIoU and so stands in every table), the same
+moved as a whole by the best number of pixels, SecondEye as it is, and with strength and convergence fitted per picture
+(two numbers, since no picture tells its camera's baseline); with --bundle, quality mode as it is, fitted, and as its
+authors condition it. Where the pair has measured disparity, a row shows what the warp and fill reach with it.
 """
 
 from __future__ import annotations
@@ -20,12 +23,15 @@ import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from rich import box
 from rich.table import Table
 
 from secondeye.benchmarks.machine import console, machine
-from secondeye.benchmarks.metrics import psnr, siou, ssim
+from secondeye.benchmarks.metrics import siou
 from secondeye.benchmarks.pairs import Pair, read_pairs
+from secondeye.benchmarks.stereo_metrics import all_metrics, filled_in, true_holes
 from secondeye.runtime import ops
+from secondeye.runtime.bundle import read_bundle
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.converter import StereoConfig, StereoConverter
 from secondeye.runtime.files import atomic_write
@@ -71,19 +77,6 @@ def _searched(pair: Pair, unit: Map) -> tuple[float, float]:
     return best[1] * scale, best[2] * scale
 
 
-def filled_in(disparity: Map) -> Map:
-    """Measured disparity with its unknown pixels at the lesser of their row's nearest known neighbours."""
-    height, width = disparity.shape
-    known = np.isfinite(disparity)
-    columns = np.arange(width)
-    before = np.maximum.accumulate(np.where(known, columns, 0), axis=1)
-    after = np.minimum.accumulate(np.where(known, columns, width - 1)[:, ::-1], axis=1)[:, ::-1]
-    rows = np.arange(height)[:, None]
-    sides = np.stack([disparity[rows, before], disparity[rows, after]])
-    least = np.where(np.isnan(sides).all(0), np.nanmin(disparity), np.fmin(sides[0], sides[1]))
-    return np.where(known, disparity, least).astype(np.float32)
-
-
 def shifted(pair: Pair) -> NDArray[np.uint8]:
     """The left view moved as a whole by the number of pixels that gives the best SIoU: what one number can do."""
     width = pair.left.shape[1]
@@ -95,54 +88,71 @@ def shifted(pair: Pair) -> NDArray[np.uint8]:
     return max((moved(by) for by in steps), key=lambda view: siou(view, pair.right, pair.left))
 
 
-def views(pair: Pair, converter: StereoConverter) -> dict[str, NDArray[np.uint8]]:
-    """The right views to compare, by name."""
+def views(
+    pair: Pair, converter: StereoConverter, quality: dict[str, StereoConverter] | None = None
+) -> dict[str, NDArray[np.uint8]]:
+    """The right views to compare, by name.
+
+    Args:
+        pair: left view, true right view, perhaps disparity.
+        converter: in fast mode.
+        quality: converters in quality mode, by name; one named ``fitted`` gets the same disparity as the fast one.
+    """
     config = converter.config
     depth = converter.load()(pair.left)
     result = {"identity": pair.left, "identity, best shift": shifted(pair)}
     result.update({"secondeye, as it is": converter.convert(pair.left).right})
     full = ops.upsample(fitted_disparity(pair, depth), pair.left)
     radius = max(min(config.widen, 1), round(config.widen * pair.left.shape[0] / 1080))
-    result["secondeye, fitted"] = converter.render(pair.left, ops.widen_foreground(full, radius)).right
+    fitted = ops.widen_foreground(full, radius)
+    result["secondeye, fitted"] = converter.render(pair.left, fitted).right
+    for name, one in (quality or {}).items():
+        made = one.render(pair.left, fitted) if name == "fitted" else one.convert(pair.left)
+        result[f"quality mode, {name}"] = made.right
     if pair.disparity is not None:
         result["with measured disparity"] = converter.render(pair.left, filled_in(pair.disparity)).right
     return result
 
 
+COLUMNS = {
+    "siou": "SIoU", "psnr": "PSNR", "ssim": "SSIM", "rmse": "RMSE", "mae": "MAE", "hole_psnr": "holes",
+    "disparity_error_px": "disp. px", "disparity_found": "found", "consistency": "L=R",
+}  # fmt: skip
+
+
+def quality_converters(bundle: Path, depth: str, scheduler: Any, steps: int | None) -> dict[str, StereoConverter]:
+    """Quality mode in the ways that a table shows."""
+    common: dict[str, Any] = {"mode": "quality", "bundle": bundle, "scheduler": scheduler, "steps": steps}
+    result = {name: StereoConverter(StereoConfig(**common, depth=depth)) for name in ("as it is", "fitted")}
+    if "depth" in read_bundle(bundle, verify=False).manifest.engines:
+        authors = StereoConfig(**common, conditioning="authors", compose="generated")
+        result["as its authors"] = StereoConverter(authors)
+    return result
+
+
 def main(
-    pairs: Annotated[Path, typer.Argument(help="Folder of stereo pairs.")],
+    pairs: Annotated[Path, typer.Argument(help="Folder of stereo pairs, or a side-by-side film.")],
     depth_model: Annotated[str, typer.Option(help="builtin, cues or an ONNX file.")] = "builtin",
+    bundle: Annotated[Path | None, typer.Option(help="A Mono2Stereo bundle: adds quality mode.")] = None,
+    scheduler: Annotated[str, typer.Option(help="Of quality mode: ddim or warped.")] = "ddim",
+    steps: Annotated[int | None, typer.Option(help="Of quality mode.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a picture of every view.")] = None,
 ) -> None:
     """Measure stereo conversion on pairs with a true right view."""
     converter = StereoConverter(StereoConfig(depth=depth_model))
+    quality = None if bundle is None else quality_converters(bundle, depth_model, scheduler, steps)
     rows: list[dict[str, Any]] = []
     strips = []
     for pair in read_pairs(pairs):
         strip = [pair.right]
-        for name, view in views(pair, converter).items():
-            error = view.astype(np.float64) - pair.right
-            rows.append(
-                {
-                    "pair": pair.name,
-                    "view": name,
-                    "siou": round(siou(view, pair.right, pair.left), 4),
-                    "psnr": round(psnr(view, pair.right), 2),
-                    "ssim": round(ssim(view, pair.right), 4),
-                    "rmse": round(float(np.sqrt((error**2).mean())), 2),
-                }
-            )
+        holes = true_holes(pair.left, pair.right, pair.disparity)
+        for name, view in views(pair, converter, quality).items():
+            rows.append({"pair": pair.name, "view": name, **all_metrics(view, pair.right, pair.left, holes)})
             strip.append(view)
         size = (480, round(480 * pair.left.shape[0] / pair.left.shape[1]))
         strips.append(np.hstack([np.asarray(cv2.resize(s, size, interpolation=cv2.INTER_AREA)) for s in strip]))
-    table = Table(title=f"Right views against the true ones ({depth_model} depth)")
-    for heading in ("pair", "right view", "SIoU", "PSNR", "SSIM", "RMSE"):
-        table.add_column(heading, justify="left" if heading in ("pair", "right view") else "right")
-    for row in rows:
-        numbers = (f"{row['siou']:.3f}", f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['rmse']:.1f}")
-        table.add_row(row["pair"], row["view"], *numbers)
-    console().print(table)
+    _print(rows, f"Right views against the true ones ({depth_model} depth)")
     if json_file is not None:
         with atomic_write(json_file) as file:
             result = {"machine": machine(), "depth_model": depth_model, "results": rows}
@@ -151,6 +161,26 @@ def main(
         widest = max(s.shape[1] for s in strips)
         padded = [np.pad(s, ((0, 0), (0, widest - s.shape[1]), (0, 0))) for s in strips]
         save_picture(sheet, np.vstack(padded))
+
+
+def _print(rows: list[dict[str, Any]], title: str) -> None:
+    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("pair", "right view", *COLUMNS.values()):
+        table.add_column(heading, justify="left" if heading in ("pair", "right view") else "right")
+
+    def text(value: float | None) -> str:
+        return "" if value is None else f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
+
+    for row in rows:
+        table.add_row(row["pair"], row["view"], *(text(row[name]) for name in COLUMNS))
+    count = len({row["pair"] for row in rows})
+    if count > 1:
+        table.add_section()
+        for view in dict.fromkeys(row["view"] for row in rows):
+            of = [row for row in rows if row["view"] == view]
+            means = [[row[name] for row in of if row[name] is not None] for name in COLUMNS]
+            table.add_row(f"mean of {len(of)}", view, *(text(float(np.mean(m)) if m else None) for m in means))
+    console().print(table)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ from rich.table import Table
 from secondeye.benchmarks.machine import machine
 from secondeye.benchmarks.metrics import covering, label_border_f_score
 from secondeye.benchmarks.pairs import Pair, read_pairs
-from secondeye.benchmarks.quality import filled_in, fitted_disparity
+from secondeye.benchmarks.quality import fitted_disparity
+from secondeye.benchmarks.stereo_metrics import filled_in
 from secondeye.runtime import ops
 from secondeye.runtime.alignment import aligned
 from secondeye.runtime.cli._guard import guarded

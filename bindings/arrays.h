@@ -127,5 +127,6 @@ class Call {
 // Called by module.cpp.
 void bind_pixels(py::module_& m);
 void bind_session(py::module_& m);
+void bind_frame(py::module_& m);
 
 }  // namespace se_py

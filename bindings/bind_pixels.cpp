@@ -138,14 +138,29 @@ void pack(int32_t layout, const Any& left, const Any& right, const Any& out, int
   call.run([&](const se_exec* exec) { return se_pack(exec, layout, &l, &r, &o); });
 }
 
+void level(float scale, float offset, const Any& disparity, const Any& out, int32_t threads, int32_t isa) {
+  Call call("level", threads, isa);
+  const se_array d = call.view(disparity, Axes::HW, false), o = call.view(out, Axes::HW, true);
+  call.run([&](const se_exec* exec) { return se_level(exec, scale, offset, &d, &o); });
+}
+
+void nv12(int32_t standard, bool full, const Any& luma, const Any& chroma, const Any& out, int32_t threads, int32_t isa) {
+  Call call("nv12", threads, isa);
+  const se_array l = call.view(luma, Axes::HW, false), c = call.view(chroma, Axes::HWC, false);
+  const se_array o = call.view(out, Axes::HWC, true);
+  call.run([&](const se_exec* exec) { return se_nv12(exec, standard, full ? 1 : 0, &l, &c, &o); });
+}
+
 }  // namespace
 
 void bind_pixels(py::module_& m) {
   m.def("anaglyph", &anaglyph);
   m.def("fill", &fill);
   m.def("inpaint_mask", &inpaint_mask);
+  m.def("level", &level);
   m.def("mask_cells", &mask_cells);
   m.def("motion", &motion);
+  m.def("nv12", &nv12);
   m.def("pack", &pack);
   m.def("resample", &resample);
   m.def("resample_tensor", &resample_tensor);

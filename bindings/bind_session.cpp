@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "arrays.h"
-#include "secondeye/session.h"
+#include "look.h"
 
 namespace se_py {
 namespace {
@@ -70,6 +70,10 @@ class Session {
     config.steady = options["steady"].cast<float>();
     config.threads = options["threads"].cast<int32_t>();
     config.remember = options["remember"].cast<bool>() ? 1 : 0;
+    nv12_ = options["nv12"].cast<int32_t>() >= 0;
+    config.nv12 = nv12_ ? 1 : 0;
+    if (nv12_) config.standard = options["nv12"].cast<int32_t>();
+    config.full_range = options["full_range"].cast<bool>() ? 1 : 0;
     if (!options["widen"].is_none()) config.widen = options["widen"].cast<int32_t>();
     config.depth_width = options["depth_width"].cast<int32_t>();
     config.depth_height = options["depth_height"].cast<int32_t>();
@@ -101,7 +105,7 @@ class Session {
   // Gives the ticket, or None when there was no room in time.
   py::object submit(const py::object& frame, int64_t timestamp, double timeout) {
     Call call("submit", 0, 0);
-    const se_array a = call.view(frame, Axes::HWC, false);
+    const se_array a = call.view(frame, nv12_ ? Axes::HW : Axes::HWC, false);
     if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "submit");
     uint64_t ticket = 0;
     const int32_t status = in_slices(timeout, [&](int32_t ms) { return se_session_submit(session(), &a, timestamp, ms, &ticket); });
@@ -220,21 +224,6 @@ class Session {
     return py::int_(ticket);
   }
 
-  static void read_params(const py::dict& options, se_session_params* params) {
-    const auto has = [&](const char* name) { return options.contains(name); };
-    if (has("strength")) params->strength = options["strength"].cast<float>();
-    if (has("convergence")) params->convergence = options["convergence"].cast<float>();
-    if (has("roll")) params->roll = options["roll"].cast<float>();
-    if (has("layout")) params->layout = options["layout"].cast<int32_t>();
-    if (has("both")) params->both = options["both"].cast<bool>() ? 1 : 0;
-    if (has("swap")) params->swap = options["swap"].cast<bool>() ? 1 : 0;
-    if (has("fill")) params->fill = options["fill"].cast<bool>() ? 1 : 0;
-    if (has("anaglyph")) {
-      const auto matrix = options["anaglyph"].cast<std::array<int32_t, 18>>();
-      std::copy(matrix.begin(), matrix.end(), params->anaglyph);
-    }
-  }
-
   // Waits for up to `timeout` seconds (negative: without end), looking at Python's signals now and then.
   template <typename Try>
   static int32_t in_slices(double timeout, Try attempt) {
@@ -255,6 +244,7 @@ class Session {
   }
 
   std::shared_ptr<Holder> holder_;
+  bool nv12_ = false;
 };
 
 }  // namespace

@@ -13,4 +13,5 @@ PYBIND11_MODULE(_native, m) {
   m.def("isa_supported", [](int32_t isa) { return se_cpu_isa_supported(isa) != 0; });
   bind_pixels(m);
   bind_session(m);
+  bind_frame(m);
 }

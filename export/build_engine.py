@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
 
-from secondeye.export.cache import Cache, code_hash, content_key, link_or_copy, place_folder
+from secondeye.export.cache import Cache, code_hash, content_key, copy_file, place_folder
 from secondeye.export.pieces import Pieces, Told, versions
 from secondeye.runtime.bundle import BACKENDS, MANIFEST, EngineEntry, Manifest, read_bundle
 from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError, MediaError, SecondEyeError
@@ -117,11 +117,13 @@ class SgtRequest(Common):
     Attributes:
         checkpoint: a folder of BAGEL's files with SGT's weights.
         size: the greatest side of the colour map, pixels.
+        layout: ``trained`` or ``edit``, see :mod:`secondeye.export.models.sgt_bagel`.
         instruction: what the model is told; None takes the exporter's.
     """
 
     checkpoint: Path
     size: int = 1024
+    layout: str = "trained"
     instruction: str | None = None
 
 
@@ -222,13 +224,14 @@ def build_sgt(request: SgtRequest, told: Told) -> Path:
     with cache.locked(lambda: told("sources", "wait for another build")) as work:
         told("sources", "check")
         instruction = request.instruction or sgt_bagel.INSTRUCTION
-        model = sgt_bagel.load(request.checkpoint, instruction=instruction, size=request.size)
+        model = sgt_bagel.load(request.checkpoint, instruction=instruction, size=request.size, layout=request.layout)
         axes = {name: (low, high, high) for name, (low, high) in model.axes.items()}
         pieces = Pieces(request.precision, request.backend, request.target, cache, work, axes)
         engines = {}
         for number, graph in enumerate(model.graphs):
-            # The size is a range in the manifest; the instruction is in the first layers.
-            parts = {"sources": hashes, "instruction": instruction, "cuts": model.constants["cuts"]}
+            parts: dict[str, Any] = {"sources": hashes}
+            if "_" in graph.name:  # one of layers; sizes are ranges in the manifest alone
+                parts |= {"instruction": instruction, "layout": request.layout, "cuts": model.constants["cuts"]}
 
             def say(piece: str, step: str, number: int = number) -> None:
                 told(f"{piece} ({number + 1} of {len(model.graphs)})", step)
@@ -286,7 +289,7 @@ def _assemble(
         part.mkdir()
         for _, files in engines.values():
             for file in files:
-                link_or_copy(file, part / file.name)
+                copy_file(file, part / file.name)
         with atomic_write(part / MANIFEST) as written:
             written.write(manifest.to_json())
         place_folder(part, request.out)

@@ -139,10 +139,7 @@ def place_folder(made: Path, target: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """The same file under another name where the file system can, else a copy that has reached the disk."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-        _sync_file(target)
+def copy_file(source: Path, target: Path) -> None:
+    """A copy that has reached the disk; no hard link, because ONNX's own tools refuse weights that have two names."""
+    shutil.copyfile(source, target)
+    _sync_file(target)

@@ -59,6 +59,7 @@ class Graph:
         least: the least length of each named axis.
         bounds: the greatest relative error (root mean square) per precision that is accepted.
         steps: the values that an integer input may take.
+        least_bits: of its weights in ``int4``, where fewer would cost more than they save.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Graph:
     least: dict[str, int] = field(default_factory=dict)
     bounds: dict[str, float] = field(default_factory=lambda: dict(BOUNDS))
     steps: int = 1000
+    least_bits: int = 4
 
     def example(self, sizes: dict[str, int], seed: int = 0) -> dict[str, NDArray[Any]]:
         """Seeded inputs: normal floats, uniform steps."""
@@ -192,7 +194,7 @@ def make_graph(
     del module
     if precision in ("int8", "int4"):
         told(f"weights to {precision}")
-        _quantise(path, 8 if precision == "int8" else 4)
+        _quantise(path, 8 if precision == "int8" else graph.least_bits)
     if precision == "bf16":
         told("weights to bfloat16")
         _to_bfloat16(path)

@@ -10,7 +10,7 @@ from secondeye.runtime.labels import AROUND, near_border
 
 Map = NDArray[np.float32]
 REACH = 2  # cells on each side of a border that a network's soft edge spoils
-STEP = 1 / 32  # of the map's range: less, within REACH, is no edge
+STEP = 1 / 16  # of the map's range: less, within REACH, is no edge
 
 
 def aligned(values: Map, labels: NDArray[np.uint16]) -> Map:

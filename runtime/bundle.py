@@ -35,12 +35,12 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20
 BACKENDS = ("onnx", *PACKAGES)
 DTYPES = ("float32", "float16", "int64", "uint8")
-Axis = int | str | tuple[str, int]
+Axis = int | str | tuple[str, int] | tuple[str, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
-    """An engine's input or output; an axis is a length, a named axis, or (named axis, factor)."""
+    """An engine's input or output; an axis is a length, a named axis, or (named axis, factor[, and so many more])."""
 
     name: str
     dtype: str
@@ -229,10 +229,10 @@ class _Reader:
             self.problems.append(f"{where}{name}: dtype {dtype!r} is none of {', '.join(DTYPES)}")
         shape: list[Axis] = []
         for axis in self.take(data, "shape", list, where):
-            pair = isinstance(axis, list) and len(axis) == 2 and isinstance(axis[1], int) and axis[1] > 0
+            pair = isinstance(axis, list) and len(axis) in (2, 3) and all(type(n) is int and n > 0 for n in axis[1:])
             named = axis[0] if pair else axis
             if isinstance(named, str) and named in axes:
-                shape.append((named, axis[1]) if pair else named)
+                shape.append((named, *axis[1:]) if pair else named)
             elif isinstance(axis, int) and not isinstance(axis, bool) and 0 < axis <= 1 << 20:
                 shape.append(axis)
             else:
@@ -320,8 +320,8 @@ def check_run(inputs: Mapping[str, Any], entry: EngineEntry, axes: Mapping[str, 
             if isinstance(axis, int):
                 fits &= axis == got
                 continue
-            name, factor = (axis, 1) if isinstance(axis, str) else axis
-            length, rest = divmod(got, factor)
+            name, factor, more = (axis, 1, 0) if isinstance(axis, str) else (*axis, 0)[:3]
+            length, rest = divmod(got - more, factor)
             low, high = axes[name]
             fits &= rest == 0 and low <= length <= high and lengths.setdefault(name, length) == length
         if not fits:
@@ -334,7 +334,11 @@ def check_run(inputs: Mapping[str, Any], entry: EngineEntry, axes: Mapping[str, 
 
 def shape_of(spec: TensorSpec, lengths: Mapping[str, int]) -> tuple[int, ...]:
     """A tensor's shape for lengths of the named axes."""
-    return tuple(
-        axis if isinstance(axis, int) else lengths[axis] if isinstance(axis, str) else lengths[axis[0]] * axis[1]
-        for axis in spec.shape
-    )
+
+    def length(axis: Axis) -> int:
+        if isinstance(axis, int):
+            return axis
+        name, factor, more = (axis, 1, 0) if isinstance(axis, str) else (*axis, 0)[:3]
+        return lengths[name] * factor + more
+
+    return tuple(length(axis) for axis in spec.shape)

@@ -35,6 +35,7 @@ MapKind = Literal["disparity", "depth", "pixels"]
 Mode = Literal["fast", "quality"]
 Compose = Literal["inpaint", "generated"]
 Conditioning = Literal["stereo", "authors"]
+Tiles = Literal["dense", "sparse"]
 Progress = Callable[[str, int, int], None]
 
 
@@ -57,7 +58,8 @@ class StereoConfig:
             :class:`secondeye.runtime.depth.DepthOptions`. Found by themselves for the public ones.
         segment: who tells objects apart, so that depth's edges fall on their borders: ``off``, ``sgt:FOLDER`` (a
             bundle), an ONNX segmentation network, or labels of the picture (16-bit PNG, .npy).
-        device: where the models run, ``cpu`` or ``cuda``.
+        device: where the models run: ``cpu``, ``cuda``, ``tensorrt`` or ``tensorrt-rtx``; see
+            :mod:`secondeye.runtime.backends`.
         widen: the rim of near objects moves with them by up to this many pixels at 1080p; 0 to 16.
         fill: whether disocclusions are painted; when not, they stay black.
         threads: 0 for one per core. What the kernels give does not depend on it.
@@ -70,6 +72,8 @@ class StereoConfig:
         seed: of the noise; the same seed gives the same picture.
         compose: ``inpaint`` keeps the warped pixels and takes the model's in and round disocclusions, blended;
             ``generated`` takes the model's whole picture.
+        tiles: ``dense`` has the model see the whole picture; ``sparse`` only tiles round the disocclusions, for
+            ``inpaint``: less work, and each tile knows nothing of what lies beyond it.
         conditioning: ``stereo`` moves pixels by strength and convergence; ``authors`` does what the published code
             does (8 x 0.6 x raw depth, nearest pixel, wrapping round the left border), exactly where the picture has
             the bundle's size.
@@ -99,6 +103,7 @@ class StereoConfig:
     noise: float = 0.8
     seed: int = 0
     compose: Compose = "inpaint"
+    tiles: Tiles = "dense"
     conditioning: Conditioning = "stereo"
 
     def __post_init__(self) -> None:
@@ -115,6 +120,7 @@ class StereoConfig:
             *self._choice("mode", get_args(Mode)),
             *self._choice("scheduler", get_args(Scheduler)),
             *self._choice("compose", get_args(Compose)),
+            *self._choice("tiles", get_args(Tiles)),
             *self._choice("conditioning", get_args(Conditioning)),
             *self._range("noise", 0.01, 1.0, "1 is pure noise"),
             *self._range("seed", 0, 2**63 - 1, "any number"),
@@ -151,6 +157,8 @@ class StereoConfig:
             yield "bundle: quality mode needs a bundle's folder; build one with: secondeye build-engine"
         if not self.fill:
             yield "fill: quality mode paints the disocclusions; use mode fast to leave them"
+        if self.tiles == "sparse" and self.compose != "inpaint":
+            yield "tiles: sparse paints the disocclusions alone; use compose inpaint"
         if self.conditioning == "authors" and str(self.depth) != AUTO:
             yield "depth: the authors' conditioning takes the bundle's own depth; leave it out"
 
@@ -351,7 +359,7 @@ class StereoConverter:
         convergence: float | None = None,
         labels: NDArray[np.uint16] | None = None,
         *,
-        values: NDArray[np.uint16] | None = None,
+        values: NDArray[Any] | None = None,
     ) -> StereoFrame:
         """Convert a film's frame whose depth is known and steady.
 
@@ -360,8 +368,8 @@ class StereoConverter:
             nearness: float32 [h, w], 0 far to 1 near, at the model's resolution.
             convergence: in place of the configuration's.
             labels: uint16 [h', w'], its objects, of any size; their borders are put on the picture's edges.
-            values: uint16 [H, W, 3], the frame in full depth; the views are made of it, and `pixels` only tells where
-                edges are.
+            values: uint16 [H, W, 3], the frame in full depth; the views are made of it and are uint16 too, and `pixels`
+                only tells where edges are.
 
         Raises:
             InvalidInputError: arrays that do not fit.

@@ -29,6 +29,7 @@ from secondeye.runtime.errors import InvalidInputError, SessionError
 from secondeye.runtime.interpolate import interpolate
 from secondeye.runtime.ops._arrays import take
 from secondeye.runtime.ops.anaglyph import matrix_q12
+from secondeye.runtime.ops.nv12 import STANDARDS, Standard
 
 Pixels = NDArray[np.uint8]
 Policy = Literal["newest", "every"]
@@ -68,6 +69,9 @@ class LiveConfig:
             ``plain-edges``.
         steady: 0 to 0.98, how much of the past stays in depth that agrees with it.
         widen: near objects grow by this many pixels; None takes 2 at 1080p.
+        nv12: frames come as NV12 by this standard (``bt601``, ``bt709``, ``bt2020``), as cameras and decoders give
+            them, and the width is even; None: as RGB or RGBA.
+        full_range: of NV12: values span 0 to 255.
         remember: what the second eye uncovers shows what was seen there before, where a still or panning camera has
             seen it (a camera that turns or zooms is noticed, and nothing is remembered). Needs `fill`.
         threads: 0 for one per core.
@@ -92,6 +96,8 @@ class LiveConfig:
     cheaper: tuple[Cheaper, ...] = ("no-depth",)
     steady: float = 0.8
     widen: int | None = None
+    nv12: Standard | None = None
+    full_range: bool = False
     remember: bool = False
     threads: int = 0
 
@@ -109,13 +115,15 @@ class LiveConfig:
         ]  # fmt: skip
         choices: tuple[tuple[str, tuple[str, ...]], ...] = (
             ("layout", get_args(LiveLayout)), ("view", ("right", "both")), ("policy", get_args(Policy)),
-            ("anaglyph", tuple(ops.ANAGLYPHS)),
+            ("anaglyph", tuple(ops.ANAGLYPHS)), ("nv12", ("", *STANDARDS)),
         )  # fmt: skip
         problems += [
             f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
             for name, allowed in choices
-            if getattr(self, name) not in allowed
+            if (getattr(self, name) or "") not in allowed
         ]
+        if self.nv12 is not None and self.width % 2:
+            problems.append(f"width: expected an even one with nv12, got {self.width}")
         unknown = sorted(set(self.cheaper) - set(_CHEAPER_BITS))
         if unknown:
             problems.append(f"cheaper: expected some of {', '.join(_CHEAPER_BITS)}, got {', '.join(map(str, unknown))}")
@@ -214,10 +222,11 @@ class LiveSession:
             name: getattr(config, name)
             for name in (
                 "width", "height", "channels", "slots", "depth_every", "deadline_ms", "steady", "widen", "remember",
-                "threads",
+                "threads", "full_range",
             )
         }  # fmt: skip
         options |= {
+            "nv12": -1 if config.nv12 is None else list(STANDARDS).index(config.nv12),
             "policy": get_args(Policy).index(config.policy),
             "cheaper": sum(_CHEAPER_BITS[name] for name in set(config.cheaper)),
             "depth_model": "", "onnxruntime": "", "depth": None, "depth_width": 0, "depth_height": 0,
@@ -236,7 +245,8 @@ class LiveSession:
         """Hand a frame in; it is copied.
 
         Args:
-            frame: uint8 [height, width, channels] on the host, any strides, numpy or DLPack.
+            frame: uint8 [height, width, channels] on the host, any strides, numpy or DLPack; with `nv12`
+                [height + ceil(height / 2), width], luma above chroma.
             timestamp: yours; it comes back with the result.
             timeout: seconds to wait for room with the policy ``every``; None waits without end.
 

@@ -95,18 +95,18 @@ class QualityPainter:
         if self.config.compose == "inpaint" and not holes.any():
             return filled
         height, width = pixels.shape[:2]
-        painted = self._paint(pixels[:, :, :3], disparity, progress)
+        mask = blend_mask(holes, min(16, max(2, round(height / 270))))
+        if objects is not None:
+            mask = keep_near_objects(mask, holes, objects)
+        painted = self._paint(pixels[:, :, :3], disparity, mask if self.config.tiles == "sparse" else None, progress)
         if painted.shape[:2] != (height, width):
             painted = ops.resize(painted, height, width, filter="bilinear")
         if self.config.compose == "inpaint":
-            mask = blend_mask(holes, min(16, max(2, round(height / 270))))
-            if objects is not None:
-                mask = keep_near_objects(mask, holes, objects)
             painted = blend(filled[:, :, :3], painted, mask)
         return painted if pixels.shape[2] == 3 else np.dstack([painted, filled[:, :, 3]])
 
-    def _paint(self, pixels: Pixels, disparity: Map, progress: Progress) -> Pixels:
-        """The model's own right view, at its size."""
+    def _paint(self, pixels: Pixels, disparity: Map, mask: Pixels | None, progress: Progress) -> Pixels:
+        """The model's own right view, at its size; where the mask is 0 it may be the warped one."""
         height, width = pixels.shape[:2]
         high, wide = self.model.size_for(height, width)
         if (high, wide) == (height, width):
@@ -122,4 +122,10 @@ class QualityPainter:
             small, moves, law="nearest" if authors else "surface", wrap=authors, threads=self.config.threads
         )
         noise = self.model.noise(high, wide, self.config.seed)
-        return self.model(small, warped.view, warped.holes, self.schedule, noise, progress=progress)
+        where = None
+        if mask is not None:
+            where = np.zeros((high, wide), np.uint8)
+            rows, columns = np.nonzero(mask)
+            where[(rows * 2 + 1) * high // (2 * height), (columns * 2 + 1) * wide // (2 * width)] = 255
+            where = blend_mask(where, 1)  # wider by what resizing back mixes in
+        return self.model(small, warped.view, warped.holes, self.schedule, noise, where=where, progress=progress)

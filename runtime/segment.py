@@ -55,6 +55,7 @@ class Segmenter:
         device, threads: as everywhere.
         limits: of pictures.
         progress: called with (stage, done, total).
+        told: called with the memory plan in words, before anything is loaded.
 
     Raises:
         MediaError, ModelFormatError, BackendUnavailableError, ResourceLimitError: the bundle cannot be used here.
@@ -71,8 +72,9 @@ class Segmenter:
         threads: int = 0,
         limits: Limits = DEFAULT_LIMITS,
         progress: Callable[[str, int, int], None] | None = None,
+        told: Callable[[str], None] | None = None,
     ) -> None:
-        self.model = SgtBagel(os.fspath(bundle), device=device, threads=threads)
+        self.model = SgtBagel(os.fspath(bundle), device=device, threads=threads, told=told)
         self._options: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": seed}
         self._limits = limits
         self.progress = progress

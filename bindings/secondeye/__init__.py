@@ -21,9 +21,9 @@ _HOMES = {
     "StereoConverter": "secondeye.runtime.converter",
     "StereoFrame": "secondeye.runtime.converter",
     "convert": "secondeye.runtime.converter",
+    "FilmConfig": "secondeye.runtime.video.config",
     "Screen": "secondeye.runtime.comfort",
     "comfort_limit": "secondeye.runtime.comfort",
-    "FilmConfig": "secondeye.runtime.video.film",
     "FilmReport": "secondeye.runtime.video.film",
     "convert_video": "secondeye.runtime.video.film",
     "Segmentation": "secondeye.runtime.segment",
@@ -38,6 +38,7 @@ _HOMES = {
     "ExportError": "secondeye.runtime.errors",
     "InternalError": "secondeye.runtime.errors",
     "SessionError": "secondeye.runtime.errors",
+    "FramePath": "secondeye.runtime.frame",
     "LiveConfig": "secondeye.runtime.live",
     "LiveFrame": "secondeye.runtime.live",
     "LiveSession": "secondeye.runtime.live",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
         SecondEyeError as SecondEyeError,
         SessionError as SessionError,
     )
+    from secondeye.runtime.frame import FramePath as FramePath
     from secondeye.runtime.live import (
         LiveConfig as LiveConfig,
         LiveFrame as LiveFrame,

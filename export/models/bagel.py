@@ -147,42 +147,56 @@ class Layer(nn.Module):
 class Prefill(nn.Module):
     """Some layers over [mark, picture, mark, instruction]: keys and values for the flow steps to see.
 
-    The picture's block sees itself; the instruction sees the picture and what it said before. The picture stands at
-    position 0, the instruction at 1, 2 ... The last layer of all gives keys and values alone: the rest of it is unused.
+    The picture's block sees itself; the instruction sees the picture and what it said before; both see what went
+    before them, where something did. The picture stands at position `start`, the instruction after it, a word each.
+    The last layer of all gives keys and values alone: the rest of it is unused.
     """
 
-    def __init__(self, config: Config, layers: range, text: Tensor | None, marks: Tensor | None, words: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        layers: range,
+        text: Tensor | None,
+        marks: Tensor | None,
+        words: int,
+        start: int = 0,
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleDict({str(i): Layer(config, (UND,)) for i in layers})
-        self.words, self.last = words, layers.stop == config.layers
+        self.words, self.start, self.last = words, start, layers.stop == config.layers
         self.first = layers.start == 0
         if self.first:
             assert text is not None
             assert marks is not None
             self.register_buffer("text", text, persistent=False)  # [1, words, hidden]
             self.register_buffer("marks", marks, persistent=False)  # [1, 2, hidden]
-        cos, sin = rotary(config, torch.arange(1, words + 1, device="cpu"))
+        cos, sin = rotary(config, torch.arange(start, start + words + 1, device="cpu"))
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         causal = torch.full((words, words), -30000.0, device="cpu").triu(1)
         self.register_buffer("causal", causal, persistent=False)
 
     def _placed(self, x: Tensor) -> Tensor:
-        """The instruction's rows rotated; at position 0 nothing turns."""
+        """The rows rotated by their positions; at position 0 nothing turns."""
         picture, text = x[:, :, : -self.words], x[:, :, -self.words :]
-        return torch.cat([picture, rotated(text, self.cos.to(x.dtype), self.sin.to(x.dtype))], dim=2)
+        cos, sin = self.cos.to(x.dtype), self.sin.to(x.dtype)
+        if self.start:
+            picture = rotated(picture, cos[:1], sin[:1])
+        return torch.cat([picture, rotated(text, cos[1:], sin[1:])], dim=2)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """tokens [1, N, hidden] (first) or states [1, S, hidden] -> (states unless last), keys, values.
 
-        Keys and values: [layers, 1, kv heads, S, head].
+        With a start over 0 two inputs more: keys and values of what went before. All are [layers, 1, kv heads, S,
+        head]; those that are given back are of picture and instruction alone.
         """
+        x, *past = inputs
         if self.first:
             kind = self.text.dtype
             x = torch.cat([self.marks[:, :1], x.to(kind), self.marks[:, 1:], self.text], dim=1)
         keys, values = [], []
         names = list(self.layers)
-        for name in names:
+        for i, name in enumerate(names):
             layer = self.layers[name]
             assert isinstance(layer, Layer)
             q, k, v = layer.qkv(x, UND)
@@ -191,6 +205,9 @@ class Prefill(nn.Module):
             values.append(v)
             if self.last and name == names[-1]:
                 break
+            if past:
+                k = torch.cat([past[0][i].to(k.dtype), k], dim=2)
+                v = torch.cat([past[1][i].to(v.dtype), v], dim=2)
             n = self.words
             seen = attend(q[:, :, :-n], k[:, :, :-n], v[:, :, :-n])
             mask = F.pad(self.causal.to(q.dtype), (k.shape[2] - n, 0))
@@ -268,6 +285,40 @@ class Flow(nn.Module):
         if not self.last:
             return und.float(), gen.float()
         return (self.llm2vae(self.norm_moe_gen(gen)).float(),)
+
+
+class Look(Flow):
+    """Some layers over the picture's own latents, in the edit layout: [mark, mark | latents] at time and position 0.
+
+    First: latents [1, T, 64], place int64 [T]; the others: marks [1, 2, hidden], states [1, T, hidden] -> (marks,
+    states unless last), keys and values [layers, 1, kv heads, 2 + T, head].
+    """
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        if self.first:
+            latents, place = inputs
+            und, gen = self._begin(latents, latents[:, 0, 0] * 0.0, place)
+        else:
+            und, gen = inputs
+        some = next(iter(self.layers.values()))
+        assert isinstance(some, Layer)
+        kind = some.part("q_proj", UND).weight.dtype
+        und, gen = und.to(kind), gen.to(kind)
+        keys, values = [], []
+        names = list(self.layers)
+        for name in names:
+            layer = self.layers[name]
+            assert isinstance(layer, Layer)
+            (uq, uk, uv), (gq, gk, gv) = layer.qkv(und, UND), layer.qkv(gen, GEN)
+            k, v = torch.cat([uk, gk], dim=2), torch.cat([uv, gv], dim=2)
+            keys.append(k)
+            values.append(v)
+            if self.last and name == names[-1]:
+                break
+            gen, und = layer.finish(gen, attend(gq, k, v), GEN), layer.finish(und, attend(uq, k, v), UND)
+        result = (torch.stack(keys).float(), torch.stack(values).float())
+        return result if self.last else (und.float(), gen.float(), *result)
 
 
 class VitLayer(nn.Module):

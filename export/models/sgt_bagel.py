@@ -2,8 +2,13 @@
 """SGT (arXiv 2605.18714) on BAGEL: a picture in, a picture out in which every object has a colour of its own.
 
 Graphs: ``vit`` (patches to tokens), ``prefill_K`` (some layers over picture and instruction: keys and values),
-``flow_K`` (some layers of one evaluation of the flow), ``decoder`` (FLUX's, latents to a picture). The layout is the
-one that SGT was trained with: [mark, ViT tokens of a 224-pixel thumbnail, mark] [instruction] [mark, mark | latents].
+``flow_K`` (some layers of one evaluation of the flow), ``decoder`` (FLUX's, latents to a picture). Two layouts:
+
+- ``trained``, the one that SGT was trained with: [mark, ViT tokens of a 224-pixel thumbnail, mark] [instruction]
+  [mark, mark | latents];
+- ``edit``, that of the authors' editing script, which SGT was not trained with: the picture's own latents come first
+  ([mark, mark | latents], graphs ``encoder`` and ``look_K``), and the ViT sees up to 980 pixels.
+
 Layers are cut into graphs of under 2 GiB, and weights are read tensor by tensor, so the 29 GB file needs one graph's
 memory. The instruction, its mask and positions, and every rotary table are folded.
 """
@@ -12,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,7 @@ import torch
 from torch import Tensor as Array, nn
 
 from secondeye.export.graphs import BOUNDS, Graph, Tensor
+from secondeye.export.models import flux_vae
 from secondeye.export.models.bagel import (
     GEN,
     PATCH_LATENT,
@@ -28,19 +34,19 @@ from secondeye.export.models.bagel import (
     Config,
     Flow,
     Layer,
+    Look,
     Prefill,
     Vit,
     sincos_table,
 )
-from secondeye.export.models.diffusion import Decoder
 from secondeye.export.weights import MAX_BYTES, Problems, read_config, some
 from secondeye.runtime.errors import InvalidInputError, ModelFormatError
 from secondeye.runtime.files import file_hash
 
 INSTRUCTION = "Segment instances with different colors."
 MAX_WORDS = 64
-THUMBNAIL = 224
-LATENT_SCALE, LATENT_SHIFT = 0.3611, 0.1159
+LAYOUTS = {"trained": 224, "edit": 980}
+"""What the ViT sees: the greatest side of the picture, pixels, by layout."""
 GRAPH_BYTES = 2_000_000_000  # of a graph's weights in float32, about
 MODEL = "language_model.model."
 _LLM_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
@@ -122,7 +128,7 @@ class SgtBagel:
         config: its sizes.
         constants: what the runtime needs to know, for the manifest.
         axes: least and greatest length of each named axis.
-        graphs: vit, prefill_0 ..., flow_0 ..., decoder, in the order in which they run.
+        graphs: vit, (encoder, look_0 ...,) prefill_0 ..., flow_0 ..., decoder, in the order in which they run.
     """
 
     config: Config
@@ -147,7 +153,14 @@ def hashes(folder: Path) -> dict[str, str]:
     return {role: file_hash(path) for role, path in files.items() if path.is_file()}
 
 
-def load(folder: Path, *, instruction: str = INSTRUCTION, size: int = 1024, graph_bytes: int = GRAPH_BYTES) -> SgtBagel:
+def load(
+    folder: Path,
+    *,
+    instruction: str = INSTRUCTION,
+    size: int = 1024,
+    layout: str = "trained",
+    graph_bytes: int = GRAPH_BYTES,
+) -> SgtBagel:
     """Read a checkpoint's configuration, check every tensor's name and shape; graphs read the weights when built.
 
     Args:
@@ -155,6 +168,7 @@ def load(folder: Path, *, instruction: str = INSTRUCTION, size: int = 1024, grap
             with its shards), ae.safetensors, the tokenizer's files.
         instruction: what the model is told.
         size: the greatest side of the colour map, pixels, a multiple of 16 from 64 to 1024.
+        layout: of :data:`LAYOUTS`.
         graph_bytes: of float32 weights that one graph holds, about.
 
     Raises:
@@ -163,6 +177,8 @@ def load(folder: Path, *, instruction: str = INSTRUCTION, size: int = 1024, grap
     """
     if size % 16 or not 64 <= size <= 1024:
         raise InvalidInputError(f"--size: expected a multiple of 16 from 64 to 1024, got {size}.")
+    if layout not in LAYOUTS:
+        raise InvalidInputError(f"--layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}.")
     problems = Problems()
     config = _config(folder, problems)
     problems.tell()
@@ -173,35 +189,46 @@ def load(folder: Path, *, instruction: str = INSTRUCTION, size: int = 1024, grap
     each = max(1, min(config.layers, graph_bytes // (4 * layer)))
     cuts = [range(i, min(i + each, config.layers)) for i in range(0, config.layers, each)]
     _check_names(config, cuts, tensors, problems)
-    decoder_config, renamed = _decoder_names(autoencoder, problems)
+    sides: tuple[flux_vae.Side, ...] = ("decoder", "encoder") if layout == "edit" else ("decoder",)
+    vae = {
+        side: flux_vae.maker(side, autoencoder.shapes, autoencoder.get, autoencoder.label, problems) for side in sides
+    }
     problems.tell()
     embedding = f"{MODEL}embed_tokens.weight"
     text, ends = tensors.rows(embedding, words)[None], tensors.rows(embedding, marks)[None]
 
-    def prefill(layers: range) -> Callable[[], nn.Module]:
-        return lambda: _filled(lambda: Prefill(config, layers, text, ends, len(words)), tensors, config)
+    start = 1 if layout == "edit" else 0
 
-    def flow(layers: range) -> Callable[[], nn.Module]:
-        return lambda: _filled(lambda: Flow(config, layers, ends), tensors, config)
+    def layered(kind: str, layers: range) -> Callable[[], nn.Module]:
+        makers: dict[str, Callable[[], nn.Module]] = {
+            "prefill": lambda: Prefill(config, layers, text, ends, len(words), start),
+            "flow": lambda: Flow(config, layers, ends),
+            "look": lambda: Look(config, layers, ends),
+        }
+        return lambda: _filled(makers[kind], tensors, config)
 
-    def decoder() -> nn.Module:
-        module = _on_meta(lambda: Decoder(decoder_config))
-        state = {ours: _linear(autoencoder.get(theirs), ours) for ours, theirs in renamed.items()}
-        module.load_state_dict(state, strict=True, assign=True)
-        return _Decode(module).eval().requires_grad_(False)
-
-    makers = {"vit": lambda: _filled(lambda: Vit(config), tensors, config), "decoder": decoder}
-    graphs = _graphs(config, cuts, len(words), makers, prefill, flow)
-    most = (THUMBNAIL // config.patch) ** 2
+    plain = {side: made for side, made in vae.items() if made is not None}
+    plain |= {"vit": lambda: _filled(lambda: Vit(config), tensors, config)}
+    shapes = _Shapes(config=config, words=len(words), edit=layout == "edit")
+    graphs = tuple(
+        shapes.graph(name, layers, plain[name] if layers is None else layered(name.partition("_")[0], layers))
+        for name, layers in _order(cuts, edit=layout == "edit")
+    )
+    most = (LAYOUTS[layout] // config.patch) ** 2
+    spots = (size // 16) ** 2
+    before = spots + 2 if layout == "edit" else 0
     axes = {
         "batch": (1, 2), "patches": (1, most), "context": (len(words) + 3, len(words) + 2 + most),
-        "past": (1, len(words) + 2 + most), "latents": (1, (size // 16) ** 2),
-        "height": (2, size // 8), "width": (2, size // 8),
+        "past": (1, len(words) + 2 + most + before), "latents": (1, spots), "height": (2, size // 8),
+        "width": (2, size // 8),
     }  # fmt: skip
+    if layout == "edit":
+        axes |= {"seen": (3, before)}
     constants = {
         "instruction": instruction, "words": len(words), "layers": config.layers, "kv_heads": config.kv_heads,
-        "head": config.head, "size": size, "thumbnail": THUMBNAIL, "patch": config.patch, "vit_side": config.vit_side,
-        "latent_side": config.latent_side, "shift": 3.0, "cuts": [[c.start, c.stop] for c in cuts],
+        "head": config.head, "size": size, "thumbnail": LAYOUTS[layout], "patch": config.patch,
+        "vit_side": config.vit_side, "latent_side": config.latent_side, "shift": 3.0, "layout": layout,
+        "cuts": [[c.start, c.stop] for c in cuts],
     }  # fmt: skip
     return SgtBagel(config=config, constants=constants, axes=axes, graphs=graphs)
 
@@ -315,118 +342,110 @@ def _filled(make: Callable[[], nn.Module], tensors: TensorFile, config: Config) 
     return module.eval().requires_grad_(False)
 
 
-class _Decode(nn.Module):
-    def __init__(self, decoder: nn.Module) -> None:
-        super().__init__()
-        self.decoder = decoder
+def _order(cuts: list[range], *, edit: bool) -> list[tuple[str, range | None]]:
+    """(name, layers) of every graph, in the order in which they run."""
 
-    def forward(self, latent: Array) -> Array:
-        picture: Array = self.decoder((latent / LATENT_SCALE + LATENT_SHIFT).to(self.decoder.conv_in.weight.dtype))  # type: ignore[union-attr, arg-type]
-        return picture.float().clamp(-1.0, 1.0)
+    def each(kind: str) -> list[tuple[str, range | None]]:
+        return [(f"{kind}_{number}", cut) for number, cut in enumerate(cuts)]
 
-
-_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
+    ahead: list[tuple[str, range | None]] = [("encoder", None), *each("look")] if edit else []
+    return [("vit", None), *ahead, *each("prefill"), *each("flow"), ("decoder", None)]
 
 
-def _decoder_names(tensors: TensorFile, problems: Problems) -> tuple[dict[str, Any], dict[str, str]]:
-    """(configuration, our name of each of the decoder's tensors -> FLUX's)."""
-    first, last = tensors.shapes.get("decoder.conv_in.weight"), tensors.shapes.get("decoder.conv_out.weight")
-    levels = {name.split(".")[2] for name in tensors.shapes if name.startswith("decoder.up.")}
-    if first is None or last is None or len(levels) != 4 or len(first) != 4 or first[1] != 16:
-        problems.add(tensors.label, "ae.safetensors: no decoder of FLUX's autoencoder (16 channels, 4 levels)")
-        return {}, {}
-    widths = [tensors.shapes.get(f"decoder.up.{i}.block.0.conv1.weight", (0,))[0] for i in range(4)]
-    config = {"block_out_channels": widths, "layers_per_block": 2, "latent_channels": 16, "norm_num_groups": 32}
-    names = {}
-    for name in tensors.shapes:
-        parts = name.split(".")
-        if parts[0] != "decoder":
-            continue
-        rest = parts[1:]
-        if rest[0] == "up" and rest[2] == "block":
-            rest = ["up_blocks", str(3 - int(rest[1])), "resnets", *rest[3:]]
-        elif rest[0] == "up":
-            rest = ["up_blocks", str(3 - int(rest[1])), "upsamplers", "0", *rest[3:]]
-        elif rest[0] == "mid" and rest[1] == "attn_1":
-            rest = ["mid_block", "attentions", "0", _ATTENTION[rest[2]], *rest[3:]]
-        elif rest[0] == "mid":
-            rest = ["mid_block", "resnets", str(int(rest[1][-1]) - 1), *rest[2:]]
-        elif rest[0] == "norm_out":
-            rest = ["conv_norm_out", *rest[1:]]
-        names[".".join(rest).replace("nin_shortcut", "conv_shortcut")] = name
-    wanted = {n: tuple(p.shape) for n, p in _on_meta(lambda: Decoder(config)).named_parameters()}
-    missing = [n for n in wanted if n not in names]
-    wrong = [n for n, shape in wanted.items() if n in names and not _fits(tensors.shapes[names[n]], shape)]
-    if missing or wrong:
-        problems.add(tensors.label, f"ae.safetensors: missing or misshapen: {some([*missing, *wrong])}")
-    return config, {n: names[n] for n in wanted if n in names}
+def _floats(name: str, *shape: Any) -> Tensor:
+    return Tensor(name=name, dtype="float32", shape=shape)
 
 
-def _fits(theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
-    """FLUX's attention is made of 1 x 1 convolutions where ours has linear layers."""
-    return theirs == ours or (len(ours) == 2 and theirs == (*ours, 1, 1))
+def _places(name: str, axis: str) -> Tensor:
+    return Tensor(name=name, dtype="int64", shape=(axis,))
 
 
-def _linear(tensor: Array, name: str) -> Array:
-    return tensor[:, :, 0, 0].contiguous() if "attentions" in name and tensor.ndim == 4 else tensor
+@dataclass(frozen=True, kw_only=True)
+class _Shapes:
+    """Inputs, outputs and trial sizes of the graphs."""
 
+    config: Config
+    words: int
+    edit: bool
 
-def _graphs(
-    config: Config,
-    cuts: list[range],
-    words: int,
-    makers: dict[str, Callable[[], nn.Module]],
-    prefill: Callable[[range], Callable[[], nn.Module]],
-    flow: Callable[[range], Callable[[], nn.Module]],
-) -> tuple[Graph, ...]:
-    def floats(name: str, *shape: Any) -> Tensor:
-        return Tensor(name=name, dtype="float32", shape=shape)
+    def graph(self, name: str, layers: range | None, build: Callable[[], nn.Module]) -> Graph:
+        """A graph's description, around the maker of its module."""
+        kind = name.partition("_")[0]
+        described: dict[str, Any] = getattr(self, f"_{kind}")(layers)
+        return Graph(name=name, build=build, bounds=BOUNDS | {"fp16": 2e-2}, **described)
 
-    wide = config.hidden
-    bounds = BOUNDS | {"fp16": 2e-2}
-    place = Tensor(name="place", dtype="int64", shape=("patches",))
-    graphs = [
-        Graph(
-            name="vit", build=makers["vit"], inputs=(floats("patches", 1, "patches", 3 * config.patch**2), place),
-            outputs=(floats("tokens", 1, "patches", wide),), sizes=({"patches": 12}, {"patches": 7}), bounds=bounds,
-            steps=config.vit_side**2,
-        )
-    ]  # fmt: skip
-    for number, cut in enumerate(cuts):
-        first, last = cut.start == 0, cut.stop == config.layers
-        incoming = floats("tokens", 1, "patches", wide) if first else floats("states", 1, "context", wide)
-        kept = [floats(name, len(cut), 1, config.kv_heads, "context", config.head) for name in ("keys", "values")]
-        lengths = [{"patches": n, "context": n + words + 2} for n in (12, 7)]
-        graphs.append(
-            Graph(
-                name=f"prefill_{number}", build=prefill(cut), inputs=(incoming,),
-                outputs=(*([] if last else [floats("next", 1, "context", wide)]), *kept), sizes=tuple(lengths),
-                least={"context": words + 3}, bounds=bounds,
-            )
-        )  # fmt: skip
-    for number, cut in enumerate(cuts):
-        first, last = cut.start == 0, cut.stop == config.layers
-        state: tuple[Tensor, ...] = (floats("marks", "batch", 2, wide), floats("states", "batch", "latents", wide))
+    def _cached(self, layers: range, axis: Any, batch: Any = 1) -> list[Tensor]:
+        shape = (len(layers), batch, self.config.kv_heads, axis, self.config.head)
+        return [_floats(name, *shape) for name in ("keys", "values")]
+
+    def _vit(self, _: None) -> dict[str, Any]:
+        return {
+            "inputs": (_floats("patches", 1, "patches", 3 * self.config.patch**2), _places("place", "patches")),
+            "outputs": (_floats("tokens", 1, "patches", self.config.hidden),),
+            "sizes": ({"patches": 12}, {"patches": 7}),
+            "steps": self.config.vit_side**2,
+            "least_bits": 8,  # all that the model sees of a picture goes through it, once
+        }
+
+    def _encoder(self, _: None) -> dict[str, Any]:
+        return {
+            "inputs": (_floats("picture", 1, 3, ("height", 8), ("width", 8)),),
+            "outputs": (_floats("latent", 1, 16, "height", "width"),),
+            "least": {"height": 2, "width": 2},
+            "sizes": ({"height": 6, "width": 10}, {"height": 4, "width": 14}),
+        }
+
+    def _decoder(self, _: None) -> dict[str, Any]:
+        return {
+            "inputs": (_floats("latent", 1, 16, "height", "width"),),
+            "outputs": (_floats("picture", 1, 3, ("height", 8), ("width", 8)),),
+            "least": {"height": 2, "width": 2},
+            "sizes": ({"height": 6, "width": 10}, {"height": 4, "width": 14}),
+        }
+
+    def _look(self, layers: range) -> dict[str, Any]:
+        wide, first, last = self.config.hidden, layers.start == 0, layers.stop == self.config.layers
+        state = (_floats("marks", 1, 2, wide), _floats("states", 1, "latents", wide))
         if first:
-            spots = Tensor(name="spots", dtype="int64", shape=("latents",))
-            state = (floats("latents", "batch", "latents", PATCH_LATENT), floats("time", "batch"), spots)
-        past = [floats(n, len(cut), "batch", config.kv_heads, "past", config.head) for n in ("keys", "values")]
-        others = (*past, floats("mask", "batch", "past"), Tensor(name="position", dtype="int64", shape=("batch",)))
-        out: tuple[Tensor, ...] = (floats("velocity", "batch", "latents", PATCH_LATENT),)
-        if not last:
-            out = (floats("next_marks", "batch", 2, wide), floats("next_states", "batch", "latents", wide))
-        graphs.append(
-            Graph(
-                name=f"flow_{number}", build=flow(cut), inputs=(*state, *others), outputs=out, bounds=bounds,
-                sizes=({"batch": 2, "latents": 6, "past": 9}, {"batch": 1, "latents": 15, "past": 4}),
-                steps=min(POSITIONS, config.latent_side**2),
-            )
-        )  # fmt: skip
-    graphs.append(
-        Graph(
-            name="decoder", build=makers["decoder"], inputs=(floats("latent", 1, 16, "height", "width"),),
-            outputs=(floats("picture", 1, 3, ("height", 8), ("width", 8)),), least={"height": 2, "width": 2},
-            sizes=({"height": 6, "width": 10}, {"height": 4, "width": 14}), bounds=bounds,
+            state = (_floats("latents", 1, "latents", PATCH_LATENT), _places("spots", "latents"))
+        on = () if last else (_floats("next_marks", 1, 2, wide), _floats("next_states", 1, "latents", wide))
+        return {
+            "inputs": state,
+            "outputs": (*on, *self._cached(layers, ("latents", 1, 2))),
+            "sizes": ({"latents": 6}, {"latents": 15}),
+            "steps": self.config.latent_side**2,
+        }
+
+    def _prefill(self, layers: range) -> dict[str, Any]:
+        wide, first, last = self.config.hidden, layers.start == 0, layers.stop == self.config.layers
+        incoming = _floats("tokens", 1, "patches", wide) if first else _floats("states", 1, "context", wide)
+        # What the last layer's keys and values are made of does not look at what went before.
+        dead = last and len(layers) == 1
+        seen = (
+            [replace(t, name=f"seen_{t.name}") for t in self._cached(layers, "seen")] if self.edit and not dead else []
         )
-    )  # fmt: skip
-    return tuple(graphs)
+        length: Any = ("patches", 1, self.words + 2) if first else "context"
+        on = () if last else (_floats("next", 1, length, wide),)
+        return {
+            "inputs": (incoming, *(seen if self.edit and not dead else [])),
+            "outputs": (*on, *self._cached(layers, length)),
+            "least": {"context": self.words + 3},
+            "sizes": tuple({"patches": n, "context": n + self.words + 2, "seen": n - 2} for n in (12, 7)),
+        }
+
+    def _flow(self, layers: range) -> dict[str, Any]:
+        wide, first, last = self.config.hidden, layers.start == 0, layers.stop == self.config.layers
+        state: tuple[Tensor, ...] = (_floats("marks", "batch", 2, wide), _floats("states", "batch", "latents", wide))
+        if first:
+            latents = _floats("latents", "batch", "latents", PATCH_LATENT)
+            state = (latents, _floats("time", "batch"), _places("spots", "latents"))
+        out: tuple[Tensor, ...] = (_floats("velocity", "batch", "latents", PATCH_LATENT),)
+        if not last:
+            out = (_floats("next_marks", "batch", 2, wide), _floats("next_states", "batch", "latents", wide))
+        others = (_floats("mask", "batch", "past"), _places("position", "batch"))
+        return {
+            "inputs": (*state, *self._cached(layers, "past", "batch"), *others),
+            "outputs": out,
+            "sizes": ({"batch": 2, "latents": 6, "past": 9}, {"batch": 1, "latents": 15, "past": 4}),
+            "steps": min(POSITIONS, self.config.latent_side**2),
+        }

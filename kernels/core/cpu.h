@@ -3,8 +3,10 @@
 #pragma once
 #include "ops/anaglyph.op.h"
 #include "ops/fill.op.h"
+#include "ops/level.op.h"
 #include "ops/mask.op.h"
 #include "ops/motion.op.h"
+#include "ops/nv12.op.h"
 #include "ops/pack.op.h"
 #include "ops/resample.op.h"
 #include "ops/restore.op.h"
@@ -18,8 +20,10 @@ struct OpTable {
   void (*anaglyph_rows)(const AnaglyphArgs& args, int32_t y0, int32_t y1);
   void (*cells_rows)(const CellsArgs& args, int32_t y0, int32_t y1);
   void (*fill_rows)(const FillArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
+  void (*level_rows)(const LevelArgs& args, int32_t y0, int32_t y1);
   void (*mask_rows)(const MaskArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
   void (*motion_rows)(const MotionArgs& args, int32_t i0, int32_t i1);
+  void (*nv12_rows)(const Nv12Args& args, int32_t y0, int32_t y1);
   void (*pack_rows)(const PackArgs& args, int32_t y0, int32_t y1);
   void (*resample_rows)(const ResampleArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
   void (*restore_rows)(const RestoreArgs& args, int32_t y0, int32_t y1);

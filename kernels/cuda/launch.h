@@ -4,8 +4,10 @@
 #pragma once
 #include "ops/anaglyph.op.h"
 #include "ops/fill.op.h"
+#include "ops/level.op.h"
 #include "ops/mask.op.h"
 #include "ops/motion.op.h"
+#include "ops/nv12.op.h"
 #include "ops/pack.op.h"
 #include "ops/resample.op.h"
 #include "ops/restore.op.h"
@@ -18,8 +20,10 @@
   X(AnaglyphBlocks)    \
   X(CellsBlocks)       \
   X(FillBlocks)        \
+  X(LevelBlocks)       \
   X(MaskBlocks)        \
   X(MotionBlocks)      \
+  X(Nv12Blocks)        \
   X(PackBlocks)        \
   X(ResampleBlocks)    \
   X(RestoreBlocks)     \

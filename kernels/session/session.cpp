@@ -29,6 +29,8 @@ int32_t check_config(const se_session_config& c) {
   if (c.policy != SE_POLICY_NEWEST && c.policy != SE_POLICY_EVERY) return SE_ERROR_BAD_PARAMETER;
   if (c.slots < 2 || c.slots > 16 || c.depth_every < 0 || c.depth_every > 1000) return SE_ERROR_BAD_PARAMETER;
   if (!between(c.deadline_ms, 0, 1e6f) || !between(c.steady, 0, 0.98f)) return SE_ERROR_BAD_PARAMETER;
+  if (c.standard < SE_BT601 || c.standard > SE_BT2020) return SE_ERROR_BAD_PARAMETER;
+  if (c.nv12 != 0 && c.width % 2 != 0) return SE_ERROR_BAD_SHAPE;
   if (c.widen < 0 || c.widen > 16 || c.threads < 0 || c.threads > 256 || c.cheaper > 7) return SE_ERROR_BAD_PARAMETER;
   if ((c.depth_model == nullptr) == (c.depth == nullptr)) return SE_ERROR_NULL_POINTER;
   const bool sized = c.depth_width != 0 || c.depth_height != 0 || c.depth_model == nullptr;
@@ -86,6 +88,7 @@ void se_session_defaults(se_session_config* config, int32_t width, int32_t heigh
   config->cheaper = SE_CHEAPER_NO_DEPTH;
   config->steady = 0.8f;
   config->widen = height >= 540 ? std::min(16, static_cast<int32_t>(2.0 * height / 1080 + 0.5)) : 1;
+  config->standard = SE_BT709;
   config->farther = -1;
   config->params.strength = 2.5f;
   config->params.convergence = 0.5f;
@@ -205,8 +208,10 @@ int32_t se_session_set_mask(se_session* session, const se_array* mask, float dis
 int32_t se_session_submit(se_session* session, const se_array* frame, int64_t timestamp, int32_t timeout_ms, uint64_t* ticket) {
   if (session == nullptr) return SE_ERROR_NULL_POINTER;
   const se_session_config& config = session->state->config();
-  SE_TRY(check_array(frame, 1u << SE_UINT8, config.channels, config.channels));
-  if (frame->width != config.width || frame->height != config.height) return SE_ERROR_BAD_SHAPE;
+  const int32_t channels = config.nv12 != 0 ? 1 : config.channels, rows = config.nv12 != 0 ? (config.height + 1) / 2 : 0;
+  SE_TRY(check_array(frame, 1u << SE_UINT8, channels, channels));
+  if (frame->width != config.width || frame->height != config.height + rows) return SE_ERROR_BAD_SHAPE;
+  if (config.nv12 != 0 && frame->stride_x != 1) return SE_ERROR_BAD_STRIDE;
   return session->state->submit(*frame, timestamp, timeout_ms, ticket);
 }
 

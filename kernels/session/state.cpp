@@ -312,6 +312,17 @@ Slot* State::next(Owner owner) {
 
 void State::copy(const se_array& frame, uint8_t* to) const {
   const int32_t width = config_.width, channels = config_.channels;
+  if (config_.nv12 != 0) {
+    se_exec exec{};
+    exec.threads = config_.threads;
+    se_array luma = frame;
+    luma.height = config_.height;
+    const se_array chroma{static_cast<uint8_t*>(frame.data) + config_.height * frame.stride_y, (config_.height + 1) / 2, width / 2, 2,
+                          SE_UINT8, frame.stride_y, 2, 1};
+    const se_array out = packed(to, config_.height, width, channels, SE_UINT8, 1);
+    se_nv12(&exec, config_.standard, config_.full_range, &luma, &chroma, &out);
+    return;
+  }
   for (int32_t y = 0; y < config_.height; ++y, to += int64_t{width} * channels) {
     const uint8_t* row = static_cast<const uint8_t*>(frame.data) + y * frame.stride_y;
     if (frame.stride_c == 1 && frame.stride_x == channels) {

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,31 +13,67 @@ import typer
 from secondeye.runtime.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from secondeye.runtime.video.film import FilmConfig
+    from secondeye.runtime.converter import StereoConfig
+    from secondeye.runtime.video.config import FilmConfig
+    from secondeye.runtime.video.film import FilmReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmOptions:
+    """The command's options for films, as they were typed."""
+
+    layout: str
+    anaglyph: str
+    size: str | None
+    auto_convergence: bool
+    codec: str
+    crf: int | None
+    preset: str | None
+    start: str | None
+    end: str | None
+    fps: str | None
+    crop_bars: bool
+    bits: int | None
+    projection: str
+    fov: float
+    jobs: int
+    cluster: str | None
+    report: Path | None
+    allow_network: bool
+    floating_window: bool
+    key_every: int
 
 
 def is_film(name: str) -> bool:
-    """Whether a name is a film's, by its ending."""
-    from secondeye.runtime.video.media import READ_SUFFIXES
+    """Whether a name is a film's, by its ending; or standard input's, by what comes first."""
+    from secondeye.runtime.video.media import READ_SUFFIXES, is_sequence
+    from secondeye.runtime.video.pipe import MAGIC
 
-    return Path(name).suffix.lower() in READ_SUFFIXES
+    if name == "-":
+        head: bytes = getattr(sys.stdin.buffer, "peek", lambda _: b"")(len(MAGIC))
+        return head.startswith(MAGIC)
+    if "://" in name:
+        return True
+    return Path(name).suffix.lower() in READ_SUFFIXES or (is_sequence(name) and not Path(name).exists())
 
 
-def target_for(source: str, output: str | None, layout: str) -> Path:
+def target_for(source: str, output: str | None, layout: str, projection: str = "flat") -> Path:
     """Where a film goes: the output, or its own name with the layout's ending, in the output's folder."""
     from secondeye.runtime.layouts import LAYOUTS
+    from secondeye.runtime.video.media import is_sequence
 
     path = Path(source)
-    if output == "-":
-        raise InvalidInputError("-o -: films go to a file; name one.")
-    if layout not in LAYOUTS:
-        raise InvalidInputError(f"--layout: for films expected one of {', '.join(LAYOUTS)}, got {layout!r}.")
     if output is not None and not Path(output).is_dir() and Path(output).suffix:
         return Path(output)
     suffix = path.suffix.lower() if path.suffix.lower() in (".mp4", ".mov", ".mkv") else ".mkv"
+    ending = LAYOUTS[layout].suffix
+    if projection == "vr180":
+        ending = "_180" + {"sbs": "_LR"}.get(layout, ending)
+        suffix = suffix if suffix in (".mp4", ".mov") else ".mp4"
+    stem = path.parent.name or "film" if is_sequence(path) else path.stem
     folder = path.parent if output is None else Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{path.stem}{LAYOUTS[layout].suffix}{suffix}"
+    return folder / f"{stem}{ending}{suffix}"
 
 
 def seconds(name: str, text: str | None) -> float | None:
@@ -53,8 +91,63 @@ def seconds(name: str, text: str | None) -> float | None:
         raise InvalidInputError(f"{name}: expected seconds, MM:SS or HH:MM:SS, got {text!r}.") from error
 
 
-def convert_film(source: str, target: Path, config: FilmConfig, *, jobs: int, quiet: bool, verbose: bool) -> None:
-    """Convert one film, with a bar."""
+def convert_film(
+    source: str, output: str | None, stereo: StereoConfig, options: FilmOptions, *, quiet: bool, verbose: bool
+) -> None:
+    """Convert one film, with a bar and a summary."""
+    from secondeye.runtime.layouts import LAYOUTS
+    from secondeye.runtime.video.config import FilmConfig
+    from secondeye.runtime.video.pipe import stream_video
+
+    if options.layout not in LAYOUTS:
+        raise InvalidInputError(f"--layout: for films expected one of {', '.join(LAYOUTS)}, got {options.layout!r}.")
+    config = FilmConfig(
+        stereo=stereo, layout=options.layout, anaglyph=options.anaglyph, auto_convergence=options.auto_convergence,
+        codec=options.codec, quality=options.crf, preset=options.preset, start=seconds("--start", options.start),
+        end=seconds("--end", options.end), bits=options.bits, projection=options.projection,  # type: ignore[arg-type]
+        fov=options.fov, fps=options.fps, crop_bars=options.crop_bars, floating_window=options.floating_window,
+        key_every=options.key_every,
+    )  # fmt: skip
+    if source == "-" and output != "-":
+        raise InvalidInputError("standard input: y4m from a pipe goes to a pipe, as y4m; add -o - and pipe it on.")
+    if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
+        raise InvalidInputError(f"--report: expected a name ending in .html, got {options.report}.")
+    if output != "-":
+        target = target_for(source, output, options.layout, options.projection)
+    fetched: Path | None = None
+    if "://" in source and options.allow_network:
+        from secondeye.runtime.video.network import fetch_film
+
+        if output == "-":
+            raise InvalidInputError("-o -: a film from the network goes to a file; name one.")
+        fetched = fetch_film(source, target)
+        source = str(fetched)
+    if options.size is not None and source != "-":
+        config = replace(config, stereo=replace(stereo, size=_sized(source, options.size, config)))
+    if output == "-":
+        count = stream_video(sys.stdin.buffer if source == "-" else source, sys.stdout.buffer, config)
+        if not quiet:
+            typer.echo(f"{count} frames", err=True)
+        return
+    report = _with_bar(source, target, config, options, quiet=quiet)
+    if fetched is not None:
+        fetched.unlink(missing_ok=True)
+    if options.report is not None:
+        _write_page(options.report, source, config, report)
+    if not quiet:
+        _summary(report, config, verbose)
+
+
+def _sized(source: str, size: str, config: FilmConfig) -> tuple[int, int]:
+    from secondeye.runtime.cli.convert import parse_size
+    from secondeye.runtime.video.config import open_film
+
+    info = open_film(source, replace(config, fps=None))
+    width, height = parse_size(size, info.width, info.height)
+    return width // 2 * 2, height // 2 * 2
+
+
+def _with_bar(source: str, target: Path, config: FilmConfig, options: FilmOptions, *, quiet: bool) -> FilmReport:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -65,9 +158,7 @@ def convert_film(source: str, target: Path, config: FilmConfig, *, jobs: int, qu
         TimeRemainingColumn,
     )
 
-    from secondeye.runtime.comfort import comfort_note
     from secondeye.runtime.video.film import Progress as Told, convert_video
-    from secondeye.runtime.video.media import probe
 
     columns = (
         TextColumn("{task.description}"),
@@ -87,24 +178,44 @@ def convert_film(source: str, target: Path, config: FilmConfig, *, jobs: int, qu
             bar.update(task, total=now.total, completed=now.done, speed=text)
 
         try:
-            report = convert_video(source, target, config, jobs=jobs, progress=told)
+            return convert_video(source, target, config, jobs=options.jobs, cluster=options.cluster, progress=told)
         except KeyboardInterrupt:
             bar.stop()
             typer.echo(f"secondeye: stopped; the same command goes on from {target}.parts.", err=True)
             raise typer.Exit(130) from None
-    if quiet:
-        return
-    for note in report.notes:
-        typer.echo(f"note: {note}", err=True)
+
+
+def _write_page(path: Path, source: str, config: FilmConfig, report: FilmReport) -> None:
+    from secondeye.runtime.video.report import write_report
+
     stereo = config.stereo
-    width = stereo.size[0] if stereo.size is not None else probe(source).width
-    note_of_comfort = comfort_note(stereo.strength_for(width), stereo.screen)
+    about = {
+        "source": source,
+        "layout": config.layout
+        + (f" on half a sphere, {config.fov:g} degrees wide" if config.projection != "flat" else ""),
+        "strength": f"{stereo.strength_for(report.width):g} % of the width",
+        "convergence": "auto, shot by shot" if config.auto_convergence else f"{stereo.convergence:g}",
+        "depth model": str(stereo.depth),
+        "codec": config.codec,
+    }
+    write_report(path, report, about)
+
+
+def _summary(report: FilmReport, config: FilmConfig, verbose: bool) -> None:
+    from secondeye.runtime.comfort import comfort_note
+    from secondeye.runtime.video.report import warnings_of
+
+    notes = [*report.notes, *warnings_of(report)]
+    note_of_comfort = comfort_note(config.stereo.strength_for(report.width), config.stereo.screen)
     if note_of_comfort is not None:
-        typer.echo(f"note: {note_of_comfort}", err=True)
+        notes.append(note_of_comfort)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
     reused = f" ({report.reused} were there already)" if report.reused else ""
     shots = "1 shot" if report.shots == 1 else f"{report.shots} shots"
-    typer.echo(f"{target}: {report.frames} frames{reused}, {shots}, {report.seconds:.1f} s", err=True)
+    made = report.frames - report.reused
+    speed = f" ({made / report.seconds:.1f} frames/s)" if made and report.seconds else ""
+    typer.echo(f"{report.output}: {report.frames} frames{reused}, {shots}, {report.seconds:.1f} s{speed}", err=True)
     if verbose and report.timings:
-        typer.echo(
-            "  " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in report.timings.items()) + " a frame", err=True
-        )
+        stages = ", ".join(f"{name} {ms:.1f} ms" for name, ms in report.timings.items())
+        typer.echo(f"  {stages} a frame", err=True)

@@ -62,6 +62,12 @@ def build_engine(
     batch: Annotated[int, typer.Option(help="The greatest number of pictures in one call.")] = 1,
     depth_side: Annotated[int, typer.Option(help="The least side of the depth network's input, pixels.")] = 518,
     size: Annotated[int, typer.Option(help="sgt-bagel: the greatest side of the colour map, pixels.")] = 1024,
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="sgt-bagel: what the model sees of the picture: trained (a 224-pixel thumbnail, as SGT was trained) or edit (its latents and 980 pixels, as the authors' editing script does)."
+        ),
+    ] = "trained",
     instruction: Annotated[str | None, typer.Option(help="sgt-bagel: what the model is told.")] = None,
     cache: Annotated[
         Path | None,
@@ -92,7 +98,7 @@ def build_engine(
         "cache": cache,
     }
     if model == "sgt-bagel":
-        request = room.SgtRequest(checkpoint=checkpoint, size=size, instruction=instruction, **common)
+        request = room.SgtRequest(checkpoint=checkpoint, size=size, layout=layout, instruction=instruction, **common)
         work, use = room.build_sgt, "secondeye segment photo.jpg --bundle"
     elif base is None:
         raise InvalidInputError("--base: mono2stereo needs a diffusers folder of stable-diffusion-2.")

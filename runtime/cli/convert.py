@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from secondeye.runtime.cli._film import convert_film, is_film, seconds, target_for
+from secondeye.runtime.cli._film import FilmOptions, convert_film, is_film
 from secondeye.runtime.cli._pictures import Job, Output, convert_many, convert_one, expand, targets_of
 from secondeye.runtime.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from secondeye.runtime.comfort import Screen, Unit
-    from secondeye.runtime.converter import StereoConfig
     from secondeye.runtime.pictures import Picture
 
 _LOOK, _DEPTH, _QUALITY = "How it looks", "Depth", "Quality mode"
@@ -26,7 +24,8 @@ def convert(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Pictures, folders, patterns in quotes, - for standard input; or one film.", metavar="INPUT..."
+            help="Pictures, folders, patterns in quotes, - for standard input; or one film, or numbered pictures (%05d) as one.",
+            metavar="INPUT...",
         ),
     ],
     output: Annotated[
@@ -139,7 +138,9 @@ def convert(
         str,
         typer.Option(rich_help_panel=_DEPTH, help="auto, disparity (larger is nearer) or depth (larger is farther)."),
     ] = "auto",
-    device: Annotated[str, typer.Option(rich_help_panel=_DEPTH, help="Where the models run: cpu or cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(rich_help_panel=_DEPTH, help="Where the models run: cpu, cuda, tensorrt or tensorrt-rtx.")
+    ] = "cpu",
     mode: Annotated[
         str,
         typer.Option(
@@ -176,6 +177,13 @@ def convert(
             help="inpaint: the model's picture in and round disocclusions only. generated: all of it.",
         ),
     ] = "inpaint",
+    tiles: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_QUALITY,
+            help="dense: the model sees the whole picture. sparse: only tiles round disocclusions, with --compose inpaint.",
+        ),
+    ] = "dense",
     conditioning: Annotated[
         str,
         typer.Option(
@@ -211,7 +219,8 @@ def convert(
     codec: Annotated[
         str,
         typer.Option(
-            rich_help_panel=_FILMS, help="h264, hevc, av1, prores, ffv1, or h264-nvenc, hevc-nvenc, av1-nvenc."
+            rich_help_panel=_FILMS,
+            help="h264, hevc, av1, prores, ffv1, mv-hevc (spatial video), or h264-nvenc, hevc-nvenc, av1-nvenc.",
         ),
     ] = "h264",
     crf: Annotated[
@@ -237,6 +246,49 @@ def convert(
     jobs: Annotated[
         int, typer.Option(rich_help_panel=_FILMS, help="Processes that share a film. The result does not depend on it.")
     ] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_FILMS,
+            help="Share a film over a Ray cluster: its address, auto, or local. All machines see the same folders.",
+        ),
+    ] = None,
+    fps: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_FILMS, help="Frames a second, in place of the film's own; of numbered pictures: 24."
+        ),
+    ] = None,
+    crop_bars: Annotated[
+        bool, typer.Option("--crop-bars", rich_help_panel=_FILMS, help="Leave out black bars.")
+    ] = False,
+    floating_window: Annotated[
+        bool,
+        typer.Option(
+            "--floating-window",
+            rich_help_panel=_FILMS,
+            help="A black bar on one eye's side of a border that cuts what stands out of the screen.",
+        ),
+    ] = False,
+    bits: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=_FILMS, help="8: films of 10 bits and more become 8. Default: they stay 10."),
+    ] = None,
+    projection: Annotated[
+        str, typer.Option(rich_help_panel=_FILMS, help="flat, or vr180: each view on half a sphere, for headsets.")
+    ] = "flat",
+    fov: Annotated[
+        float, typer.Option(rich_help_panel=_FILMS, help="Degrees that the width covers, for vr180 and mv-hevc.")
+    ] = 90.0,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_FILMS, help="Write a page (HTML): each shot's disparity and pictures, times, warnings."
+        ),
+    ] = None,
+    allow_network: Annotated[
+        bool, typer.Option("--allow-network", rich_help_panel=_FILMS, help="Let an http(s) address be a film.")
+    ] = False,
     threads: Annotated[
         int, typer.Option(rich_help_panel=_MORE, help="0 is one per core. The result does not depend on it.")
     ] = 0,
@@ -258,6 +310,10 @@ def convert(
     cat photo.jpg | secondeye convert - -o - --format jpg > photo_3d.jpg
 
     secondeye convert film.mp4 -o film_3d.mp4 --layout half-sbs
+
+    secondeye convert "frames/%05d.png" -o film_3d.mkv --fps 25
+
+    ffmpeg -i film.mp4 -f yuv4mpegpipe - | secondeye convert - -o - > film_3d.y4m
 
     A film that was stopped, by Ctrl-C, a crash or a kill, goes on with the same command.
 
@@ -297,13 +353,19 @@ def convert(
         noise=noise,
         seed=seed,
         compose=compose,  # type: ignore[arg-type]
+        tiles=tiles,  # type: ignore[arg-type]
         conditioning=conditioning,  # type: ignore[arg-type]
     )
     if film:
         if depth_map or save_depth or preview:
             raise InvalidInputError("--depth-map, --save-depth and --preview go with pictures, not with a film.")
-        _film(inputs[0], output, config, layout, anaglyph, size, convergence in (None, "auto"), codec, crf, preset,
-              seconds("--start", start), seconds("--end", end), key_every, jobs, quiet, verbose)  # fmt: skip
+        wanted_film = FilmOptions(
+            layout=layout, anaglyph=anaglyph, size=size, auto_convergence=convergence in (None, "auto"), codec=codec,
+            crf=crf, preset=preset, start=start, end=end, fps=fps, crop_bars=crop_bars, bits=bits,
+            projection=projection, fov=fov, jobs=jobs, cluster=cluster, report=report, allow_network=allow_network,
+            floating_window=floating_window, key_every=key_every,
+        )  # fmt: skip
+        convert_film(inputs[0], output, config, wanted_film, quiet=quiet, verbose=verbose)
         return
     sources = list(expand(inputs, recursive))
     many = len(sources) > 1 or any(Path(word).is_dir() for word in inputs)
@@ -330,26 +392,6 @@ def convert(
         more = "; go on with --skip-existing" if many else ""
         typer.echo(f"secondeye: stopped; every file that was written is whole{more}.", err=True)
         raise typer.Exit(130) from None
-
-
-def _film(
-    source: str, output: str | None, stereo: StereoConfig, layout: str, anaglyph: str, size: str | None, auto: bool,
-    codec: str, crf: int | None, preset: str | None, start: float | None, end: float | None,
-    key_every: int, jobs: int, quiet: bool, verbose: bool,
-) -> None:  # fmt: skip
-    from secondeye.runtime.video.film import FilmConfig
-    from secondeye.runtime.video.media import probe
-
-    if size is not None:
-        info = probe(source)
-        width, height = _parse_size(size, info.width, info.height)
-        stereo = replace(stereo, size=(width // 2 * 2, height // 2 * 2))
-    target = target_for(source, output, layout)
-    config = FilmConfig(
-        stereo=stereo, layout=layout, anaglyph=anaglyph, auto_convergence=auto, codec=codec, quality=crf, preset=preset,
-        start=start, end=end, key_every=key_every,
-    )  # fmt: skip
-    convert_film(source, target, config, jobs=jobs, quiet=quiet, verbose=verbose)
 
 
 def _strength(text: str) -> tuple[float, Unit]:
@@ -411,14 +453,14 @@ def _scaled(picture: Picture, size: str | None) -> Picture:
     from secondeye.runtime.pictures import Picture as Loaded
 
     high, wide = picture.pixels.shape[:2]
-    width, height = _parse_size(size, wide, high)
+    width, height = parse_size(size, wide, high)
     DEFAULT_LIMITS.check_size("--size", width, height)
     return Loaded(
         pixels=ops.resize(picture.pixels, height, width, filter="bilinear"), name=picture.name, notes=picture.notes
     )
 
 
-def _parse_size(text: str, wide: int, high: int) -> tuple[int, int]:
+def parse_size(text: str, wide: int, high: int) -> tuple[int, int]:
     """(width, height) from 1920x1080, 1920x, x1080 or 50%."""
     try:
         if text.endswith("%"):

@@ -66,6 +66,15 @@ def _runtimes() -> list[Row]:
         rows.append(("  CUDA provider", cuda, why))
     else:
         rows.append(("ONNX Runtime", False, "missing; pip install onnxruntime gives every depth model"))
+    from secondeye.runtime.errors import SecondEyeError
+    from secondeye.runtime.plans import PACKAGES, need
+
+    for backend, package in PACKAGES.items():
+        try:
+            rows.append((package.label, True, f"{need(backend).__version__}; build-engine --backend {backend}"))
+        except SecondEyeError:
+            gives = f"pip install 'secondeye[{package.extra}]' gives build-engine --backend {backend}"
+            rows.append((package.label, False, gives))
     return rows
 
 
@@ -73,6 +82,8 @@ def _extras() -> list[Row]:
     gives = (
         ("huggingface-hub", "models", "secondeye models get"),
         ("uvicorn", "serve", "secondeye serve"),
+        ("pyglet", "window", "secondeye live -o window"),
+        ("nvidia-ml-py", "bench", "an NVIDIA GPU's watts and clocks in secondeye bench"),
         ("opencv-python-headless", "bench", "the benchmarks"),
         ("scikit-image", "bench", "SSIM in the benchmarks"),
         ("torch", "export", "training and exporting models"),

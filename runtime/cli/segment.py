@@ -52,7 +52,8 @@ def segment(
             progress.update(task, description=stage, completed=done, total=total)
 
         options: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": seed, "threads": threads}
-        segmenter = Segmenter(bundle, device=device, progress=tell, **options)  # type: ignore[arg-type]
+        plan = None if quiet else console.print
+        segmenter = Segmenter(bundle, device=device, progress=tell, told=plan, **options)  # type: ignore[arg-type]
         result = segmenter.segment(loaded)
     with atomic_write(output) as file:
         Image.fromarray(result.labels.astype(np.uint16)).save(file, "PNG")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from secondeye.runtime import tiles
 from secondeye.runtime.bundle import Bundle, read_bundle
 from secondeye.runtime.errors import EngineError, InvalidInputError, ModelFormatError
 from secondeye.runtime.interpolate import interpolate
@@ -27,6 +28,7 @@ AUTHORS_GAIN = 8 * 0.6
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
 Tensor = NDArray[Any]
+Progress = Callable[[str, int, int], None]
 _MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 _STD = np.array((0.229, 0.224, 0.225), np.float32)
 _ENGINES = {
@@ -142,7 +144,8 @@ class Mono2Stereo:
         schedule: Schedule,
         noise: Tensor,
         *,
-        progress: Callable[[str, int, int], None] | None = None,
+        where: Pixels | None = None,
+        progress: Progress | None = None,
     ) -> Pixels:
         """Paint the right view.
 
@@ -152,21 +155,59 @@ class Mono2Stereo:
             holes: uint8 [H, W], not 0 where nothing landed.
             schedule: of :meth:`schedule`.
             noise: float32 [1, 4, H / 8, W / 8], normal; of :meth:`noise`.
+            where: uint8 [H, W], not 0 where the model's picture is needed: only tiles that cover it are painted, each
+                for itself, as many in one call as the bundle's batch allows. None paints everything at once.
             progress: called before each part of it with its stage (``to latents``, ``denoise`` or ``to pixels``), how
                 much of the stage is done, and how much there is.
 
         Returns:
-            uint8 [H, W, 3]: (v + 1) / 2 * 255, truncated, as the authors' code does.
+            uint8 [H, W, 3]: (v + 1) / 2 * 255, truncated, as the authors' code does; `warped` where there is no tile.
+
+        Raises:
+            InvalidInputError: shapes do not fit, or the bundle takes no tiles.
         """
         if source.shape != warped.shape or holes.shape != source.shape[:2] or source.shape[2:] != (3,):
             raise InvalidInputError(
                 f"expected source and warped [H, W, 3] and holes [H, W], got {source.shape}, {warped.shape}, "
                 f"{holes.shape}."
             )
-        tell = progress or (lambda stage, done, total: None)
+        if where is None:
+            return self._paint(source[None], warped[None], holes[None], schedule, noise, _told(progress))[0]
+        axes = self.bundle.manifest.axes
+        covering = tiles.cover(where, (axes["height"][0] * self.factor, axes["width"][0] * self.factor))
+        cells = np.ascontiguousarray(noise[0].transpose(1, 2, 0))
+        batch = axes["batch"][1]
+        painted = []
+        for k in range(0, len(covering), batch):
+            some = covering[k : k + batch]
+            seeds = np.ascontiguousarray(tiles.cut(cells, some, self.factor).transpose(0, 3, 1, 2))
+            left, right, empty = (tiles.cut(one, some) for one in (source, warped, holes))
+            tell = _told(progress, k // batch, -(-len(covering) // batch))
+            painted.append(self._paint(left, right, empty, schedule, seeds, tell))
+        return tiles.join(warped, np.concatenate(painted), covering) if painted else warped.copy()
+
+    def _paint(
+        self, source: Pixels, warped: Pixels, holes: Pixels, schedule: Schedule, noise: Tensor, tell: Progress
+    ) -> Pixels:
+        """Pictures [N, H, W, 3], holes [N, H, W], noise [N, 4, H / 8, W / 8] -> views [N, H, W, 3]."""
         tell("to latents", 0, 1)
+        latent, given = self.start(source, warped, holes, schedule, noise)
+        latent = self.denoise(latent, given, schedule, progress=tell)
+        tell("to pixels", 0, 1)
+        return self.finish(latent)
+
+    def start(
+        self, source: Pixels, warped: Pixels, holes: Pixels, schedule: Schedule, noise: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Where the latents start, [N, 4, H / 8, W / 8], and the layout's other inputs.
+
+        Args:
+            source, warped: uint8 [N, H, W, 3].
+            holes: uint8 [N, H, W].
+            schedule, noise: as in :meth:`__call__`, for each picture.
+        """
         grey = _planes(warped)
-        grey[:, :, holes != 0] = 0.0
+        grey[(holes != 0)[:, None].repeat(3, 1)] = 0.0
         given: dict[str, Tensor] = {}
         if "source" in self.parts:
             given["source"] = self.run("encoder", picture=_planes(source))
@@ -176,11 +217,12 @@ class Mono2Stereo:
         if schedule.signal:
             latent = (latent + np.float32(schedule.signal) * given["warped"]).astype(np.float32)
         if "mask" in self.parts:
-            cells = (holes != 0).reshape(holes.shape[0] // self.factor, self.factor, -1, self.factor)
-            given["mask"] = cells.any((1, 3))[None, None].astype(np.float32)
-        given = {name: value for name, value in given.items() if name in self.parts}
-        latent = self.denoise(latent, given, schedule, progress=tell)
-        tell("to pixels", 0, 1)
+            cells = (holes != 0).reshape(len(holes), holes.shape[1] // self.factor, self.factor, -1, self.factor)
+            given["mask"] = cells.any((2, 4))[:, None].astype(np.float32)
+        return latent, {name: value for name, value in given.items() if name in self.parts}
+
+    def finish(self, latent: Tensor) -> Pixels:
+        """Latents [N, 4, h, w] as pictures, uint8 [N, 8 h, 8 w, 3]."""
         return _bytes(self.run("decoder", latent=latent))
 
     def denoise(
@@ -189,7 +231,7 @@ class Mono2Stereo:
         given: Mapping[str, Tensor],
         schedule: Schedule,
         *,
-        progress: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Tensor:
         """All steps of a schedule over latents [N, 4, h, w]; `given` holds the other inputs of the layout."""
         count = latent.shape[0]
@@ -209,15 +251,25 @@ class Mono2Stereo:
         return latent
 
 
-def _planes(picture: Pixels) -> Tensor:
-    """uint8 [H, W, 3] to float32 [1, 3, H, W] in [-1, 1]."""
-    values = picture.astype(np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
-    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+def _told(progress: Progress | None, part: int = 0, parts: int = 1) -> Progress:
+    """A listener that hears of one of several equal parts as of a share of the whole."""
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(stage, part * total + done, parts * total)
+
+    return tell
+
+
+def _planes(pictures: Pixels) -> Tensor:
+    """uint8 [N, H, W, 3] to float32 [N, 3, H, W] in [-1, 1]."""
+    values = pictures.astype(np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
 
 def _bytes(planes: Tensor) -> Pixels:
-    values = (np.clip(planes[0], -1, 1).astype(np.float32) + np.float32(1)) / np.float32(2) * np.float32(255)
-    return np.ascontiguousarray(values.transpose(1, 2, 0).astype(np.uint8))
+    values = (np.clip(planes, -1, 1).astype(np.float32) + np.float32(1)) / np.float32(2) * np.float32(255)
+    return np.ascontiguousarray(values.transpose(0, 2, 3, 1).astype(np.uint8))
 
 
 def authors_disparity(depth: Map, height: int, width: int) -> Map:

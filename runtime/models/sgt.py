@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """SGT on BAGEL (arXiv 2605.18714): a picture in, a map of colours out, one colour for each object.
 
-The bundle's engines, in the order in which they run: ``vit`` (a thumbnail's patches to tokens), ``prefill_K`` (keys and
-values of picture and instruction), ``flow_K`` (one evaluation of the flow over the map's latents), ``decoder``. The
+The bundle's engines, in the order in which they run: ``vit`` (a thumbnail's patches to tokens), in the edit layout
+``encoder`` and ``look_K`` (keys and values of the picture's own latents), ``prefill_K`` (keys and values of picture and
+instruction), ``flow_K`` (one evaluation of the flow over the map's latents), ``decoder``. The
 sampler is the authors' (rectified flow, time shifted), with guidance against the picture alone when it is asked for.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secondeye.runtime.bundle import Bundle, check_run, read_bundle
+from secondeye.runtime.backends import Engine
+from secondeye.runtime.bundle import Bundle, read_bundle
 from secondeye.runtime.errors import InvalidInputError, ModelFormatError, ResourceLimitError
 from secondeye.runtime.sessions import Device
 
@@ -58,58 +62,124 @@ def available_bytes() -> int:
     return free
 
 
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """What a bundle's weights need, before any is loaded.
+
+    Attributes:
+        whole: bytes with every engine loaded.
+        in_turn: bytes with those of one stage at a time (look, read, paint, decode): what is least.
+        free: bytes that this process may still take.
+    """
+
+    whole: int
+    in_turn: int
+    free: int
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether all fit together; else stages are loaded in turn, which costs time for each picture."""
+        return self.whole <= self.free
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can be run at all."""
+        return self.in_turn <= self.free
+
+    def __str__(self) -> str:
+        whole, in_turn, free = (n / 2**30 for n in (self.whole, self.in_turn, self.free))
+        if self.keeps_all:
+            return f"needs about {whole:.1f} GiB of memory, {free:.1f} are free: all engines stay loaded"
+        return (
+            f"needs about {whole:.1f} GiB of memory, {free:.1f} are free: stages are loaded in turn ({in_turn:.1f} GiB)"
+        )
+
+
+def plan_memory(bundle: Bundle) -> MemoryPlan:
+    """The plan for a bundle on this machine; engines share nothing, since ONNX Runtime packs each one's weights."""
+    stages: dict[str, float] = {}
+    for name, engine in bundle.manifest.engines.items():
+        files = [engine.file, *([engine.data.file] if engine.data is not None else [])]
+        size = sum((bundle.folder / file).stat().st_size for file in files)
+        # Half-precision weights are computed with in float32, and weights are copied as they are packed.
+        stage = name.partition("_")[0]
+        stages[stage] = stages.get(stage, 0.0) + size * (2.15 if engine.precision in ("fp16", "bf16") else 1.15)
+    return MemoryPlan(whole=int(sum(stages.values())), in_turn=int(max(stages.values())), free=available_bytes())
+
+
 class SgtBagel:
     """An SGT bundle, opened.
 
     Args:
         bundle: its folder.
         device, threads: as everywhere.
+        told: called with the memory plan in words, before anything is loaded.
 
     Raises:
         MediaError, ModelFormatError, BackendUnavailableError: the bundle cannot be used.
-        ResourceLimitError: its weights do not fit into memory; nothing is loaded then.
+        ResourceLimitError: its weights do not fit into memory, not even a stage's at a time; nothing is loaded then.
     """
 
-    def __init__(self, bundle: str | Path, *, device: Device = "cpu", threads: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: str | Path,
+        *,
+        device: Device = "cpu",
+        threads: int = 0,
+        told: Callable[[str], None] | None = None,
+    ) -> None:
         self.bundle: Bundle = read_bundle(bundle, kind="sgt-bagel")
         constants = self.bundle.manifest.constants
         lacking = [name for name in _CONSTANTS if name not in constants]
         stages = len(constants.get("cuts", []))
-        engines = ["vit", "decoder", *(f"{kind}_{i}" for kind in ("prefill", "flow") for i in range(stages))]
+        self.edit: bool = constants.get("layout") == "edit"
+        kinds = ("look", "prefill", "flow") if self.edit else ("prefill", "flow")
+        engines = ["vit", "decoder", *(f"{kind}_{i}" for kind in kinds for i in range(stages))]
+        engines += ["encoder"] if self.edit else []
         absent = [name for name in engines if name not in self.bundle.manifest.engines]
         if lacking or absent or not stages:
             raise ModelFormatError(f"{bundle}: lacks {', '.join([*lacking, *absent]) or 'layers'}; build it again.")
         self.constants: dict[str, Any] = constants
         self.stages = stages
-        self._check_memory()
-        self._sessions = {name: self.bundle.session(name, device=device, threads=threads) for name in engines}
-
-    def _check_memory(self) -> None:
-        needed = sum(
-            (self.bundle.folder / one.file).stat().st_size
-            for engine in self.bundle.manifest.engines.values()
-            for one in engine.files()
-        )
-        free = available_bytes()
-        # ONNX Runtime copies weights as it packs them, one engine's at a time.
-        if needed * 1.15 > free:
+        self.plan = plan_memory(self.bundle)
+        if told is not None:
+            told(f"{self.bundle.folder}: {self.plan}")
+        if not self.plan.fits:
             raise ResourceLimitError(
-                f"{self.bundle.folder}: needs about {needed * 1.15 / 2**30:.1f} GiB of memory where {free / 2**30:.1f} "
-                "are free; build it with --precision int4, or use a machine with more."
+                f"{self.bundle.folder}: needs about {self.plan.in_turn / 2**30:.1f} GiB of memory where "
+                f"{self.plan.free / 2**30:.1f} are free; build it with --precision int4, or use a machine with more."
             )
+        self._device: Device = device
+        self._threads = threads
+        self._engines: dict[str, Engine] = {}
+        if self.plan.keeps_all:
+            for name in engines:
+                self._engine(name)
+
+    def _engine(self, engine: str) -> Engine:
+        """An engine, opened; where not all fit, those of other stages are given back first."""
+        if engine not in self._engines:
+            if not self.plan.keeps_all:
+                stage = engine.partition("_")[0]
+                self._engines = {n: s for n, s in self._engines.items() if n.partition("_")[0] == stage}
+            self._engines[engine] = self.bundle.engine(engine, device=self._device, threads=self._threads)
+        return self._engines[engine]
 
     def run(self, engine: str, **inputs: NDArray[Any]) -> list[Floats]:
         """Run one engine on inputs that fit the manifest."""
-        entry = self.bundle.manifest.engines[engine]
-        check_run(inputs, entry, self.bundle.manifest.axes)
-        return [np.asarray(one) for one in self._sessions[engine].run([o.name for o in entry.outputs], inputs)]
+        return [np.asarray(one) for one in self._engine(engine).run(inputs).values()]
 
     # ---- sizes, as the authors' data code has them ----
 
     def thumbnail_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of what the ViT sees: the longer side is the thumbnail's, both whole patches."""
+        """(height, width) of what the ViT sees, whole patches: the longer side is the thumbnail's.
+
+        In the edit layout it is the map's size, where that is not longer.
+        """
         side, patch = self.constants["thumbnail"], self.constants["patch"]
-        scale = side / max(height, width)
+        if self.edit:
+            height, width = self.map_size(height, width)
+        scale = min(side / max(height, width), 1.0 if self.edit else math.inf)
         return tuple(max(patch, min(side, round(n * scale / patch) * patch)) for n in (height, width))
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
@@ -123,23 +193,57 @@ class SgtBagel:
 
     def tokens(self, picture: Pixels) -> Floats:
         """uint8 [H, W, 3] -> the ViT's tokens [1, N, hidden]."""
-        from PIL import Image
-
         patch = self.constants["patch"]
         height, width = self.thumbnail_size(*picture.shape[:2])
-        small = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC), np.float32)
+        if self.edit:
+            picture = _bicubic(picture, *self.map_size(*picture.shape[:2]))
+        planes = _bicubic(picture, height, width).astype(np.float32) / np.float32(127.5) - np.float32(1)
         rows, columns = height // patch, width // patch
-        planes = small / np.float32(127.5) - np.float32(1)
         patches = planes.reshape(rows, patch, columns, patch, 3).transpose(0, 2, 1, 3, 4).reshape(1, rows * columns, -1)
         place = (np.arange(rows)[:, None] * self.constants["vit_side"] + np.arange(columns)).ravel()
         return self.run("vit", patches=np.ascontiguousarray(patches), place=place)[0]
 
-    def context(self, tokens: Floats) -> list[tuple[Floats, Floats]]:
-        """The keys and values [layers, 1, kv heads, S, head] of picture and instruction, for each flow engine."""
+    def spots(self, height: int, width: int) -> NDArray[np.int64]:
+        """Where the latents of a map of that size stand in the table of positions, [T]."""
+        return (np.arange(height // 16)[:, None] * self.constants["latent_side"] + np.arange(width // 16)).ravel()
+
+    def seen(self, picture: Pixels) -> list[tuple[Floats, Floats]]:
+        """The keys and values of the picture's own latents, for each prefill engine; none in the trained layout."""
+        if not self.edit:
+            return []
+        height, width = self.map_size(*picture.shape[:2])
+        planes = _bicubic(picture, height, width).astype(np.float32) / np.float32(127.5) - np.float32(1)
+        latent = self.run("encoder", picture=np.ascontiguousarray(planes.transpose(2, 0, 1)[None]))[0]
+        rows, columns = height // 16, width // 16
+        tokens = latent.reshape(16, rows, 2, columns, 2).transpose(1, 3, 2, 4, 0).reshape(1, rows * columns, 64)
+        state: dict[str, NDArray[Any]] = {
+            "latents": np.ascontiguousarray(tokens), "spots": self.spots(height, width)
+        }  # fmt: skip
+        kept = []
+        for k in range(self.stages):
+            out = self.run(f"look_{k}", **state)
+            kept.append((out[-2], out[-1]))
+            state = {"marks": out[0], "states": out[1]}
+        return kept
+
+    def context(self, tokens: Floats, seen: list[tuple[Floats, Floats]] | None = None) -> list[tuple[Floats, Floats]]:
+        """The keys and values [layers, 1, kv heads, S, head] of picture and instruction, for each flow engine.
+
+        Args:
+            tokens: of :meth:`tokens`.
+            seen: of :meth:`seen`.
+        """
         kept, states = [], tokens
         for k in range(self.stages):
-            out = self.run(f"prefill_{k}", **{"tokens" if k == 0 else "states": states})
-            kept.append((out[-2], out[-1]))
+            inputs = {"tokens" if k == 0 else "states": states}
+            wanted = {one.name for one in self.bundle.manifest.engines[f"prefill_{k}"].inputs}
+            if seen and "seen_keys" in wanted:
+                inputs |= {"seen_keys": seen[k][0], "seen_values": seen[k][1]}
+            out = self.run(f"prefill_{k}", **inputs)
+            keys, values = out[-2], out[-1]
+            if seen:
+                keys, values = np.concatenate([seen[k][0], keys], 3), np.concatenate([seen[k][1], values], 3)
+            kept.append((keys, values))
             states = out[0]
         return kept
 
@@ -151,7 +255,8 @@ class SgtBagel:
         words, length = self.constants["words"], context[0][0].shape[3]
         mask = np.zeros((count, length), np.float32)
         mask[1:, length - words :] = PADDING  # the picture's block is the front: its keys know nothing of the words
-        position = np.array([words + 1, 1][:count])
+        start = 2 if self.edit else 1  # after the picture's blocks, which have a position each
+        position = np.array([words + start, start][:count])
         state: dict[str, NDArray[Any]] = {
             "latents": np.repeat(latents[None], count, 0), "time": np.full(count, time, np.float32), "spots": spots,
         }  # fmt: skip
@@ -193,12 +298,11 @@ class SgtBagel:
             )
         tell = progress or (lambda stage, done, total: None)
         height, width = self.map_size(*picture.shape[:2])
-        rows, columns = height // 16, width // 16
-        spots = (np.arange(rows)[:, None] * self.constants["latent_side"] + np.arange(columns)).ravel()
+        rows, columns, spots = height // 16, width // 16, self.spots(height, width)
         tell("look", 0, 1)
-        tokens = self.tokens(picture)
+        tokens, seen = self.tokens(picture), self.seen(picture)
         tell("read", 0, 1)
-        context = self.context(tokens)
+        context = self.context(tokens, seen)
         x = np.random.default_rng(seed).standard_normal((rows * columns, 64)).astype(np.float32)
         times = time_steps(steps, self.constants["shift"])
         for k in range(steps):
@@ -210,6 +314,13 @@ class SgtBagel:
         latent = x.reshape(rows, columns, 2, 2, 16).transpose(4, 0, 2, 1, 3).reshape(1, 16, 2 * rows, 2 * columns)
         planes = self.run("decoder", latent=np.ascontiguousarray(latent))[0][0]
         return np.ascontiguousarray(np.rint((planes.transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8))
+
+
+def _bicubic(picture: Pixels, height: int, width: int) -> Pixels:
+    """As the authors' data code resizes."""
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def time_steps(steps: int, shift: float) -> Floats:

@@ -5,8 +5,10 @@ from secondeye.runtime.ops._common import isas
 from secondeye.runtime.ops.anaglyph import MATRICES as ANAGLYPHS, anaglyph
 from secondeye.runtime.ops.disparity import depth_range, disparity, upsample, widen_foreground
 from secondeye.runtime.ops.fill import fill
+from secondeye.runtime.ops.level import level
 from secondeye.runtime.ops.mask import Tile, inpaint_mask, mask_cells, mask_tiles
 from secondeye.runtime.ops.motion import motion
+from secondeye.runtime.ops.nv12 import nv12
 from secondeye.runtime.ops.pack import pack
 from secondeye.runtime.ops.resample import prepare, resize, restore
 from secondeye.runtime.ops.warp import Eye, Law, Views, Warped, warp, warp_views, warped_disparity
@@ -24,9 +26,11 @@ __all__ = [
     "fill",
     "inpaint_mask",
     "isas",
+    "level",
     "mask_cells",
     "mask_tiles",
     "motion",
+    "nv12",
     "pack",
     "prepare",
     "resize",

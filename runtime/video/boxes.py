@@ -126,7 +126,9 @@ def inner(content: bytes, *path: bytes) -> bytes | None:
     return content
 
 
-def add_to_sample_entry(file: BinaryIO, new: list[bytes], *, replace: dict[bytes, bytes] | None = None) -> None:
+def add_to_sample_entry(
+    file: BinaryIO, new: list[bytes], *, replace: dict[bytes, bytes] | None = None, name: bytes | None = None
+) -> None:
     """Put boxes into the sample entry of the first video track.
 
     The index (moov) is written anew at the file's end, and the old one becomes free space unless it was at the end
@@ -136,6 +138,7 @@ def add_to_sample_entry(file: BinaryIO, new: list[bytes], *, replace: dict[bytes
         file: a whole MP4 or MOV, open for reading and writing.
         new: boxes.
         replace: contents of boxes that are there, by name.
+        name: the entry's own name (hvc1), in place of the one that it has.
 
     Raises:
         InvalidInputError: the file has no such track.
@@ -158,6 +161,8 @@ def add_to_sample_entry(file: BinaryIO, new: list[bytes], *, replace: dict[bytes
             struct.pack_into(">I", moov, one.start, one.end - one.start + grown)
         else:
             struct.pack_into(">Q", moov, one.start + 8, one.end - one.start + grown)
+    if name is not None:
+        moov[entry.start + 4 : entry.start + 8] = name
     file.seek(0, 2)
     if at + len(data) == file.tell():
         file.seek(at)

@@ -9,98 +9,38 @@ done again, several processes can share a film, and the file is the same to the 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import ops
-from secondeye.runtime.converter import StereoConfig, StereoConverter
+from secondeye.runtime.converter import StereoConverter, StereoFrame
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
-from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS, compose
+from secondeye.runtime.layouts import compose
 from secondeye.runtime.objects import open_labeller
-from secondeye.runtime.video import media, mux, projection
+from secondeye.runtime.video import encode, media, mux, projection, sequence
+from secondeye.runtime.video.cluster import share_over_ray
+from secondeye.runtime.video.config import FilmConfig, checked_target, depth_notes, open_film
 from secondeye.runtime.video.journal import Journal
-from secondeye.runtime.video.objects import KEY_EVERY, Labels, ObjectTrack, check_segmenter, with_subject
+from secondeye.runtime.video.objects import Labels, ObjectTrack, with_subject
+from secondeye.runtime.video.report import Shot, ShotLog, joined_shots
 from secondeye.runtime.video.signals import signal_of
 from secondeye.runtime.video.temporal import WARM_UP, WINDOW, Look, Steady, TemporalState, look
 
 Pixels = NDArray[np.uint8]
 _QUEUE = 3  # frames that wait between two stages
+WINDOW_LIMIT = 0.03  # of the width: a floating window's widest bar
 _GROUP = 6  # segments that one process takes in a row, so that few frames are looked at twice
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilmConfig:
-    """How a film is converted and written.
-
-    Attributes:
-        stereo: as for a picture; `size` scales each frame.
-        layout: a name in :data:`secondeye.runtime.layouts.LAYOUTS`.
-        anaglyph: for that layout.
-        auto_convergence: the screen lies a little before the subject, shot by shot, in place of stereo.convergence.
-        codec: a name in :data:`secondeye.runtime.video.media.CODECS`.
-        quality: the encoder's own number (crf or cq; lower is better); None for its default.
-        preset: the encoder's own name; None for its default.
-        start, end: seconds; None for the film's.
-        segment: frames that a kill may cost, 24 to 10000.
-        bits: of a sample; None keeps 10 of a film that has more than 8 where the layout and the codec can, 8 does not.
-        projection: ``flat``, or ``vr180``: half a sphere for each eye.
-        fov: how many degrees of the half sphere the picture's width covers.
-        key_every: frames from one key frame, on which stereo.segment tells objects apart, to the next at most, 1 to 48.
-    """
-
-    stereo: StereoConfig = field(default_factory=StereoConfig)
-    layout: str = "sbs"
-    anaglyph: str = "dubois-red-cyan"
-    auto_convergence: bool = True
-    codec: str = "h264"
-    quality: int | None = None
-    preset: str | None = None
-    start: float | None = None
-    end: float | None = None
-    segment: int = 240
-    bits: int | None = None
-    projection: Literal["flat", "vr180"] = "flat"
-    fov: float = 90.0
-    key_every: int = KEY_EVERY
-
-    def keeps_depth(self, info: media.FilmInfo) -> bool:
-        """Whether a film's samples of more than 8 bits stay that deep."""
-        deep = media.CODECS[self.codec].deep_format is not None and self.layout in WIDE_LAYOUTS
-        return info.depth_bits > 8 and self.bits is None and deep
-
-    def __post_init__(self) -> None:
-        if self.stereo.mode != "fast":
-            raise InvalidInputError("mode: films are converted in fast mode so far.")
-        if self.layout not in LAYOUTS:
-            raise InvalidInputError(f"layout: expected one of {', '.join(LAYOUTS)}, got {self.layout!r}.")
-        if self.anaglyph not in ops.ANAGLYPHS:
-            raise InvalidInputError(f"anaglyph: expected one of {', '.join(ops.ANAGLYPHS)}, got {self.anaglyph!r}.")
-        if self.codec not in media.CODECS:
-            raise InvalidInputError(f"codec: expected one of {', '.join(media.CODECS)}, got {self.codec!r}.")
-        if self.quality is not None and not 0 <= self.quality <= 63:
-            raise InvalidInputError(f"quality: expected 0 to 63 (lower is better), got {self.quality}.")
-        if not 24 <= self.segment <= 10_000:
-            raise InvalidInputError(f"segment: expected 24 to 10000 frames, got {self.segment}.")
-        if self.bits not in (None, 8):
-            raise InvalidInputError(f"bits: expected 8, or None for the film's own, got {self.bits!r}.")
-        if self.projection not in ("flat", "vr180"):
-            raise InvalidInputError(f"projection: expected flat or vr180, got {self.projection!r}.")
-        if self.projection == "vr180":
-            projection.check(self.layout, self.fov)
-        check_segmenter(self.stereo.segment, self.key_every)
-        begin, stop = self.start or 0.0, self.end
-        if not begin >= 0.0 or (stop is not None and not stop > begin):
-            raise InvalidInputError(f"start, end: expected 0 <= start < end in seconds, got {self.start}, {self.end}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +54,8 @@ class FilmReport:
         seconds: that this run took.
         timings: milliseconds a frame and stage, of the frames that this run made.
         notes: sentences about what its owner might not expect.
+        shot_list: each shot's disparity and pictures.
+        width: of a view, pixels.
     """
 
     output: Path
@@ -123,6 +65,8 @@ class FilmReport:
     seconds: float
     timings: dict[str, float]
     notes: tuple[str, ...]
+    shot_list: tuple[Shot, ...] = ()
+    width: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +84,7 @@ def convert_video(
     config: FilmConfig | None = None,
     *,
     jobs: int = 1,
+    cluster: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> FilmReport:
     """Convert a film; go on where a killed run of the same settings stopped.
@@ -147,10 +92,11 @@ def convert_video(
     Finished parts wait in the folder ``OUTPUT.parts`` beside the output, which is removed when the film is whole.
 
     Args:
-        source: a local film.
-        output: .mp4, .mov, .mkv, .webm, .avi or .nut.
+        source: a local film, or the pattern of numbered pictures (frames/%05d.png).
+        output: .mp4, .mov, .mkv, .webm, .avi or .nut; or a pattern of pictures.
         config: see :class:`FilmConfig`.
         jobs: processes that share the work. The result does not depend on it.
+        cluster: share the work over a Ray cluster instead: its address, ``auto``, or ``local``.
         progress: called after every frame, in this thread or another.
 
     Raises:
@@ -160,18 +106,25 @@ def convert_video(
     """
     config = config or FilmConfig()
     begun = time.perf_counter()
-    target = _target(Path(output), Path(source), config)
+    target = checked_target(Path(output), Path(source), config)
     if not 1 <= jobs <= 64:
         raise InvalidInputError(f"jobs: expected 1 to 64 processes, got {jobs}.")
-    info = media.probe(source)
+    info = open_film(source, config)
+    if media.is_sequence(target):
+        config = replace(config, codec="pictures")
+        sequence.check_pattern(target, deep=config.keeps_depth(info))
     part = _part(info, config)
     journal = Journal(target, info, config)
-    with journal.lock():
+    with journal.lock(), _kept(journal):
         journal.begin()
         missing = [k for k in range(part.segments) if not journal.has(k)]
         tally = _Tally(part.frames - sum(part.frames_of(k) for k in missing), part.frames, progress)
         reused = tally.done
-        if jobs == 1 or len(missing) <= 1:
+        if cluster is not None:
+            most = max(1, min(_GROUP, len(missing) // 8))
+            work = functools.partial(_group_in_process, info, config, part, journal)
+            share_over_ray(work, list(_groups(missing, most)), cluster, tally.take)
+        elif jobs == 1 or len(missing) <= 1:
             for group in _groups(missing, None):
                 _convert_group(info, config, part, journal, group, tally)
         else:
@@ -180,60 +133,46 @@ def convert_video(
         written = sum(record["frames"] for record in records)
         if written == 0:
             raise MediaError(f"{info.path}: none of its frames could be decoded.")
-        notes = [*info.notes, *_depth_notes(info, config)]
+        notes = [*info.notes, *depth_notes(info, config)]
         if written < part.frames:
             notes.append(f"{part.frames - written} of its {part.frames} frames could not be decoded and are left out.")
         whole = [mux.Segment(journal.segment(k), record["pts"]) for k, record in enumerate(records) if record["frames"]]
-        first, last = int(info.pts[part.first]), part.first + part.frames
-        end = int(info.pts[last]) if last < info.frames else None
-        signal = signal_of(config.layout, config.anaglyph, swapped=config.stereo.swap)
-        start = first if config.start else 0
-        notes += mux.join(
-            target,
-            whole,
-            info,
-            start=start,
-            end=end,
-            signal=signal,
-            vr180=config.projection == "vr180",
-            deep=config.keeps_depth(info),
-        )
+        notes += _joined(target, whole, info, config, part)
         journal.remove()
     return FilmReport(
         output=target, frames=written, reused=reused, shots=1 + sum(record["cuts"] for record in records),
         seconds=time.perf_counter() - begun, timings=tally.means(), notes=tuple(notes),
+        shot_list=joined_shots([record["shots"] for record in records]),
+        width=config.stereo.size[0] if config.stereo.size is not None else info.width,
     )  # fmt: skip
 
 
-def _depth_notes(info: media.FilmInfo, config: FilmConfig) -> Iterator[str]:
-    if info.depth_bits <= 8:
-        return
-    if config.keeps_depth(info):
-        yield f"Its {info.depth_bits} bits a sample stay {min(info.depth_bits, 10) if config.codec != 'ffv1' else 16}."
-    else:
-        hdr = " It is HDR: its tags are kept, and bands may show." if info.tags["color_trc"] in (16, 18) else ""
-        yield f"Its {info.depth_bits} bits a sample become 8.{hdr}"
+@contextlib.contextmanager
+def _kept(journal: Journal) -> Iterator[None]:
+    """Adds to an error what is kept, and how to go on."""
+    try:
+        yield
+    except MediaError as error:
+        done = journal.finished()
+        if not done:
+            raise
+        what = "its finished segment is" if done == 1 else f"its {done} finished segments are"
+        raise MediaError(f"{error} ({what} kept in {journal.folder}; the same command goes on from there)") from error
 
 
-def _target(target: Path, source: Path, config: FilmConfig) -> Path:
-    suffix = target.suffix.lower()
-    if suffix not in mux.CONTAINERS:
-        raise InvalidInputError(f"{target}: expected a name ending in {', '.join(mux.CONTAINERS)}.")
-    if target.is_dir() or not target.parent.is_dir():
-        raise MediaError(f"{target}: the folder {target.parent} does not exist, or this is one; name a file in one.")
-    if target.exists() and source.exists() and os.path.samefile(target, source):
-        raise InvalidInputError(f"{target}: is the source itself; choose another name.")
-    if suffix == ".webm" and not config.codec.startswith("av1"):
-        raise InvalidInputError(f"{target}: WebM takes the codec av1; choose it, or .mkv.")
-    if config.projection == "vr180" and suffix not in mux.BOXED:
-        raise InvalidInputError(
-            f"{target}: VR180 is told to players in MP4 and MOV; choose one of {', '.join(mux.BOXED)}."
-        )
-    if suffix == ".mov" and config.codec.startswith("av1"):
-        raise InvalidInputError(f"{target}: MOV does not take av1; choose .mp4 or .mkv.")
-    if suffix in (".mp4", ".m4v") and config.codec in ("ffv1", "prores"):
-        raise InvalidInputError(f"{target}: MP4 does not take {config.codec}; choose .mov or .mkv.")
-    return target
+def _joined(target: Path, whole: list[mux.Segment], info: media.FilmInfo, config: FilmConfig, part: _Part) -> list[str]:
+    """Make the film of its segments; gives notes."""
+    if media.is_sequence(target):
+        sequence.write_pictures(target, whole)
+        return []
+    first, last = int(info.pts[part.first]), part.first + part.frames
+    signal = signal_of(config.layout, config.anaglyph, swapped=config.stereo.swap)
+    return mux.join(
+        target, whole, info, start=first if config.start else 0,
+        end=int(info.pts[last]) if last < info.frames else None,
+        signal=signal, vr180=config.projection == "vr180", deep=config.keeps_depth(info),
+        views=encode.CODECS[config.codec].views, fov=config.fov,
+    )  # fmt: skip
 
 
 # ---- which frames -----------------------------------------------------------------------------------------
@@ -313,6 +252,12 @@ class _Tally:
         if self._told is not None:
             self._told(Progress(done=self.done, total=self._total, timings=self.means()))
 
+    def take(self, made: tuple[int, dict[str, float]]) -> None:
+        """Frames that another process made, and the time of its stages."""
+        frames, spent = made
+        self.add(spent)
+        self.frame(frames)
+
     def means(self) -> dict[str, float]:
         with self._lock:
             return {name: ms / max(1, self._made) for name, ms in self._spent.items()}
@@ -351,6 +296,7 @@ class _Seen:
     """A frame on its way."""
 
     index: int
+    seconds: float
     pixels: Pixels
     look: Look
     labels: Labels | None
@@ -402,8 +348,7 @@ def _look_on(
 ) -> None:
     """Decode, run the depth model, compare with the frame before."""
     depth = StereoConverter(config.stereo).load()
-    deep, size = config.keeps_depth(info), config.stereo.size
-    read = media.PixelReader(info, deep=deep, size=size)
+    read = media.PixelReader(info, deep=config.keeps_depth(info))
     first = max(0, part.begin(group[0]) - WARM_UP)
     end = min(info.frames, part.begin(group[-1]) + part.frames_of(group[-1]) + WINDOW)
     before: Look | None = None
@@ -415,10 +360,7 @@ def _look_on(
             found = next(source, None)
             if found is None or found[0] >= end:
                 break
-            values = _even(read.values(found[1])) if deep else None
-            pixels = _even(read(found[1])) if values is None else read.look_of(values)
-            if size is not None and values is None:
-                pixels = ops.resize(pixels, size[1], size[0], filter="bilinear")
+            pixels, values = read_frame(read, found[1], info, config)
         with tally.stage("depth"):
             nearness = depth(pixels)
         with tally.stage("steady"):
@@ -428,8 +370,21 @@ def _look_on(
             with tally.stage("objects"):
                 labels = track(found[0], pixels, before)
                 before = with_subject(before, labels)
-        seen.put(_Seen(found[0], pixels, before, labels, values))
+        at = float((info.pts[found[0]] - info.pts[0]) * info.time_base)
+        seen.put(_Seen(found[0], at, pixels, before, labels, values))
     seen.put(None)
+
+
+def read_frame(
+    read: media.PixelReader, frame: Any, info: media.FilmInfo, config: FilmConfig
+) -> tuple[Pixels, NDArray[np.uint16] | None]:
+    """A decoded frame as uint8 [H, W, 3] and, where its depth of samples is kept, as uint16."""
+    size = config.stereo.size
+    if config.keeps_depth(info):
+        values = _even(read.values(frame, size))
+        return read.look_of(values), values
+    pixels = _even(read(frame))
+    return pixels if size is None else ops.resize(pixels, size[1], size[0], filter="bilinear"), None
 
 
 def _even(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -444,6 +399,8 @@ def _draw(
     converter = StereoConverter(replace(config.stereo, size=None))
     waiting = {k: TemporalState(max(0, part.begin(k) - WARM_UP)) for k in group}
     pixels: dict[int, _Seen] = {}
+    logs = {k: ShotLog() for k in group}
+    ring = Ring()
     indices: dict[int, int] = {}  # of pushes, where frames are missing
     over = False
     while not over:
@@ -466,30 +423,94 @@ def _draw(
             for one in ready:
                 index = indices.pop((k << 32) + one.index - state.first)
                 if begin <= index < end:
-                    frame = _drawn(converter, config, pixels.pop(index), one, tally)
-                    drawn.put((k, index, frame, one.cut))
+                    picture = _drawn(converter, config, pixels.pop(index), one, logs[k], tally, ring)
+                    drawn.put((k, index, picture, one.cut))
                     tally.frame()
             if last:
-                drawn.put((k, None, None, False))
+                drawn.put((k, None, logs.pop(k).shots(), False))
                 del waiting[k]
     drawn.put(None)
 
 
-def _drawn(converter: StereoConverter, config: FilmConfig, seen: _Seen, steady: Steady, tally: _Tally) -> Pixels:
-    """One frame's picture in its layout."""
-    convergence = steady.convergence if config.auto_convergence else config.stereo.convergence
-    frame = converter.convert_with(seen.pixels, steady.depth, convergence, seen.labels, values=seen.values)
-    tally.add(frame.timings)
-    with tally.stage("layout"):
-        made = compose(frame, config.layout, anaglyph=config.anaglyph)
-        return np.repeat(made, 3, axis=2) if made.shape[2] == 1 else made
+class Ring:
+    """Memory for packed frames, used again in turn: fresh pages cost more than the packing."""
+
+    def __init__(self, turns: int = _QUEUE + 4) -> None:
+        self._kept: list[Pixels | None] = [None] * turns  # more than are on their way at once
+        self._next = 0
+
+    def __call__(self, height: int, width: int) -> Pixels:
+        """uint8 [H, W, 3], undefined."""
+        self._next = (self._next + 1) % len(self._kept)
+        kept = self._kept[self._next]
+        if kept is None or kept.shape != (height, width, 3):
+            kept = self._kept[self._next] = np.empty((height, width, 3), np.uint8)
+        return kept
+
+
+def _drawn(
+    converter: StereoConverter, config: FilmConfig, seen: _Seen, steady: Steady, log: ShotLog, tally: _Tally, ring: Ring
+) -> NDArray[Any]:
+    """One frame's picture in its layout, and what the report says of it."""
+    start = time.perf_counter()
+    frame, picture = draw_frame(converter, config, seen.pixels, seen.values, steady, ring, seen.labels)
+    spent = (time.perf_counter() - start) * 1e3
+    tally.add({**frame.timings, "layout": spent - sum(frame.timings.values())})
+    with tally.stage("report"):
+        width = seen.pixels.shape[1]
+        bars = window_of(config, steady, width) if config.floating_window else (0, 0)
+        log.add(seen.index, seen.seconds, steady.cut, frame, _convergence(config, steady), 100.0 * max(bars) / width)
+    return picture
+
+
+def draw_frame(
+    converter: StereoConverter,
+    config: FilmConfig,
+    pixels: Pixels,
+    values: NDArray[np.uint16] | None,
+    steady: Steady,
+    ring: Ring,
+    labels: Labels | None = None,
+) -> tuple[StereoFrame, NDArray[Any]]:
+    """A frame's two views, and its picture in its layout, [H, W, 3]; that is overwritten some frames later."""
+    frame = converter.convert_with(pixels, steady.depth, _convergence(config, steady), labels, values=values)
+    if config.floating_window:
+        _float(frame, window_of(config, steady, pixels.shape[1]), swapped=config.stereo.swap)
+    if values is None and config.layout in ("sbs", "tb"):
+        height, width = pixels.shape[:2]
+        wide = config.layout == "sbs"
+        into = ring(height if wide else 2 * height, 2 * width if wide else width)
+        packed: Pixels = ops.pack(frame.left, frame.right, config.layout, out=into)  # type: ignore[arg-type]
+        return frame, packed
+    made = compose(frame, config.layout, anaglyph=config.anaglyph)
+    return frame, np.repeat(made, 3, axis=2) if made.shape[2] == 1 else made
+
+
+def window_of(config: FilmConfig, steady: Steady, width: int) -> tuple[int, int]:
+    """How wide a floating window's bars are, pixels: as far as what the left and the right border cut stands out."""
+    stereo, screen = config.stereo, _convergence(config, steady)
+    full = stereo.strength_for(width) / 100.0 * width
+    out = (full * (max(border, 0.0) ** stereo.gamma - screen) for border in steady.borders)
+    left, right = (min(round(max(0.0, v)), round(width * WINDOW_LIMIT)) for v in out)
+    return left, right
+
+
+def _float(frame: StereoFrame, bars: tuple[int, int], *, swapped: bool) -> None:
+    """Black over what one eye alone sees beside a border: the frame's edge then stands as far out as what it cuts."""
+    left, right = (frame.right, frame.left) if swapped else (frame.left, frame.right)
+    left[:, : bars[0]] = 0
+    right[:, right.shape[1] - bars[1] :] = 0
+
+
+def _convergence(config: FilmConfig, steady: Steady) -> float:
+    return steady.convergence if config.auto_convergence else config.stereo.convergence
 
 
 def _encode(
     info: media.FilmInfo, config: FilmConfig, part: _Part, journal: Journal, drawn: _Pipe, tally: _Tally
 ) -> None:
     """Write frames into their segments; a segment takes its name when it is whole."""
-    writer: media.SegmentWriter | None = None
+    writer: encode.SegmentWriter | None = None
     temporary = journal.folder / f"{os.getpid()}.part"
     pts: list[int] = []
     cuts = 0
@@ -497,14 +518,12 @@ def _encode(
         while (item := drawn.get()) is not None:
             k, index, picture, cut = item
             with tally.stage("encode"):
-                if picture is not None:
+                if index is not None:
                     if writer is None:
                         writer = _writer(temporary, info, config, picture)
                         pts, cuts = [], 0
-                    frame, memory = writer.frame_memory(picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2)
-                    memory[...] = picture[: memory.shape[0], : memory.shape[1]]
                     pts.append(int(info.pts[index]))
-                    writer.write(frame, pts[-1])
+                    writer.write(writer.framed(picture), pts[-1])
                     cuts += int(cut and index > part.first)
                 else:
                     if writer is not None:
@@ -513,11 +532,11 @@ def _encode(
                     else:
                         temporary.write_bytes(b"")
                         pts, cuts = [], 0
-                    journal.finish(k, temporary, pts, cuts)
+                    journal.finish(k, temporary, pts, cuts, picture)
     except OSError as error:
         if isinstance(error, SecondEyeError):
             raise
-        raise MediaError(f"{journal.folder}: cannot be written ({error.strerror}); finished parts stay.") from error
+        raise MediaError(f"{journal.folder}: cannot be written ({error.strerror}).") from error
     finally:
         if writer is not None:
             with contextlib.suppress(Exception):
@@ -526,7 +545,7 @@ def _encode(
             temporary.unlink(missing_ok=True)
 
 
-def _writer(path: Path, info: media.FilmInfo, config: FilmConfig, picture: NDArray[Any]) -> media.SegmentWriter:
+def _writer(path: Path, info: media.FilmInfo, config: FilmConfig, picture: NDArray[Any]) -> encode.SegmentWriter:
     """The encoder of a segment whose first frame is given."""
     height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
     size, drawn_on = (width, height), None
@@ -534,7 +553,7 @@ def _writer(path: Path, info: media.FilmInfo, config: FilmConfig, picture: NDArr
         one = (width // 2, height) if config.layout == "sbs" else (width, height // 2)
         drawn_on = projection.Vr180(*one, float(info.aspect), config.layout, config.fov)
         size, info = drawn_on.size, replace(info, aspect=Fraction(1))
-    return media.SegmentWriter(
+    return encode.SegmentWriter(
         path, info, size, config.codec, config.quality, config.preset, deep=picture.dtype != np.uint8,
         drawn_on=drawn_on,
     )  # fmt: skip
@@ -566,9 +585,7 @@ def _share(
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for one in done:
-                    frames, spent = one.result()
-                    tally.add(spent)
-                    tally.frame(frames)
+                    tally.take(one.result())
         except BaseException:
             for one in running:
                 one.cancel()
@@ -579,5 +596,6 @@ def _group_in_process(
     info: media.FilmInfo, config: FilmConfig, part: _Part, journal: Journal, group: list[int]
 ) -> tuple[int, dict[str, float]]:
     tally = _Tally(0, part.frames, None)
-    _convert_group(info, config, part, journal, group, tally)
+    for left in _groups([k for k in group if not journal.has(k)], None):  # some are there if a worker was lost
+        _convert_group(info, config, part, journal, left, tally)
     return tally.done, tally.totals()

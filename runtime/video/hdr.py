@@ -31,7 +31,11 @@ class HdrMetadata:
     def of(cls, frame: Any) -> HdrMetadata:
         """A decoded frame's."""
         primaries, luminance, light = None, (0, 0), None
-        for data in frame.side_data:
+        try:
+            told = list(frame.side_data)
+        except ValueError:  # of a kind that this PyAV has no name for
+            return cls()
+        for data in told:
             raw = bytes(data)
             if data.type.name == "MASTERING_DISPLAY_METADATA" and len(raw) >= _MASTERING_BYTES:
                 numbers = struct.unpack_from("=22i", raw)

@@ -238,6 +238,8 @@ def _verdict(
     if said.startswith("side by side"):
         squeezed = width / height < 2.4 and not projection
         views += f", each view {width // 2} x {height}" + (" (squeezed to half its width)" if squeezed else "")
+    elif said.startswith("spatial"):
+        views += f", each view {width} x {height}"
     elif said.startswith("top-bottom"):
         squeezed = width / height > 1.2 and not projection
         views += f", each view {width} x {height // 2}" + (" (squeezed to half its height)" if squeezed else "")

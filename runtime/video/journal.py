@@ -17,9 +17,10 @@ from secondeye import __version__
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import atomic_write, file_hash
 from secondeye.runtime.objects import segmenter_identity
+from secondeye.runtime.video.media import first_number, is_sequence
 
 if TYPE_CHECKING:
-    from secondeye.runtime.video.film import FilmConfig
+    from secondeye.runtime.video.config import FilmConfig
     from secondeye.runtime.video.media import FilmInfo
 
 
@@ -90,14 +91,18 @@ class Journal:
         path = self.segment(k)
         return path.exists() and file_hash(path) == record["sha256"]
 
+    def finished(self) -> int:
+        """How many segments have been written down as whole."""
+        return sum(1 for one in self.folder.glob("*.json") if one.stem.isdigit())
+
     def record(self, k: int) -> dict[str, Any]:
-        """What was written of a segment: frames, their timestamps (pts), cuts, sha256."""
+        """What was written of a segment: frames, their timestamps (pts), cuts, shots, sha256."""
         loaded: dict[str, Any] = json.loads((self.folder / f"{k:06d}.json").read_text())
         return loaded
 
-    def finish(self, k: int, temporary: Path, pts: list[int], cuts: int) -> None:
+    def finish(self, k: int, temporary: Path, pts: list[int], cuts: int, shots: list[dict[str, Any]]) -> None:
         """A segment's file is whole: give it its name, and write that down."""
-        record = {"frames": len(pts), "pts": pts, "cuts": cuts, "sha256": file_hash(temporary)}
+        record = {"frames": len(pts), "pts": pts, "cuts": cuts, "shots": shots, "sha256": file_hash(temporary)}
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, self.segment(k))
@@ -111,11 +116,6 @@ class Journal:
 
 def _settings(info: FilmInfo, config: FilmConfig) -> dict[str, Any]:
     """Everything that a segment's bytes depend on, but for the machine."""
-    stat = info.path.stat()
-    with info.path.open("rb") as file:
-        ends = file.read(1 << 20)
-        file.seek(max(0, stat.st_size - (1 << 20)))
-        ends += file.read(1 << 20)
     stereo = {k: v for k, v in asdict(config.stereo).items() if k != "threads"}
     stereo["depth"] = str(stereo["depth"])
     if os.path.isfile(stereo["depth"]):
@@ -124,8 +124,25 @@ def _settings(info: FilmInfo, config: FilmConfig) -> dict[str, Any]:
     settings = {
         **{f"stereo.{k}": v for k, v in stereo.items()},
         **{one.name: getattr(config, one.name) for one in fields(config) if one.name != "stereo"},
-        "source": {"bytes": stat.st_size, "ends": hashlib.sha256(ends).hexdigest()},
+        "source": _identity(info),
         "version": __version__,
     }  # fmt: skip
     normal: dict[str, Any] = json.loads(json.dumps(settings, default=str))  # as it will be read again
     return normal
+
+
+def _identity(info: FilmInfo) -> dict[str, Any]:
+    """What tells a source from another: its size, and a hash of its first and last mebibyte; of pictures, of all."""
+    digest = hashlib.sha256()
+    if is_sequence(info.path):
+        first = first_number(info.path)
+        names = [info.path.with_name(info.path.name % (first + k)) for k in range(info.frames)]
+        for name in names:
+            digest.update(file_hash(name).encode())
+        return {"pictures": len(names), "hash": digest.hexdigest()}
+    stat = info.path.stat()
+    with info.path.open("rb") as file:
+        digest.update(file.read(1 << 20))
+        file.seek(max(0, stat.st_size - (1 << 20)))
+        digest.update(file.read(1 << 20))
+    return {"bytes": stat.st_size, "ends": digest.hexdigest()}

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError, MediaError
+from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import explain_os_error
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 from secondeye.runtime.video.hdr import HdrMetadata
@@ -27,56 +28,6 @@ READ_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
     ".ogv", ".y4m", ".nut", ".mxf",
 )  # fmt: skip
-_ENCODER_THREADS = 8  # always: an encoder's bits may depend on it
-
-
-@dataclass(frozen=True, kw_only=True)
-class Codec:
-    """A codec by its name on the command line.
-
-    Attributes:
-        encoder: FFmpeg's.
-        pixel_format: of what it is given.
-        deep_format: the same for films of more than 8 bits a sample; None where it takes none.
-        quality: the option that holds the quality, and its default.
-        options: further ones.
-        presets: whether it takes ``preset``.
-        segments: the container of its segments.
-    """
-
-    encoder: str
-    pixel_format: str = "yuv420p"
-    deep_format: str | None = None
-    quality: tuple[str, int] | None = None
-    options: dict[str, str] = field(default_factory=dict)
-    presets: bool = False
-    segments: str = "nut"
-
-
-CODECS: dict[str, Codec] = {
-    "h264": Codec(
-        encoder="libx264", deep_format="yuv420p10le", quality=("crf", 18), options={"preset": "fast"}, presets=True,
-    ),
-    "hevc": Codec(
-        encoder="libx265", deep_format="yuv420p10le", quality=("crf", 20), presets=True,
-        options={"preset": "fast", "x265-params": "log-level=error:pools=8:frame-threads=2"},
-    ),
-    "av1": Codec(
-        encoder="libsvtav1", deep_format="yuv420p10le", quality=("crf", 28), options={"preset": "8"}, presets=True,
-    ),
-    "prores": Codec(
-        encoder="prores_ks", pixel_format="yuv422p10le", deep_format="yuv422p10le", options={"profile": "3"},
-        segments="mov",
-    ),
-    "ffv1": Codec(encoder="ffv1", pixel_format="yuv444p", deep_format="yuv444p16le", options={"level": "3"}),
-    "h264-nvenc": Codec(encoder="h264_nvenc", quality=("cq", 19), options={"preset": "p5"}, presets=True),
-    "hevc-nvenc": Codec(
-        encoder="hevc_nvenc", deep_format="p010le", quality=("cq", 21), options={"preset": "p5"}, presets=True,
-    ),
-    "av1-nvenc": Codec(
-        encoder="av1_nvenc", deep_format="p010le", quality=("cq", 28), options={"preset": "p5"}, presets=True,
-    ),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +44,8 @@ class FilmInfo:
         aspect: of a pixel.
         tags: colour tags by name, FFmpeg's numbers.
         depth_bits: of a sample.
+        crop: lines left out at the top, bottom, left and right of what is decoded, after rotation.
+        picks: where its frames are others of another film's: that film, and which of its frames each one is.
         hdr: what its HDR metadata says of the screen it was made on and of its brightest frames, if anything.
         seekable: whether frames can be found by their timestamps.
         notes: sentences about what its owner might not expect.
@@ -110,6 +63,8 @@ class FilmInfo:
     depth_bits: int
     seekable: bool
     hdr: HdrMetadata = field(default_factory=HdrMetadata)
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
+    picks: tuple[FilmInfo, NDArray[np.int64]] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -118,21 +73,27 @@ class FilmInfo:
         return int(self.pts.size)
 
 
-def probe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> FilmInfo:
+def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits: Limits = DEFAULT_LIMITS) -> FilmInfo:
     """Look into a film: its packets are listed, none but the first frames are decoded.
+
+    Args:
+        path: a local film, or the pattern of numbered pictures (frames/%05d.png).
+        rate: frames a second of such pictures; 24 when None.
+        limits: of its size.
 
     Raises:
         MediaError: no such file, no video in it, or nothing that can be decoded.
         InvalidInputError, ResourceLimitError: its size is outside the limits.
     """
-    file = local(path)
+    file, numbered = local(path), rate
     with opened(file) as container:
         stream = video_stream(container, file)
         stamps: list[int] = []
-        complete = True
+        complete, packets = True, 0
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
                 continue
+            packets += 1
             if packet.pts is None:
                 complete = False
             else:
@@ -143,6 +104,9 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> F
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         aspect = stream.sample_aspect_ratio or Fraction(1)
         notes = []
+        if is_sequence(file):
+            rate = Fraction(24) if numbered is None else numbered
+            time_base = 1 / rate
     with opened(file) as container:
         stream = video_stream(container, file)
         first = next(_decoded(container, stream), None)
@@ -160,7 +124,7 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> F
         hdr = HdrMetadata.of(first)
     limits.check_size(str(file), width, height)
     if not seekable:
-        count = len(stamps) or 1
+        count = packets or 1
         step = max(1, round(1 / (rate * time_base)))
         unique = np.arange(count, dtype=np.int64) * step
         notes.append("Its timestamps are missing or repeated: frames are spaced evenly.")
@@ -168,6 +132,26 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> F
         path=file, width=width, height=height, rotation=turns, time_base=time_base, pts=unique, rate=Fraction(rate),
         aspect=aspect, tags=tags, depth_bits=bits, seekable=seekable, hdr=hdr, notes=tuple(notes),
     )  # fmt: skip
+
+
+def is_sequence(path: str | os.PathLike[str]) -> bool:
+    """Whether a name is a pattern of numbered pictures: one %d or %05d in its last part."""
+    return len(re.findall(r"%(?:0\d)?d", Path(path).name)) == 1
+
+
+def first_number(pattern: Path) -> int:
+    """The least number of a sequence's pictures.
+
+    Raises:
+        MediaError: there is no such picture.
+    """
+    before, after = (re.escape(part) for part in re.split(r"%(?:0\d)?d", pattern.name))
+    names = os.listdir(pattern.parent) if pattern.parent.is_dir() else []
+    numbers = [int(m[1]) for name in names if (m := re.fullmatch(f"{before}(\\d+){after}", name))]
+    numbers = [n for n in numbers if (pattern.parent / (pattern.name % n)).is_file()]
+    if not numbers:
+        raise MediaError(f"{pattern}: no picture has such a name; check the pattern and its digits.")
+    return min(numbers)
 
 
 def local(path: str | os.PathLike[str]) -> Path:
@@ -179,8 +163,11 @@ def local(path: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(path)
     if "://" in text:
-        raise InvalidInputError(f"{text}: only local files are read; download it first.")
+        raise InvalidInputError(f"{text}: only local files are read; download it first, or add --allow-network.")
     file = Path(text)
+    if is_sequence(file):
+        first_number(file)
+        return file
     if file.is_dir():
         raise MediaError(f"{file}: is a folder; give a file.")
     if not file.exists():
@@ -199,6 +186,9 @@ def opened(file: Path) -> Any:
     import av
 
     try:
+        if is_sequence(file):
+            pattern = {"start_number": str(first_number(file)), "pattern_type": "sequence"}
+            return av.open(str(file), format="image2", options={"protocol_whitelist": "file", **pattern})
         # What a playlist names must not be followed to other files or hosts.
         return av.open(str(file), options={"protocol_whitelist": "file", "format_whitelist": _FORMATS})
     except (av.error.FFmpegError, ValueError) as error:
@@ -257,6 +247,15 @@ def frames(info: FilmInfo, first: int = 0) -> Iterator[tuple[int, Any]]:
     Raises:
         MediaError: the file has vanished or changed.
     """
+    if info.picks is not None:
+        original, which = info.picks
+        for index, frame in frames(original, int(which[first])):
+            while first < which.size and which[first] <= index:
+                yield first, frame
+                first += 1
+            if first == which.size:
+                return
+        return
     begin = first if info.seekable else 0
     for attempt in (begin, 0):
         with opened(info.path) as container:
@@ -295,32 +294,38 @@ class PixelReader:
     Args:
         info: of the film.
         deep: whether :meth:`values` will be asked for, in place of a call.
-        size: (width, height) that those get; None for the film's.
     """
 
-    def __init__(self, info: FilmInfo, *, deep: bool = False, size: tuple[int, int] | None = None) -> None:
+    def __init__(self, info: FilmInfo, *, deep: bool = False) -> None:
         from av.video.reformatter import VideoReformatter
 
         self._info = info
-        self._size = size or (info.width, info.height)
         self._reformatter: Any = VideoReformatter()
         self._look = _look_table(info) if deep else None
 
     def __call__(self, frame: av.VideoFrame) -> Pixels:
         """uint8 [H, W, 3], sRGB or whatever the film's primaries and transfer are; a view where that can be."""
-        return self._read(frame, "rgb24", (self._info.width, self._info.height), np.uint8)
+        return self._read(frame, "rgb24", np.uint8)
 
-    def values(self, frame: av.VideoFrame) -> NDArray[np.uint16]:
-        """uint16 [H, W, 3], the film's own values over the whole range of 16 bits."""
-        return self._read(frame, "rgb48le", self._size, np.uint16)
+    def values(self, frame: av.VideoFrame, size: tuple[int, int] | None = None) -> NDArray[np.uint16]:
+        """uint16 [H, W, 3], the film's own values over the whole range of 16 bits; scaled to a (width, height)."""
+        pixels = self._read(frame, "rgb48le", np.uint16)
+        if size is None:
+            return pixels
+        import av
+
+        whole = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb48le")
+        return self._reformatter.reformat(whole, *size, interpolation="BILINEAR").to_ndarray()
 
     def look_of(self, values: NDArray[np.uint16]) -> Pixels:
         """uint8 [H, W, 3]: what such values look like, for networks that know ordinary pictures."""
         assert self._look is not None
         return np.take(self._look, values >> 6)
 
-    def _read(self, frame: av.VideoFrame, kind: str, size: tuple[int, int], dtype: Any) -> NDArray[Any]:
+    def _read(self, frame: av.VideoFrame, kind: str, dtype: Any) -> NDArray[Any]:
         info = self._info
+        top, bottom, left, right = info.crop
+        size = info.width + left + right, info.height + top + bottom
         width, height = size[::-1] if info.rotation % 2 == 1 else size
         rgb = self._reformatter.reformat(
             frame, width, height, kind, src_colorspace=matrix_of(info), dst_color_range="JPEG"
@@ -330,7 +335,7 @@ class PixelReader:
         pixels: NDArray[Any] = np.ndarray((height, width, 3), dtype, plane, strides=(plane.line_size, 3 * each, each))
         if info.rotation:
             pixels = np.ascontiguousarray(np.rot90(pixels, info.rotation))
-        return pixels
+        return pixels[top : top + info.height, left : left + info.width]
 
 
 def _look_table(info: FilmInfo) -> Pixels:
@@ -350,115 +355,3 @@ def matrix_of(info: FilmInfo) -> str:
     """The YUV matrix by swscale's name; by size where the file does not say (as players do)."""
     named = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020", 10: "BT2020"}
     return named.get(info.tags["colorspace"], "ITU709" if min(info.height, info.width) >= 720 else "ITU601")
-
-
-def tag(context: Any, info: FilmInfo) -> None:
-    """Carry the colour tags over; RGB's matrix (0) means nothing here, and 2 is unspecified."""
-    for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
-        if info.tags[name]:
-            setattr(context, name, info.tags[name])
-
-
-class SegmentWriter:
-    """Encodes frames into a file of its own that begins with a key frame.
-
-    Args:
-        path: of the segment.
-        info: of the film.
-        size: (width, height) of the frames.
-        codec: a name in CODECS.
-        quality, preset: the encoder's own numbers and names; None for the default.
-        deep: whether frames are uint16.
-        drawn_on: what they are drawn onto before.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        info: FilmInfo,
-        size: tuple[int, int],
-        codec: str,
-        quality: int | None,
-        preset: str | None,
-        *,
-        deep: bool = False,
-        drawn_on: Callable[[Any], Any] | None = None,
-    ) -> None:
-        import av
-        from av.codec.context import Flags
-        from av.video.reformatter import VideoReformatter
-
-        os.environ.setdefault("SVT_LOG", "1")  # that encoder tells its settings otherwise
-        self._reformatter: Any = VideoReformatter()
-        self._info, self._codec, self._frames, self._deep = info, CODECS[codec], 0, deep
-        self._drawn_on = drawn_on
-        self._format = (self._codec.deep_format if deep else None) or self._codec.pixel_format
-        self._container = av.open(str(path), "w", format=self._codec.segments, options={"fflags": "+bitexact"})
-        options = dict(self._codec.options)
-        if self._codec.quality is not None:
-            options[self._codec.quality[0]] = str(self._codec.quality[1] if quality is None else quality)
-        if preset is not None and self._codec.presets:
-            options["preset"] = preset
-        if deep:
-            info.hdr.add_options(self._codec.encoder, options)
-        try:
-            self._stream: Any = self._container.add_stream(self._codec.encoder, rate=info.rate, options=options)
-        except (av.error.FFmpegError, ValueError) as error:
-            raise BackendUnavailableError(
-                f"{codec}: this PyAV has no {self._codec.encoder} ({reason(error)})."
-            ) from error
-        context: Any = self._stream.codec_context
-        context.width, context.height = size
-        context.pix_fmt = self._format
-        context.time_base = info.time_base
-        context.framerate = info.rate
-        context.sample_aspect_ratio = info.aspect
-        context.gop_size = max(1, round(2 * info.rate))
-        context.thread_count = _ENCODER_THREADS
-        context.flags |= Flags.global_header | Flags.bitexact
-        tag(context, info)
-
-    def frame_memory(self, height: int, width: int) -> tuple[Any, NDArray[Any]]:
-        """A frame to draw into, and its pixels, uint8 or uint16 [H, W, 3]."""
-        import av
-
-        frame = av.VideoFrame(width, height, "rgb48le" if self._deep else "rgb24")
-        plane: Any = frame.planes[0]
-        each = 2 if self._deep else 1
-        strides = (plane.line_size, 3 * each, each)
-        return frame, np.ndarray((height, width, 3), np.uint16 if self._deep else np.uint8, plane, strides=strides)
-
-    def write(self, frame: av.VideoFrame, pts: int) -> None:
-        """Encode the next frame.
-
-        Raises:
-            MediaError: the encoder or the disk refuses.
-        """
-        import av
-
-        full = self._info.tags["color_range"] == 2
-        if self._drawn_on is not None:
-            frame = self._drawn_on(frame)
-        shown = self._reformatter.reformat(
-            frame, format=self._format, src_color_range="JPEG", dst_colorspace=matrix_of(self._info),
-            dst_color_range="JPEG" if full else "MPEG",
-        )  # fmt: skip
-        shown.pts, shown.time_base = pts, self._info.time_base
-        shown.pict_type = 0 if self._frames else 1
-        self._frames += 1
-        try:
-            self._container.mux(self._stream.encode(shown))
-        except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
-
-    def close(self) -> None:
-        """Flush the encoder and finish the file."""
-        import av
-
-        try:
-            if self._frames:
-                self._container.mux(self._stream.encode(None))
-        except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
-        finally:
-            self._container.close()

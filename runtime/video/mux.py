@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from secondeye.runtime.errors import MediaError
+from secondeye.runtime.errors import InternalError, MediaError
 from secondeye.runtime.files import atomic_write
-from secondeye.runtime.video.boxes import add_to_sample_entry
-from secondeye.runtime.video.media import FilmInfo, opened, reason, tag, video_stream
+from secondeye.runtime.video.boxes import add_to_sample_entry, box, sample_entry_boxes
+from secondeye.runtime.video.encode import tag
+from secondeye.runtime.video.media import FilmInfo, opened, reason, video_stream
+from secondeye.runtime.video.mvhevc import Sets, configuration, joined, parameter_sets, spatial_boxes
 from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, with_sei
 
 CONTAINERS = {
@@ -52,6 +55,8 @@ def join(
     signal: Signal | None = None,
     vr180: bool = False,
     deep: bool = False,
+    views: int = 1,
+    fov: float = 90.0,
 ) -> list[str]:
     """Write the film: the segments one after another, and what else the source has, as it is.
 
@@ -64,6 +69,8 @@ def join(
         signal: how the film's layout is told to players, where it is.
         vr180: the pictures are half a sphere.
         deep: the film keeps its depth of samples, and its HDR metadata.
+        views: 2 where segments hold the views as streams of their own.
+        fov: degrees that the picture covers, for spatial video.
 
     Returns:
         Sentences about what could not be taken along.
@@ -73,17 +80,45 @@ def join(
     """
 
     suffix = target.suffix.lower()
+    import av
+
+    spatial = _spatial_sets(segments[0]) if views == 2 else None
     with atomic_write(target) as file:
-        notes = _write(file, suffix, segments, info, start, end, signal, str(target))
-        boxes = [*stereo_boxes(signal, vr180=vr180), *(info.hdr.boxes() if deep else [])] if suffix in BOXED else []
+        try:
+            notes = _write(file, suffix, segments, info, start, end, signal, str(target), spatial)
+        except av.error.PyAVCallbackError as error:  # the file's own refusal, met again while closing
+            raise MediaError(f"{target}: cannot be written; is the disk full?") from error
+        if suffix in BOXED:
+            boxes = [*stereo_boxes(signal, vr180=vr180), *(info.hdr.boxes() if deep else [])]
+            _finish(file, boxes, spatial, fov, swapped=signal is not None and not signal.left_first)
+    return notes
+
+
+def _spatial_sets(segment: Segment) -> Sets:
+    import av
+
+    with av.open(str(segment.path)) as one:
+        return parameter_sets(bytes(one.streams.video[0].codec_context.extradata or b""))
+
+
+def _finish(file: BinaryIO, boxes: list[bytes], spatial: Sets | None, fov: float, *, swapped: bool) -> None:
+    """What an MP4's or MOV's sample entry needs and its muxer does not write."""
+    entry = sample_entry_boxes(file)
+    if b"hvcC" not in entry:
         if boxes:
             add_to_sample_entry(file, boxes)
-    return notes
+        return
+    replaced = {}
+    if spatial is not None:
+        replaced[b"hvcC"], lhvc = configuration(entry[b"hvcC"], spatial)
+        boxes = [box(b"lhvC", lhvc), *spatial_boxes(fov, swapped=swapped)]
+    # Apple's players take HEVC by this name only; the parameter sets are in the entry, as it promises.
+    add_to_sample_entry(file, boxes, replace=replaced, name=b"hvc1")
 
 
 def _write(
     file: BinaryIO, suffix: str, segments: list[Segment], info: FilmInfo, start: int, end: int | None,
-    signal: Signal | None, name: str,
+    signal: Signal | None, name: str, spatial: Sets | None,
 ) -> list[str]:  # fmt: skip
     import av
 
@@ -110,8 +145,8 @@ def _write(
         output.metadata.update({k: v for k, v in source.metadata.items() if k in _KEPT_METADATA})
         if not start and end is None and source.chapters():
             output.set_chapters(source.chapters())
-        nal = None if signal is None else frame_packing_nal(codec, signal)
-        picture = _video_packets(segments, info, video, start, None if nal is None else (codec, nal))
+        nal = None if signal is None or spatial is not None else frame_packing_nal(codec, signal)
+        picture = _video_packets(segments, info, video, start, None if nal is None else (codec, nal), spatial)
         # MP4 cuts a sound frame that begins before the picture with an edit list; elsewhere it would push all back.
         early = output.format.name in ("mp4", "mov")
         others = _other_packets(source, copies, info.time_base, start, end, early=early)
@@ -171,7 +206,7 @@ def _holds(container: str, stream: Any) -> bool:
 
 
 def _video_packets(
-    segments: list[Segment], info: FilmInfo, video: Any, start: int, sei: tuple[str, bytes] | None
+    segments: list[Segment], info: FilmInfo, video: Any, start: int, sei: tuple[str, bytes] | None, spatial: Sets | None
 ) -> Iterator[tuple[float, int, Any]]:
     """Every packet in coding order, with decoding times made for the whole: (seconds, stream, packet).
 
@@ -195,14 +230,13 @@ def _video_packets(
     step = int(np.median(np.diff(order))) if len(order) > 1 else 1
     after = dict(itertools.pairwise(order))
     count = 0
+    packet: Any
     for segment in segments:
         with av.open(str(segment.path)) as file:
-            for packet in file.demux(video=0):
-                if not packet.size or packet.pts is None:
-                    continue
+            for packet in _coded(file, spatial):
                 dts = order[count - delay] if count >= delay else order[0] - (delay - count) * step
                 if sei is not None and packet.is_keyframe:
-                    packet = av.Packet(with_sei(*sei, bytes(packet)))  # type: ignore[assignment]
+                    packet = av.Packet(with_sei(*sei, bytes(packet)))
                     packet.is_keyframe = True
                 packet.stream = video
                 packet.time_base = info.time_base
@@ -210,6 +244,27 @@ def _video_packets(
                 packet.pts, packet.dts = listed[count] - start, dts - start
                 count += 1
                 yield float(packet.dts * info.time_base), 0, packet
+
+
+def _coded(file: Any, spatial: Sets | None) -> Iterator[Any]:
+    """A segment's packets in coding order; of two views, both in one."""
+    import av
+
+    if spatial is None:
+        yield from (p for p in file.demux(video=0) if p.size and p.pts is not None)
+        return
+    waiting: tuple[deque[Any], deque[Any]] = (deque(), deque())
+    for packet in file.demux(video=(0, 1)):
+        if not packet.size or packet.pts is None:
+            continue
+        waiting[packet.stream_index].append(packet)
+        while waiting[0] and waiting[1]:
+            left, right = waiting[0].popleft(), waiting[1].popleft()
+            if left.pts != right.pts:
+                raise InternalError("mv-hevc: the two views were coded in different orders.")
+            both = av.Packet(joined(bytes(left), bytes(right), spatial))
+            both.pts, both.is_keyframe = left.pts, left.is_keyframe
+            yield both
 
 
 def _other_packets(

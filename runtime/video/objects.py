@@ -143,4 +143,4 @@ def with_subject(look: Look, labels: Labels | None) -> Look:
     if not good.any():
         return look
     subject = float(np.median(depth[flat == int(np.argmax(np.where(good, mass, -1.0)))]))
-    return replace(look, marks=(look.marks[0], look.marks[1], subject))
+    return replace(look, marks=(*look.marks[:2], subject, *look.marks[3:]))

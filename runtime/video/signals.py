@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass, replace
 
@@ -88,6 +89,11 @@ class Bits:
         self._bits.append("0" * (len(text) - 1) + text)
         return self
 
+    def raw(self, text: str) -> Bits:
+        """Bits that are there already, as zeros and ones."""
+        self._bits.append(text)
+        return self
+
     def text(self) -> str:
         """As zeros and ones."""
         return "".join(self._bits)
@@ -109,15 +115,7 @@ def _pack(text: str) -> bytes:
 
 def escaped(rbsp: bytes) -> bytes:
     """A NAL unit's bytes with emulation prevention: 00 00 0x becomes 00 00 03 0x, x up to 3."""
-    out = bytearray()
-    zeros = 0
-    for byte in rbsp:
-        if zeros >= 2 and byte <= 3:
-            out.append(3)
-            zeros = 0
-        out.append(byte)
-        zeros = zeros + 1 if byte == 0 else 0
-    return bytes(out)
+    return re.sub(rb"\x00\x00(?=[\x00-\x03])", b"\x00\x00\x03", rbsp)
 
 
 def frame_packing_nal(codec: str, signal: Signal) -> bytes | None:

@@ -34,8 +34,9 @@ SETTLE = 36  # frames after which the running average has forgotten how it began
 WARM_UP = WINDOW + SETTLE  # frames before a frame that its result depends on
 # Share of the past in the running average, and the difference of depth, of the range, up to which a surface is the same
 # and from which it is not: where the picture moves, and where it stands still (and what is seen must be the same).
-MOVING = (0.8, 0.04, 0.12)
+MOVING = (0.6, 0.03, 0.09)
 STILL = (0.94, 0.06, 0.15)
+CALM = 5 * 64  # a block of 8 x 8 whose brightness differs by less in all has not changed
 LIKE, UNLIKE = 4, 12  # difference of brightness, in the same way
 BEHIND = 0.08  # automatic convergence: how far behind the screen the subject lies, of the range
 
@@ -47,7 +48,8 @@ class Look:
     Attributes:
         luma: uint8 [h, w], at the depth map's size.
         depth: float32 [h, w], the network's, larger is nearer.
-        marks: least, greatest and the subject's depth, in the network's units.
+        marks: least, greatest and the subject's depth, and what is near at the left and the right border, in the
+            network's units.
         cut: the frame is the first of a shot.
         line: (a, b): depth here is about a * depth before + b.
         source: int32 [h, w], flat index of each pixel in the frame before.
@@ -57,7 +59,7 @@ class Look:
 
     luma: NDArray[np.uint8]
     depth: Map
-    marks: tuple[float, float, float]
+    marks: tuple[float, float, float, float, float]
     cut: bool = True
     line: tuple[float, float] = (1.0, 0.0)
     source: NDArray[np.int32] | None = None
@@ -74,12 +76,14 @@ class Steady:
         depth: float32 [h, w], 0 far to 1 near.
         convergence: the depth that automatic convergence puts on the screen.
         cut: the frame is the first of a shot.
+        borders: depth of what is near at the left and the right border, 0 far to 1 near.
     """
 
     index: int
     depth: Map
     convergence: float
     cut: bool
+    borders: tuple[float, float] = (0.0, 0.0)
 
 
 def look(pixels: NDArray[np.uint8], depth: Map, before: Look | None) -> Look:
@@ -95,15 +99,15 @@ def look(pixels: NDArray[np.uint8], depth: Map, before: Look | None) -> Look:
     luma = ((small.astype(np.uint16) * np.array([77, 150, 29], np.uint16)).sum(2, dtype=np.uint16) >> 8).astype(
         np.uint8
     )
-    marks = (*ops.depth_range(depth, 0.01, 0.99), _subject(depth))
+    marks = (*ops.depth_range(depth, 0.01, 0.99), _subject(depth), *_borders(depth))
     if before is None or before.depth.shape != depth.shape:
         return Look(luma, depth, marks)
-    blocks = _motion(luma, before.luma)
+    blocks = _calmed(_motion(luma, before.luma), luma, before.luma)
     unmatched = float((blocks[:, :, 2] > 20 * 64).mean())
     if unmatched > 0.8 or (unmatched > 0.25 and _histogram_distance(luma, before.luma) > 0.3):
         return Look(luma, depth, marks)
     spread, source, sure = trace(luma, before.luma, blocks)
-    still = (spread[:, :, :2] == 0).all(2) & (spread[:, :, 2] < 5 * 64)
+    still = (spread[:, :, :2] == 0).all(2) & (spread[:, :, 2] < CALM)
     good = sure[::3, ::3] > 0.5
     line = _line(before.depth.ravel()[source[::3, ::3]][good], depth[::3, ::3][good])
     return Look(luma, depth, marks, False, line, source, sure, still)
@@ -140,6 +144,20 @@ def _motion(now: NDArray[np.uint8], before: NDArray[np.uint8]) -> NDArray[np.int
     j = np.minimum(np.arange(columns) // 2, coarse.shape[1] - 1)
     start = np.ascontiguousarray(2 * coarse[i][:, j, :2])
     return ops.motion(now, before, 2, start=start)
+
+
+def _calmed(blocks: NDArray[np.int32], now: NDArray[np.uint8], before: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Block motion without what noise makes up: a block that has hardly changed stands still, unless another place
+    suits it far better.
+    """
+    height, width = now.shape
+    apart = np.zeros((blocks.shape[0] * 8, blocks.shape[1] * 8), np.int32)
+    apart[:height, :width] = np.abs(now.astype(np.int16) - before)
+    here = apart.reshape(blocks.shape[0], 8, blocks.shape[1], 8).sum((1, 3))
+    calm = (here < CALM) & (blocks[:, :, 2] > 0.7 * here)
+    calmed = np.where(calm[:, :, None], 0, blocks)
+    calmed[:, :, 2] = np.where(calm, here, blocks[:, :, 2])
+    return calmed
 
 
 def _histogram_distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -180,6 +198,13 @@ def _subject(depth: Map) -> float:
     return float(part.ravel()[order[int(np.searchsorted(total, 0.75 * total[-1]))]])
 
 
+def _borders(depth: Map) -> tuple[float, float]:
+    """The depth of what is near in a strip at the left and at the right border: nine tenths of it lie farther."""
+    wide = max(1, depth.shape[1] // 50)
+    strips = np.sort(depth[:, :wide], axis=None), np.sort(depth[:, -wide:], axis=None)
+    return float(strips[0][strips[0].size * 9 // 10]), float(strips[1][strips[1].size * 9 // 10])
+
+
 @dataclass
 class TemporalState:
     """What steady depth remembers; frames go in one by one and come out WINDOW frames later.
@@ -211,11 +236,11 @@ class TemporalState:
     def _next(self) -> Steady:
         at = self._behind
         one = self._looks[at]
-        low, high, subject = self._marks(at)
+        low, high, *told = self._marks(at)
         unit = np.clip((one.depth - np.float32(low)) * np.float32(1.0 / max(high - low, 1e-9)), 0.0, 1.0)
         average = self._averaged(one, unit.astype(np.float32), begins=self._out == 0)
-        subject = min(1.0, max(0.0, (subject - low) / max(high - low, 1e-9)))
-        steady = Steady(self.first + self._out, average, min(1.0, subject + BEHIND), one.cut)
+        subject, left, right = (min(1.0, max(0.0, (v - low) / max(high - low, 1e-9))) for v in told)
+        steady = Steady(self.first + self._out, average, min(1.0, subject + BEHIND), one.cut, (left, right))
         self._average = average
         self._out += 1
         self._behind += 1
@@ -285,8 +310,8 @@ class TemporalState:
                     moved = f"source{k}" in arrays
                     state._looks.append(
                         Look(
-                            arrays[f"luma{k}"], arrays[f"depth{k}"], (numbers[0], numbers[1], numbers[2]),
-                            bool(numbers[5]), (numbers[3], numbers[4]),
+                            arrays[f"luma{k}"], arrays[f"depth{k}"], tuple(numbers[:5]),
+                            bool(numbers[7]), (numbers[5], numbers[6]),
                             *((arrays[f"{name}{k}"] for name in ("source", "sure", "still")) if moved else ()),
                         )
                     )  # fmt: skip

@@ -7,11 +7,15 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from bundles import make_bundle
 from PIL import Image
 
-from secondeye.benchmarks import metrics, quality
+from secondeye.benchmarks import metrics, quality, stereo_metrics
+from secondeye.benchmarks.pairs import read_pairs
+from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.converter import StereoConfig, StereoConverter
+from secondeye.runtime.errors import MediaError
 
 RNG = np.random.default_rng(5)
 
@@ -70,7 +74,19 @@ def test_the_quality_command(tmp_path, scene, monkeypatch, capfd):
 
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(quality.main)
-    words = ["quality", str(tmp_path / "pairs"), "--json", str(tmp_path / "r.json"), "--sheet", str(tmp_path / "s.png")]
+    bundle = make_bundle(tmp_path / "bundle", prediction=0.5)
+    words = [
+        "quality",
+        str(tmp_path / "pairs"),
+        "--bundle",
+        str(bundle),
+        "--steps",
+        "2",
+        "--json",
+        str(tmp_path / "r.json"),
+        "--sheet",
+        str(tmp_path / "s.png"),
+    ]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as stop:
         guarded(app)
@@ -78,4 +94,90 @@ def test_the_quality_command(tmp_path, scene, monkeypatch, capfd):
     rows = json.loads((tmp_path / "r.json").read_text())["results"]
     scores = {row["view"]: row["siou"] for row in rows}
     assert scores["with measured disparity"] > 0.95
+    kinds = {"as it is", "fitted", "as its authors"}
+    assert {f"quality mode, {kind}" for kind in kinds} | {"identity", "secondeye, as it is"} <= set(scores)
+    assert all(row["disparity_error_px"] is not None for row in rows if row["view"] == "identity")
     assert (tmp_path / "s.png").exists()
+
+
+def textured(height=120, width=400):
+    noise = RNG.integers(0, 256, (height, width, 3), np.uint8)
+    return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 1.2), None, 0, 255, cv2.NORM_MINMAX)
+
+
+def test_the_matcher_knows_the_sign_and_size_of_disparity():
+    left = textured()
+    for shift in (9, 0, -6):
+        found = stereo_metrics.match(left, np.roll(left, -shift, 1))
+        middle = found[10:-10, 60:-60]
+        assert np.isfinite(middle).mean() > 0.8
+        assert np.nanmedian(middle) == pytest.approx(shift, abs=0.1)
+
+
+def test_a_pairs_own_numbers():
+    left = textured()
+    right = np.roll(left, -9, 1)
+    assert stereo_metrics.disparity_error(right, right, left) == (0.0, 1.0)
+    apart, found = stereo_metrics.disparity_error(np.roll(left, -5, 1), right, left)
+    assert apart == pytest.approx(4, abs=0.3)
+    assert found > 0.7
+    assert stereo_metrics.consistency(left, right) > 0.9
+    assert stereo_metrics.consistency(left, textured()) < 0.5
+    flat = np.full_like(left, 90)
+    assert stereo_metrics.consistency(flat, flat) == 0.0
+    holes = np.zeros(left.shape[:2], bool)
+    assert np.isnan(stereo_metrics.masked_psnr(left, right, holes))
+    holes[20:60, 30:50] = True
+    worse = right.copy()
+    worse[~holes] = 0
+    assert stereo_metrics.masked_psnr(worse, right, holes) == float("inf")
+
+
+def test_holes_of_a_true_pair(scene):
+    picture, depth = scene
+    true = ((depth - depth.min()) / np.ptp(depth) * 12).astype(np.float32)
+    warped = ops.warp(picture, true)
+    np.testing.assert_array_equal(stereo_metrics.true_holes(picture, picture, true), warped.holes != 0)
+
+
+def test_every_number_of_a_row_is_what_it_says():
+    left = textured()
+    right = np.roll(left, -9, 1)
+    row = stereo_metrics.all_metrics(right, right, left, np.zeros(left.shape[:2], bool))
+    perfect = {"siou": 1.0, "psnr": None, "ssim": 1.0, "rmse": 0.0, "mae": 0.0, "hole_psnr": None}
+    assert {name: row[name] for name in perfect} == perfect
+    row = stereo_metrics.all_metrics(left, right, left, np.zeros(left.shape[:2], bool))
+    error = left.astype(float) - right
+    assert row["mae"] == pytest.approx(np.abs(error).mean(), abs=0.005)
+    assert row["rmse"] == pytest.approx(np.sqrt((error**2).mean()), abs=0.005)
+
+
+def test_pairs_of_a_side_by_side_film(tmp_path):
+    import av
+
+    path = tmp_path / "pair.mkv"
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 128, 48, "bgr0"
+        for k in range(18):
+            pixels = np.full((48, 128, 3), k, np.uint8)
+            pixels[:, 64:] += 100
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        film.mux(stream.encode(None))
+    found = list(read_pairs(path))
+    assert [pair.name for pair in found] == ["pair:0", "pair:8", "pair:16"]
+    for number, pair in zip((0, 8, 16), found, strict=True):
+        assert (pair.left == number).all()
+        assert (pair.right == 100 + number).all()
+    (tmp_path / "no.mp4").write_bytes(b"no film")
+    with pytest.raises(MediaError, match="not a film"):
+        list(read_pairs(tmp_path / "no.mp4"))
+
+
+def test_the_authors_folders(tmp_path):
+    for side in ("left", "right"):
+        (tmp_path / side).mkdir()
+        for name in ("b", "a"):
+            Image.fromarray(textured(32, 48)).save(tmp_path / side / f"{name}.png")
+    Image.fromarray(textured(32, 48)).save(tmp_path / "left" / "alone.png")
+    assert [pair.name for pair in read_pairs(tmp_path)] == ["a", "b"]

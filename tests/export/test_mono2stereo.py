@@ -13,11 +13,16 @@ pytest.importorskip("onnxscript", reason="building needs onnxscript (pip install
 # These packages warn about themselves and each other.
 pytestmark = [pytest.mark.filterwarnings("ignore")]
 
-UNET = {
+WHOLE = {
     "block_out_channels": [32, 64, 64, 64], "attention_head_dim": [2, 4, 4, 4], "cross_attention_dim": 32,
     "layers_per_block": 2, "norm_num_groups": 32, "norm_eps": 1e-5, "use_linear_projection": True, "out_channels": 4,
     "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
     "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+}  # fmt: skip
+# Fewer of the same blocks: what is exported, where time goes with their number.
+UNET = WHOLE | {
+    "block_out_channels": [32, 64], "attention_head_dim": [2, 4], "layers_per_block": 1,
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
 }  # fmt: skip
 VAE = {
     "block_out_channels": [32, 32, 64, 64], "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 32,
@@ -84,15 +89,12 @@ def pictures(height, width):
     return smooth, np.roll(smooth, -5, 1), holes
 
 
-@pytest.mark.parametrize("steps", [1, 4, 50])
-def test_the_chain_is_diffusers(tiny, bundle, steps):
+def chain(tiny, unet, model, parts, steps):
+    """The right view by diffusers, and by the bundle: uint8 [H, W, 3] each."""
     import torch
 
-    from secondeye.runtime.models.mono2stereo import Mono2Stereo
-
-    _, unet, vae, scheduler, prompt = tiny
+    vae, scheduler, prompt = tiny[2:]
     source, warped, holes = pictures(136, 168)
-    model = Mono2Stereo(str(bundle))
     noise = model.noise(136, 168, seed=5)
     got = model(source, warped, holes, model.schedule("ddim", steps, 0.8), noise)
 
@@ -103,22 +105,119 @@ def test_the_chain_is_diffusers(tiny, bundle, steps):
         grey = planes(warped)
         grey[:, :, torch.from_numpy(holes) != 0] = 0
         left, right = (vae.encode(p).latent_dist.mean * 0.18215 for p in (planes(source), grey))
+        mask = torch.nn.functional.max_pool2d(torch.from_numpy(holes != 0).float()[None, None], 8)
         latent = torch.from_numpy(noise)
         scheduler.set_timesteps(steps)
         for t in scheduler.timesteps:
-            prediction = unet(torch.cat([left, right, latent], 1), t, encoder_hidden_states=prompt).sample
+            given = {"source": left, "warped": right, "latent": latent, "mask": mask}
+            together = torch.cat([given[name] for name in parts], 1)
+            prediction = unet(together, t, encoder_hidden_states=prompt).sample
             latent = scheduler.step(prediction, t, latent, eta=0.0).prev_sample
         shown = vae.decode(latent / 0.18215).sample.clamp(-1, 1)
-    want = ((shown[0].permute(1, 2, 0).numpy() + 1) / 2 * 255).astype(np.uint8)
+    return ((shown[0].permute(1, 2, 0).numpy() + 1) / 2 * 255).astype(np.uint8), got
+
+
+def assert_within_a_level(want, got):
     apart = np.abs(got.astype(int) - want)
     assert (apart <= 1).mean() >= 0.999
     assert want.std() > 1  # there is a picture to compare
+
+
+@pytest.mark.parametrize("steps", [1, 4, 50])
+def test_the_chain_is_diffusers(tiny, bundle, steps):
+    from secondeye.runtime.models.mono2stereo import Mono2Stereo
+
+    assert_within_a_level(*chain(tiny, tiny[1], Mono2Stereo(str(bundle)), ("source", "warped", "latent"), steps))
+
+
+@pytest.mark.parametrize(
+    ("channels", "layout", "parts"),
+    [(8, "one-stage", ("source", "latent")), (9, "inpaint", ("latent", "mask", "warped"))],
+)
+def test_the_other_layouts_are_diffusers_too(tiny, tmp_path, channels, layout, parts):
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    from secondeye.export.build_engine import build
+    from secondeye.runtime.models.mono2stereo import Mono2Stereo
+
+    torch.manual_seed(channels)
+    unet = UNet2DConditionModel(sample_size=16, in_channels=channels, **UNET).eval()
+    torch.save(unet.state_dict(), tmp_path / "other.ckpt")
+    folder = build(request_for(tiny, tmp_path / "b", checkpoint=tmp_path / "other.ckpt"), lambda piece, step: None)
+    model = Mono2Stereo(str(folder))
+    assert model.bundle.manifest.constants["layout"] == layout
+    assert model.parts == parts
+    assert_within_a_level(*chain(tiny, unet, model, parts, 2))
+
+
+def test_a_unet_of_the_real_ones_blocks_is_diffusers(tiny):
+    """The whole layout of levels and blocks, in PyTorch alone: the exported one has fewer of them."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    from secondeye.export.models.diffusion import UNet
+
+    torch.manual_seed(1)
+    theirs, prompt = UNet2DConditionModel(sample_size=16, in_channels=12, **WHOLE).eval(), tiny[-1]
+    ours = UNet(WHOLE, 12).eval()
+    ours.load_state_dict(theirs.state_dict())
+    with torch.no_grad():
+        ours.fold(prompt)
+        for height, width in ((16, 24), (17, 21)):
+            x, steps = torch.randn(2, 12, height, width), torch.tensor([7, 981])
+            want = theirs(x, steps, encoder_hidden_states=prompt.expand(2, -1, -1)).sample
+            torch.testing.assert_close(ours(x, steps), want, atol=1e-4, rtol=1e-4)
 
 
 def test_the_manifest_tells_the_error(bundle):
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert set(manifest["engines"]) == {"encoder", "unet", "decoder"}
     assert all("error" in engine for engine in manifest["engines"].values())
+
+
+def test_onnx_takes_a_bundles_graphs(bundle):
+    """Its checker refuses weights that have a second name, which a copy out of the cache must not have."""
+    import onnx
+
+    for path in bundle.glob("*.onnx"):
+        onnx.checker.check_model(str(path))
+        assert path.with_name(f"{path.name}.data").stat().st_nlink == 1
+
+
+def test_plans_go_beside_the_graphs(tiny, bundle):
+    pytest.importorskip("tensorrt_rtx", reason="plans need TensorRT-RTX (pip install -e '.[tensorrt-rtx]')")
+    from secondeye.export.build_engine import build
+    from secondeye.runtime.bundle import read_bundle
+
+    request = request_for(tiny, tiny[0] / "plans", backend="tensorrt-rtx", target="sm_86,sm_89")
+    told = []
+    for _ in range(2):
+        folder = build(request, lambda piece, step: told.append(step))
+    assert told.count("found, built before") == 6  # the graphs of the other bundle
+    assert told.count("compile for sm_86, sm_89") == 3
+    assert told.count("found for sm_86, sm_89, compiled before") == 3
+    engines = read_bundle(folder).manifest.engines
+    assert {plan.targets for one in engines.values() for plan in one.plans} == {("sm_86", "sm_89")}
+    for file in bundle.glob("*.onnx*"):
+        assert (folder / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"backend": "tensorrt-rtx", "precision": "int8"}, "packed products"),
+        ({"target": "sm_89"}, "graphs are for any machine"),
+        ({"backend": "vulkan"}, "expected one of onnx, tensorrt, tensorrt-rtx"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_before_any_work(tiny, tmp_path, changes, words):
+    from secondeye import InvalidInputError
+    from secondeye.export.build_engine import build
+
+    with pytest.raises(InvalidInputError, match=words):
+        build(request_for(tiny, tmp_path / "out", **changes), lambda piece, step: None)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_second_build_finds_the_pieces(tiny, bundle):

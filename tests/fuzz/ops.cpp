@@ -366,13 +366,40 @@ void pack(Input& in) {
              [&](const se_exec* e) { return se_anaglyph(e, matrix, &left.view, &right.view, &both.view); });
 }
 
+void nv12(Input& in) {
+  const Size s = size_from(in);
+  const int32_t channels = in.range(3, 4), standard = in.range(-1, 3), full = in.range(0, 1);
+  Owned luma = make(in, s.height, s.width, 1, SE_UINT8), out = make(in, s.height, s.width, channels, SE_UINT8);
+  Owned chroma = make(in, (s.height + 1) / 2, (s.width + 1) / 2, 2, SE_UINT8);
+  fill_bytes(in, luma, 0);
+  fill_bytes(in, chroma, 0);
+  spoil(in, chroma.view);
+  everywhere(in, "nv12", {&out},
+             [&](const se_exec* e) { return se_nv12(e, standard, full, &luma.view, &chroma.view, &out.view); });
+}
+
+void level(Input& in) {
+  const Size s = size_from(in);
+  Owned d = make(in, s.height, s.width, 1, SE_FLOAT32), out = make(in, s.height, s.width, 1, SE_FLOAT32);
+  fill_floats(in, d);
+  // NaN has many forms, and which one comes out is the processor's affair.
+  for (size_t k = 0; k + 4 <= d.bytes; k += 4) {
+    float value;
+    std::memcpy(&value, d.memory.get() + k, 4);
+    if (!(value - value == 0.0f)) std::memset(d.memory.get() + k, 0, 4);
+  }
+  const float scale = static_cast<float>(in.range(-3000, 3000)) / 256, offset = static_cast<float>(in.range(-9000, 9000)) / 64;
+  spoil(in, out.view);
+  everywhere(in, "level", {&out}, [&](const se_exec* e) { return se_level(e, scale, offset, &d.view, &out.view); });
+}
+
 struct Target {
   const char* name;
   void (*run)(Input&);
 };
 const Target kTargets[] = {{"warp", warp},         {"fill", fill},   {"mask", mask}, {"resample", resample},
                            {"upsample", upsample}, {"widen", widen}, {"pack", pack},
-                           {"motion", motion},     {"restore", restore}};
+                           {"motion", motion},     {"restore", restore}, {"nv12", nv12}, {"level", level}};
 constexpr int32_t kCount = sizeof kTargets / sizeof kTargets[0];
 
 void one(const uint8_t* data, size_t size) {

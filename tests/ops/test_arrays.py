@@ -133,6 +133,9 @@ def every_op(move, size, channels, eye):
     both(ops.upsample, cells, picture, threshold=1.0)
     both(ops.upsample, cells, picture, threshold=1.0, labels=labels)
     both(ops.widen_foreground, disparity, radius=2)
+    both(ops.level, np.nan_to_num(disparity), scale=1.7, offset=-3.25)
+    half = rng.integers(0, 256, ((size[0] + 1) // 2, (size[1] + 1) // 2, 2), np.uint8)
+    both(ops.nv12, np.ascontiguousarray(other[:, :, 1]), half, channels=channels)
     for layout in ("sbs", "tb", "rows", "columns", "checkerboard"):
         both(ops.pack, picture, other, layout=layout)
     if channels == 3:

@@ -194,3 +194,27 @@ def test_memory_needs_room_and_says_so_and_repeats_itself():
             bytes_.append(live.stats.memory_bytes)
     np.testing.assert_array_equal(runs[0], runs[1])
     assert bytes_[0] - bytes_[2] >= 5 * 192 * 96 * 8
+
+
+# ---- NV12 ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_frames_may_come_as_nv12(channels):
+    rng = np.random.default_rng(7)
+    frame = rng.integers(16, 236, (HEIGHT + HEIGHT // 2, WIDTH), np.uint8)
+    chroma = frame[HEIGHT:].reshape(HEIGHT // 2, WIDTH // 2, 2)
+    want = ops.nv12(frame[:HEIGHT], chroma, standard="bt601", channels=channels)
+    with session(nv12="bt601", channels=channels) as live, session(channels=channels) as plain:
+        np.testing.assert_array_equal(one(live, frame).picture, one(plain, want).picture)
+        pitched = np.zeros((len(frame), WIDTH + 10), np.uint8)[:, :WIDTH]
+        pitched[:] = frame
+        one(live, frame[::-1])
+        np.testing.assert_array_equal(one(live, pitched).picture[:, :WIDTH], want)
+        for bad in (frame[:-1], want, frame.astype(np.float32)):
+            with pytest.raises(InvalidInputError):
+                live.submit(bad)
+    with pytest.raises(InvalidInputError, match="width: expected an even one"):
+        session(nv12="bt601", width=WIDTH + 1)
+    with pytest.raises(InvalidInputError, match="nv12: expected one of"):
+        session(nv12="ntsc")

@@ -9,6 +9,7 @@ import secondeye
 from secondeye import InvalidInputError, ModelFormatError, StereoConfig, StereoConverter, ops
 from secondeye.runtime.interpolate import interpolate
 from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity, blend, blend_mask
+from secondeye.runtime.stream_batch import StreamBatch
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +202,99 @@ def test_from_the_command(cli, tmp_path, bundle, photo, read):
     code, _, err = cli("convert", photo, "--mode", "quality", "--bundle", tmp_path)
     assert code == 2
     assert "no manifest.json" in err
+
+
+def tiled(tmp_path, batch, prediction=0.5, size=((128, 1024), (128, 1024))):
+    return make_bundle(tmp_path / f"tiles{batch}", prediction=prediction, size=size, batch=batch)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_sparse_tiles_are_the_dense_picture_where_it_counts(tmp_path, batch):
+    """This network sees no further than a cell, so tiles must give exactly what the whole picture gives."""
+    model = Mono2Stereo(tiled(tmp_path, batch))
+    rng = np.random.default_rng(1)
+    source, warped = (rng.integers(0, 256, (520, 776, 3), np.uint8) for _ in range(2))
+    holes = np.zeros((520, 776), np.uint8)
+    holes[100:300, 40:60] = holes[510:, 700:] = 255
+    where, told = blend_mask(holes, 3), []
+    schedule, noise = model.schedule("ddim", 3, 0.8), model.noise(520, 776, 1)
+    dense = model(source, warped, holes, schedule, noise)
+    sparse = model(
+        source, warped, holes, schedule, noise, where=where, progress=lambda *step: told.append(step)
+    )  # fmt: skip
+    np.testing.assert_array_equal(sparse[where > 0], dense[where > 0])
+    assert (sparse == warped).all(2).mean() > 0.4  # most of it was never painted
+    steps = [step for step in told if step[0] == "denoise"]
+    assert [done for _, done, _ in steps] == list(range(steps[-1][2]))
+    nothing = model(source, warped, holes, schedule, noise, where=np.zeros_like(holes))
+    np.testing.assert_array_equal(nothing, warped)
+
+
+def test_sparse_conversion_differs_only_where_nothing_is_taken(tmp_path, scene):
+    folder = tiled(tmp_path, 4)
+    big = np.repeat(np.repeat(scene[0], 3, 0), 3, 1)
+    frames = [StereoConverter(options(folder, tiles=tiles)).convert(big) for tiles in ("dense", "sparse")]
+    apart = np.abs(frames[0].right.astype(int) - frames[1].right)
+    assert apart.max() <= 1  # tiles that overlap are averaged
+
+
+def test_tiles_that_a_bundle_does_not_take(tmp_path, scene):
+    whole = tiled(tmp_path, 1, size=((640, 640), (1152, 1152)))
+    with pytest.raises(InvalidInputError, match="--shape"):
+        StereoConverter(options(whole, tiles="sparse")).convert(scene[0])
+    with pytest.raises(InvalidInputError, match="compose inpaint"):
+        options(whole, tiles="sparse", compose="generated")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.002, 0.2])
+def test_tiles_cover_a_mask_with_context_and_are_never_more_than_the_picture(share):
+    from secondeye.runtime.tiles import CONTEXT, cover, cut, join
+
+    rng = np.random.default_rng(int(share * 1e4))
+    picture = rng.integers(0, 256, (600, 904, 3), np.uint8)
+    where = np.where(rng.random((600, 904)) < share, 255, 0).astype(np.uint8)
+    where[0, 903] = where[599, 0] = 255 * (share > 0)
+    covering = cover(where, (128, 128))
+    assert bool(covering) == (share > 0)
+    assert sum(t.height * t.width for t in covering) <= where.size
+    joined = join(np.zeros_like(picture), cut(picture, covering) if covering else picture[:0], covering)
+    for y, x in np.argwhere(where):
+        np.testing.assert_array_equal(joined[y, x], picture[y, x])
+        assert any(
+            (t.y == 0 or y - t.y >= CONTEXT) and (t.x == 0 or x - t.x >= CONTEXT)
+            and (t.y + t.height == 600 or t.y + t.height - y > CONTEXT)
+            and (t.x + t.width == 904 or t.x + t.width - x > CONTEXT)
+            for t in covering
+        )  # fmt: skip
+    apart = (joined != picture).any(2)
+    assert not (joined[apart]).any()  # tiles that overlap join without seams; what no tile covers is the base
+
+
+@pytest.mark.parametrize(("scheduler", "steps"), [("ddim", 1), ("warped", 3), ("ddim", 4)])
+def test_a_stream_gives_the_frames_that_single_calls_give(tmp_path, scheduler, steps):
+    model = Mono2Stereo(tiled(tmp_path, 4))
+    schedule, noise = model.schedule(scheduler, steps, 0.7), model.noise(128, 192, 2)
+    stream = StreamBatch(model, schedule, noise)
+    rng = np.random.default_rng(3)
+    frames = []
+    for _ in range(6):
+        holes = np.where(rng.random((128, 192)) < 0.1, 255, 0).astype(np.uint8)
+        frames.append((*(rng.integers(0, 256, (128, 192, 3), np.uint8) for _ in range(2)), holes))
+    got = [stream(*frame) for frame in frames]
+    assert stream.delay == steps - 1
+    assert [one is None for one in got] == [k < stream.delay for k in range(6)]
+    got = [one for one in got if one is not None] + list(stream.flush())
+    want = [model(*frame, schedule, noise) for frame in frames]
+    np.testing.assert_array_equal(got, want)
+    assert list(stream.flush()) == []
+
+
+def test_what_a_stream_does_not_take(tmp_path):
+    model = Mono2Stereo(tiled(tmp_path, 2))
+    noise = model.noise(128, 192, 0)
+    with pytest.raises(InvalidInputError, match="--batch 3"):
+        StreamBatch(model, model.schedule("ddim", 3, 0.8), noise)
+    stream = StreamBatch(model, model.schedule("ddim", 2, 0.8), noise)
+    picture = np.zeros((128, 200, 3), np.uint8)
+    with pytest.raises(InvalidInputError, match="128, 192"):
+        stream(picture, picture, picture[:, :, 0])

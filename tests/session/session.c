@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "secondeye/frame.h"
+#include "secondeye/interop.h"
 #include "secondeye/session.h"
 
 #define CHECK(condition)                                                 \
@@ -259,6 +261,103 @@ static void crowds(int32_t policy, int32_t depth_every, int32_t milliseconds) {
   se_session_destroy(crowd.session);
 }
 
+/* A frame without a session: no allocation either, and codes for what does not fit. */
+static void frames(void) {
+  se_session_config session;
+  se_frame_config config;
+  se_frame *frame = NULL;
+  char message[128] = "";
+  static uint8_t out[HEIGHT][2 * WIDTH][3];
+  static float nearness[MAP_HEIGHT][MAP_WIDTH];
+  const se_array picture = frame_of(pixels, HEIGHT, WIDTH), wide = frame_of(out, HEIGHT, 2 * WIDTH);
+  const se_array map = {nearness, MAP_HEIGHT, MAP_WIDTH, 1, SE_FLOAT32, 4 * MAP_WIDTH, 4, 4};
+  unsigned long before = 0;
+  int32_t k, y, x, height, width, channels;
+  for (y = 0; y < MAP_HEIGHT; ++y)
+    for (x = 0; x < MAP_WIDTH; ++x) nearness[y][x] = (float)y / MAP_HEIGHT;
+  se_session_defaults(&session, WIDTH, HEIGHT, 3);
+  se_frame_defaults(&config, WIDTH, HEIGHT, 3);
+  CHECK(se_frame_create(&config, &frame, message, sizeof message) == SE_ERROR_BAD_SHAPE && message[0] != 0); /* no map */
+  config.map_width = MAP_WIDTH;
+  config.map_height = MAP_HEIGHT;
+  config.device = SE_CUDA;
+  if (se_cuda_device_count() == 0) CHECK(se_frame_create(&config, &frame, NULL, 0) == SE_ERROR_NO_BACKEND);
+  config.device = SE_CPU;
+  config.threads = 2;
+  CHECK(se_frame_create(&config, &frame, message, sizeof message) == SE_OK && se_frame_bytes(frame) > 0);
+  CHECK(se_frame_shape(frame, &session.params, &height, &width, &channels) == SE_OK);
+  CHECK(height == HEIGHT && width == 2 * WIDTH && channels == 3);
+  for (k = 0; k < 60; ++k) {
+    if (k == 20) before = allocations;
+    scene(k);
+    session.params.strength = (float)(k % 9);
+    CHECK(se_frame_run(frame, &session.params, &picture, NULL, &map, &wide, NULL) == SE_OK);
+  }
+  CHECK(allocations == before);
+  CHECK(se_frame_run(frame, &session.params, &wide, NULL, &map, &wide, NULL) == SE_ERROR_BAD_SHAPE);
+  CHECK(se_frame_run(frame, &session.params, &picture, NULL, NULL, &wide, NULL) == SE_ERROR_NULL_POINTER);
+  CHECK(se_frame_run(frame, &session.params, &picture, NULL, &picture, &wide, NULL) == SE_ERROR_BAD_DTYPE);
+  session.params.layout = SE_LAYOUT_DEPTH;
+  CHECK(se_frame_run(frame, &session.params, &picture, NULL, &map, &wide, NULL) == SE_ERROR_BAD_PARAMETER);
+  se_frame_destroy(frame);
+  se_frame_destroy(NULL);
+}
+
+/* Frames on the host through lanes: the same bytes, in order, and never more than there are lanes. */
+static void pipes(void) {
+  enum { LANES = 3 };
+  static uint8_t want[LANES][HEIGHT][2 * WIDTH][3], got[HEIGHT][2 * WIDTH][3];
+  static float nearness[MAP_HEIGHT][MAP_WIDTH];
+  se_session_config session;
+  se_frame_config config;
+  se_frame *frame = NULL;
+  se_frame_pipe *pipe = NULL;
+  const se_array picture = frame_of(pixels, HEIGHT, WIDTH), out = frame_of(got, HEIGHT, 2 * WIDTH);
+  const se_array map = {nearness, MAP_HEIGHT, MAP_WIDTH, 1, SE_FLOAT32, 4 * MAP_WIDTH, 4, 4};
+  int32_t k, y, x;
+  for (y = 0; y < MAP_HEIGHT; ++y)
+    for (x = 0; x < MAP_WIDTH; ++x) nearness[y][x] = (float)((y + x) % 7) / 6;
+  se_session_defaults(&session, WIDTH, HEIGHT, 3);
+  se_frame_defaults(&config, WIDTH, HEIGHT, 3);
+  CHECK(se_frame_pipe_create(&config, LANES, &pipe, NULL, 0) == SE_ERROR_BAD_SHAPE && pipe == NULL);
+  config.map_width = MAP_WIDTH;
+  config.map_height = MAP_HEIGHT;
+  CHECK(se_frame_pipe_create(&config, 9, &pipe, NULL, 0) == SE_ERROR_BAD_PARAMETER);
+  CHECK(se_frame_pipe_create(&config, LANES, &pipe, NULL, 0) == SE_OK);
+  CHECK(se_frame_create(&config, &frame, NULL, 0) == SE_OK);
+  CHECK(se_frame_pipe_wait(pipe, &out) == SE_ERROR_BUSY);
+  for (k = 0; k < LANES; ++k) {
+    const se_array wide = frame_of(want[k], HEIGHT, 2 * WIDTH);
+    scene(k);
+    session.params.strength = (float)(2 + k);
+    CHECK(se_frame_run(frame, &session.params, &picture, NULL, &map, &wide, NULL) == SE_OK);
+    CHECK(se_frame_pipe_submit(pipe, &session.params, &picture, NULL, &map) == SE_OK);
+  }
+  CHECK(se_frame_pipe_submit(pipe, &session.params, &picture, NULL, &map) == SE_ERROR_BUSY);
+  CHECK(se_frame_pipe_submit(pipe, &session.params, &map, NULL, &map) == SE_ERROR_BAD_DTYPE);
+  CHECK(se_frame_pipe_wait(pipe, &picture) == SE_ERROR_BAD_SHAPE);
+  for (k = 0; k < LANES; ++k) {
+    CHECK(se_frame_pipe_wait(pipe, &out) == SE_OK);
+    CHECK(memcmp(got, want[k], sizeof got) == 0);
+  }
+  CHECK(se_frame_pipe_submit(pipe, &session.params, &picture, NULL, &map) == SE_OK);
+  se_frame_pipe_destroy(pipe); /* with a frame in it */
+  se_frame_pipe_destroy(NULL);
+  se_frame_destroy(frame);
+}
+
+static void interop(void) {
+  se_external_memory *memory = NULL;
+  se_external_semaphore *semaphore = NULL;
+  CHECK(se_external_memory_import(-1, 4096, SE_HANDLE_FD, NULL) == SE_ERROR_NULL_POINTER);
+  CHECK(se_external_memory_import(-1, 4096, SE_HANDLE_FD, &memory) != SE_OK && memory == NULL);
+  CHECK(se_external_semaphore_import(-1, SE_HANDLE_FD, &semaphore) != SE_OK && semaphore == NULL);
+  CHECK(se_external_wait(NULL, 1, NULL) == SE_ERROR_NULL_POINTER && se_external_signal(NULL, 1, NULL) == SE_ERROR_NULL_POINTER);
+  CHECK(se_external_memory_data(NULL) == NULL);
+  se_external_memory_release(NULL);
+  se_external_semaphore_release(NULL);
+}
+
 static double seconds(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -349,6 +448,9 @@ static void failures(void) {
 int main(void) {
   failures();
   no_allocations_per_frame();
+  frames();
+  pipes();
+  interop();
   overhead();
   crowds(SE_POLICY_NEWEST, 2, 700);
   crowds(SE_POLICY_EVERY, 1, 700);

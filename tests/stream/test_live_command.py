@@ -102,13 +102,17 @@ def test_an_interrupt_finishes_the_film(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     part = tmp_path / ".evening.mkv.part"
-    end = time.monotonic() + 20
-    while not (part.exists() and part.stat().st_size > 4000):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(15) == 0
-    process.stderr.close()
+    try:
+        end = time.monotonic() + 60
+        while not (part.exists() and part.stat().st_size > 2000):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
     assert len(pictures(out)) > 3
     assert not part.exists()
 
@@ -177,7 +181,7 @@ def test_no_display_is_a_sentence():
         (["sample", "-o", "x.gif"], 2, "expected a name that ends in .mkv"),
         (["sample", "--format", "avi"], 2, "--format: expected one of nut"),
         (["sample", "--size", "big"], 2, "--size: expected WIDTHxHEIGHT"),
-        (["sample", "--size", "9x9", "-o", "x.mkv"], 2, "width: expected 16 to 8192"),
+        (["sample", "--size", "9x9", "-o", "x.mkv"], 2, "at least 16 pixels"),
         (["sample", "-o", "/dev/video99"], 2, "modprobe v4l2loopback"),
         (["/dev/video99", "-o", "x.mkv"], 2, "no such camera"),
         (["nothing.mp4", "-o", "x.mkv"], 2, "no such file"),

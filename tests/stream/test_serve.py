@@ -134,6 +134,13 @@ def test_a_browser_shows_the_stream_and_its_controls_act(tmp_path):
         page.picture(tmp_path / "depth.png")
         page.ask("document.querySelector('[data-mode=sbs]').click()")
         page.until("secondeye.layout === 0")
+        # Every mode says how to look at it, and has a key.
+        page.ask("document.dispatchEvent(new KeyboardEvent('keydown', {key: '3'}))")
+        page.until("document.querySelector('[data-mode=anaglyph]').getAttribute('aria-pressed') === 'true'")
+        assert "glasses" in page.ask("document.getElementById('how').textContent")
+        page.ask("document.dispatchEvent(new KeyboardEvent('keydown', {key: '1'}))")
+        page.until("document.getElementById('median').textContent.endsWith('ms')")
+        page.until("Number(document.getElementById('rate').textContent) > 0")
         # A socket that is gone is opened again.
         page.ask("secondeye.socket.close()")
         page.until("document.getElementById('notice').textContent.includes('Trying again')")
@@ -141,6 +148,54 @@ def test_a_browser_shows_the_stream_and_its_controls_act(tmp_path):
         now = page.ask("secondeye.frames")
         page.until(f"secondeye.frames > {now + 3}")
         assert page.ask("document.getElementById('vr').disabled") is True
+
+
+# A headset of two eyes that looks straight ahead, as far as the page asks one: it shows the canvas, left and right.
+HEADSET = """
+const far = 100, near = 0.1, perspective = new Float32Array(
+  [1.2, 0, 0, 0, 0, 1.2, 0, 0, 0, 0, (far + near) / (near - far), -1, 0, 0, 2 * far * near / (near - far), 0]);
+const eye = (name, x) => ({ eye: name, projectionMatrix: perspective,
+  transform: { inverse: { matrix: new Float32Array([1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, -x, 0, 0, 1]) } } });
+window.XRWebGLLayer = class { framebuffer = null; constructor(session, gl) { this.gl = gl; }
+  getViewport(view) { const w = this.gl.canvas.width / 2, h = this.gl.canvas.height;
+    return { x: view.eye === "right" ? w : 0, y: 0, width: w, height: h }; } };
+WebGL2RenderingContext.prototype.makeXRCompatible = async () => {};
+const session = { renderState: {}, updateRenderState(s) { Object.assign(this.renderState, s); },
+  requestReferenceSpace: async () => ({}), end() { this.onend(); },
+  requestAnimationFrame: (f) => requestAnimationFrame((t) => { if (window.secondeye.vr) {
+    f(t, { getViewerPose: () => ({ views: [eye("left", -0.03), eye("right", 0.03)] }) });
+    window.shown = (window.shown || 0) + 1; } }) };
+const xr = { isSessionSupported: async () => true, requestSession: async () => session };
+Object.defineProperty(navigator, "xr", { value: xr });
+window.headset = session;
+"""
+
+
+@needs_browser
+def test_each_eye_of_a_headset_sees_its_own_view():
+    with serving("--strength", "6") as port, browser.Browser() as page:
+        page.call("Page.addScriptToEvaluateOnNewDocument", source=HEADSET)
+        page.open(f"http://127.0.0.1:{port}/")
+        page.until("window.secondeye && secondeye.frames > 5 && !document.getElementById('vr').disabled")
+        page.ask("document.getElementById('vr').click()")
+        page.until("window.shown > 3")
+        # A row across both eyes, right after it was drawn.
+        row = page.ask(
+            "new Promise(done => requestAnimationFrame(() => {"
+            "const g = document.getElementById('picture').getContext('webgl2');"
+            "const w = g.canvas.width, p = new Uint8Array(4 * w); g.readPixels(0, g.canvas.height / 2, w, 1, g.RGBA,"
+            "g.UNSIGNED_BYTE, p); done(Array.from(p)); }))"
+        )
+        left, right = (row[: len(row) // 2], row[len(row) // 2 :])
+        assert max(left) > 60
+        assert max(right) > 60
+        assert sum(abs(a - b) for a, b in zip(left, right, strict=True)) / len(left) > 2
+        assert page.ask("document.getElementById('notice').textContent") == ""
+        page.ask("headset.end()")
+        shown = page.ask("shown")
+        now = page.ask("secondeye.frames")
+        page.until(f"secondeye.frames > {now + 3}")
+        assert page.ask("shown") == shown
 
 
 @needs_browser
@@ -227,6 +282,39 @@ def test_long_messages_and_floods_close_the_connection(port):
         assert closed.value.rcvd is None or closed.value.rcvd.code == 1008
     with stream(port) as client:
         frames(client, 2)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"\x00" * 5000, b"GET / HTTP/1.1\r\n" + b"A: " + b"x" * 200_000 + b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01",
+     b"GET /stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"],
+)  # fmt: skip
+def test_garbage_on_the_socket_ends_that_socket(port, said):
+    with socket.create_connection(("127.0.0.1", port), 5) as raw:
+        with contextlib.suppress(OSError):
+            raw.sendall(said)
+            raw.shutdown(socket.SHUT_WR)
+        raw.settimeout(10)
+        answer = b""
+        with contextlib.suppress(OSError):
+            while more := raw.recv(65536):
+                answer += more
+    assert answer == b"" or b" 4" in answer[:16]
+    with stream(port) as good:
+        frames(good, 2)
+
+
+def test_the_page_can_be_used_without_seeing_it(port):
+    import re
+
+    text = get(port)[1].decode()
+    assert '<html lang="en">' in text
+    controls = re.findall(r"<(?:input|canvas)[^>]*>", text)
+    for control in controls:
+        labelled = "aria-label=" in control or 'class="check"' in text[: text.index(control)][-60:]
+        assert labelled, control
+    for landmark in ("<main>", "<header>", "<nav ", "<aside ", 'role="status"'):
+        assert landmark in text
 
 
 def test_who_is_let_in():

@@ -39,7 +39,7 @@ def _save(path, nodes, inputs, outputs, constants=()):
     onnx.save(model, path)
 
 
-def make_bundle(folder, *, layout="dual", size=((128, 1024), (128, 1024)), depth=True, prediction=0.0):
+def make_bundle(folder, *, layout="dual", size=((128, 1024), (128, 1024)), depth=True, prediction=0.0, batch=1):
     """A bundle whose encoder is the mean over 8 x 8 pixels, whose decoder repeats it, and whose network predicts
     `prediction` times the mean of its parts; returns the folder."""
     node, F = helper.make_node, TensorProto.FLOAT
@@ -103,7 +103,7 @@ def make_bundle(folder, *, layout="dual", size=((128, 1024), (128, 1024)), depth
         )
     manifest = Manifest(
         kind="mono2stereo",
-        axes={"batch": (1, 1), **{n: (s[0] // 8, s[1] // 8) for n, s in zip(("height", "width"), size, strict=True)}},
+        axes={"batch": (1, batch), "height": tuple(n // 8 for n in size[0]), "width": tuple(n // 8 for n in size[1])},
         engines=engines,
         constants={"layout": layout, "latent_scale": 1.0, "latent_channels": 4, "latent_factor": 8,
                    "scheduler": scheduler_constants()},

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 LLM = {
-    "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "intermediate_size": 96, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "vocab_size": 40,
 }  # fmt: skip
 VIT = {
@@ -170,19 +170,22 @@ def vit_tokens(state, patches, place):
     return x + state["vit_pos_embed.pos_embed"][place]
 
 
-def velocity(state, vit, words, latents, time, spots):
-    """The flow at latents [T, 64]; words None leaves the instruction out."""
+def velocity(state, vit, words, latents, time, spots, seen=None):
+    """The flow at latents [T, 64]; words None leaves the instruction out; seen: the picture's own latents [T, 64]."""
     embed = state["language_model.model.embed_tokens.weight"]
     start, end = embed[2][None], embed[3][None]
-    t = torch.tensor([time], dtype=torch.float32)
-    angle = t[:, None] * torch.exp(-torch.log(torch.tensor(10000.0)) * torch.arange(128) / 128)
-    stamp = F.linear(
-        torch.cat([angle.cos(), angle.sin()], 1), state["time_embedder.mlp.0.weight"], state["time_embedder.mlp.0.bias"]
-    )
-    stamp = F.linear(F.silu(stamp), state["time_embedder.mlp.2.weight"], state["time_embedder.mlp.2.bias"])
-    noise = F.linear(latents, state["vae2llm.weight"], state["vae2llm.bias"]) + stamp
-    noise = noise + state["latent_pos_embed.pos_embed"][spots]
-    blocks = [("full", torch.cat([start, vit, end]))]
+
+    def rows(x, moment):
+        angle = moment * torch.exp(-torch.log(torch.tensor(10000.0)) * torch.arange(128) / 128)[None]
+        both = torch.cat([angle.cos(), angle.sin()], 1)
+        stamp = F.linear(both, state["time_embedder.mlp.0.weight"], state["time_embedder.mlp.0.bias"])
+        stamp = F.linear(F.silu(stamp), state["time_embedder.mlp.2.weight"], state["time_embedder.mlp.2.bias"])
+        x = F.linear(x, state["vae2llm.weight"], state["vae2llm.bias"]) + stamp
+        return x + state["latent_pos_embed.pos_embed"][spots]
+
+    noise = rows(latents, time)
+    blocks = [] if seen is None else [("full", torch.cat([start, rows(seen, 0.0), end]))]
+    blocks.append(("full", torch.cat([start, vit, end])))
     if words is not None:
         blocks.append(("causal", embed[words]))
     blocks.append(("noise", torch.cat([start, noise, end])))
@@ -201,7 +204,9 @@ def velocity(state, vit, words, latents, time, spots):
         if mode == "noise":
             sees &= ~(inside[None] & ~inside[:, None])
     last = len(blocks) - 1
-    gen = torch.nonzero(kind == last).flatten()[1:-1]
+    clean = [] if seen is None else [torch.nonzero(kind == 0).flatten()[1:-1]]
+    noisy = torch.nonzero(kind == last).flatten()[1:-1]
+    gen = torch.cat([*clean, noisy])
     und = torch.tensor([k for k in range(len(x)) if k not in set(gen.tolist())])
     frequency = 10000.0 ** (-torch.arange(0, HEAD, 2).double() / HEAD)
     angle = torch.tensor(position)[:, None].double() * frequency
@@ -244,5 +249,5 @@ def velocity(state, vit, words, latents, time, spots):
             return F.linear(F.silu(gate) * up, state[f"{name}.mlp{e}.down_proj.weight"])
 
         x = x + both(mlp, (D,))
-    out = rms(x[gen], state["language_model.model.norm_moe_gen.weight"])
+    out = rms(x[noisy], state["language_model.model.norm_moe_gen.weight"])
     return F.linear(out, state["llm2vae.weight"], state["llm2vae.bias"])

@@ -219,3 +219,31 @@ def test_nowhere_to_write(clip, tmp_path):
 
 def test_public_names():
     assert {"FilmConfig", "FilmReport", "convert_video"} <= set(secondeye.__all__)
+
+
+def test_a_floating_window_covers_what_one_eye_alone_sees(make_clip, tmp_path, look_at):
+    from secondeye.runtime.video.film import window_of
+    from secondeye.runtime.video.temporal import Steady
+
+    config = FilmConfig(
+        stereo=StereoConfig(depth="cues", strength=4.0, convergence=0.25), auto_convergence=False, floating_window=True,
+        codec="ffv1",
+    )  # fmt: skip
+    steady = Steady(0, np.zeros((4, 4), np.float32), 0.0, False, (0.75, 0.1))
+    assert window_of(config, steady, 1000) == (20, 0)  # 4 % of the width, half of the depth in front of the screen
+    assert window_of(config, Steady(0, steady.depth, 0.0, False, (0.2, 1.0)), 1000) == (0, 30)
+    source = make_clip(tmp_path / "film.mkv", [40 * k for k in range(6)], sound=False)
+    report = convert_video(source, tmp_path / "out.mkv", config)
+    frame = look_at(tmp_path / "out.mkv")[1][3]
+    width = report.shot_list[0].window / 100 * 160
+    dark = frame.max(axis=(0, 2)) < 8
+    bars = int(dark[:10].sum()), int(dark[310:].sum())
+    assert max(bars) == round(width)
+    assert max(bars) > 0
+
+
+def test_what_lies_behind_the_screen_needs_no_window(clip, tmp_path):
+    stereo = StereoConfig(depth="cues", convergence=1.0)
+    config = FilmConfig(stereo=stereo, auto_convergence=False, floating_window=True, end=0.4, **FAST)
+    report = convert_video(clip, tmp_path / "out.mkv", config)
+    assert report.shot_list[0].window == 0

@@ -103,7 +103,7 @@ def test_the_subject_is_the_near_object_in_the_middle():
     for name, (top, left), near in ((2, (20, 30), 0.6), (3, (0, 60), 0.9)):
         depth[top : top + 20, left : left + 20], labels[top : top + 20, left : left + 20] = near, name
     plain = Look(np.zeros((60, 80), np.uint8), depth, (0.1, 1.0, 0.25))
-    assert with_subject(plain, labels).marks == pytest.approx((0.1, 1.0, 0.6))
+    assert with_subject(plain, labels).marks[:3] == pytest.approx((0.1, 1.0, 0.6))
     assert with_subject(plain, None) is plain
     assert with_subject(plain, np.zeros_like(labels)) is plain
 

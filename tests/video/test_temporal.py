@@ -105,6 +105,17 @@ def test_the_memory_is_finite():
         np.testing.assert_array_equal(part[index], again[index])
 
 
+def test_borders_tell_what_they_cut():
+    rng = np.random.default_rng(6)
+    picture = rng.integers(40, 200, (H, W, 3), np.uint8)
+    depth = np.full((H, W), 0.2, np.float32)
+    depth[20:, :30] = 1.0  # a near thing that the left border cuts
+    depth[40:60, 80:120] = 0.8
+    for one in run([(picture, depth)] * 30):
+        assert one.borders[0] > 0.95
+        assert one.borders[1] < 0.05
+
+
 def test_a_saved_state_goes_on():
     frames = list(flickering(50))
     want = run(frames)

@@ -195,6 +195,21 @@ SE_API int32_t se_upsample(const se_exec *exec, int32_t threshold_q8, const se_a
 SE_API int32_t se_widen(const se_exec *exec, int32_t radius, int32_t threshold_q8, const se_array *disparity,
                         const se_array *out);
 
+/* ---- level: disparity at another strength and about another plane ------------------------------------------ */
+
+/* disparity, out: float32 [H, W]; out = disparity * scale + offset, both finite. Class EXACT. */
+SE_API int32_t se_level(const se_exec *exec, float scale, float offset, const se_array *disparity,
+                        const se_array *out);
+
+/* ---- nv12: a decoder's or camera's picture as RGB ---------------------------------------------------------- */
+
+typedef enum se_standard { SE_BT601 = 0, SE_BT709 = 1, SE_BT2020 = 2 } se_standard;
+
+/* luma: uint8 [H, W]; chroma: uint8 [ceil(H / 2), ceil(W / 2), 2]; full: not 0 where values span 0..255. out: uint8
+ * [H, W, 3|4]; a fourth channel becomes 255. Class EXACT. */
+SE_API int32_t se_nv12(const se_exec *exec, int32_t standard, int32_t full, const se_array *luma, const se_array *chroma,
+                       const se_array *out);
+
 /* ---- motion: where each block of a frame was in the frame before ------------------------------------------- */
 
 /* now, before: uint8 [H, W]. start: int32 [ceil(H / 8), ceil(W / 8), 2] (dy, dx), or null for 0. radius 0..16 pixels about

@@ -80,6 +80,9 @@ typedef struct se_session_config {
   float steady;         /* 0..0.98: how much of the past stays in depth that agrees with it */
   int32_t widen;        /* near objects grow by this many pixels, 0..16 */
   int32_t threads;      /* 0: one per core */
+  int32_t nv12;         /* not 0: frames come as NV12, whose width is even: uint8 [H + ceil(H / 2), W], luma above chroma */
+  int32_t standard;     /* se_standard, of NV12 */
+  int32_t full_range;   /* of NV12 */
   int32_t remember;     /* not 0: holes show what was seen there before, where a still or panning camera has seen it */
   const char *depth_model; /* an ONNX depth network, or null for `depth` */
   const char *onnxruntime; /* path of ONNX Runtime's shared library; null: libonnxruntime.so as the loader finds it */

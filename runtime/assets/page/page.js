@@ -4,7 +4,7 @@
 
 const $ = (id) => document.getElementById(id);
 const DEPTH = 9; // the layout's number in a frame's header
-const page = { mode: "sbs", layout: 0, width: 0, height: 0, frames: 0, latencies: [], settings: {}, socket: null, retry: 500 };
+const page = { mode: "sbs", layout: 0, width: 0, height: 0, frames: 0, latencies: [], moments: [], settings: {}, socket: null, retry: 500 };
 window.secondeye = page; // for tests and for the curious
 
 // ---- drawing -------------------------------------------------------------------------------------------------
@@ -105,6 +105,10 @@ async function taken(data) {
   draw();
   page.latencies.push(header.getFloat32(4, true));
   if (page.latencies.length > 280) page.latencies.shift();
+  page.moments.push(performance.now());
+  if (page.moments.length > 60) page.moments.shift();
+  const span = page.moments[page.moments.length - 1] - page.moments[0];
+  if (span > 0) $("rate").textContent = ((1000 * (page.moments.length - 1)) / span).toFixed(1);
   graph();
   if (page.socket.readyState === WebSocket.OPEN) page.socket.send(JSON.stringify({ drawn: header.getUint32(0, true) }));
 }
@@ -128,6 +132,8 @@ function connect() {
 
 // ---- settings and figures --------------------------------------------------------------------------------------
 
+const STAGES = { look: "looking at motion", depth: "depth network", warp: "warp and fill", pack: "layout",
+  total: "all of it", depth_age: "age of the depth used" };
 let touched = 0;
 function told(state) {
   page.settings = state.settings;
@@ -142,8 +148,10 @@ function told(state) {
       choose(state.settings.layout === "depth" ? "depth" : "sbs", false);
   }
   values();
-  const rows = { "frames ready": state.ready, dropped: state.dropped, "p99, ms": state.p99, clients: state.clients };
-  for (const [name, ms] of Object.entries(state.stages)) rows[`${name.replace("_", " ")}, ms`] = ms;
+  $("median").textContent = `${state.stages.total.toFixed(0)} ms`;
+  $("slowest").textContent = `${state.p99.toFixed(0)} ms`;
+  const rows = { "frames ready": state.ready, "left out for newer ones": state.dropped, "pages that look": state.clients };
+  for (const [name, ms] of Object.entries(state.stages)) rows[STAGES[name] ?? name] = `${ms} ms`;
   $("figures").replaceChildren(...Object.entries(rows).map(([name, value]) => {
     const row = document.createElement("tr");
     for (const text of [name, value]) row.insertCell().textContent = text;
@@ -171,15 +179,25 @@ function choose(mode, tell = true) {
   page.mode = mode;
   for (const button of document.querySelectorAll("[data-mode]"))
     button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+  $("how").textContent = document.querySelector(`[data-mode=${mode}]`).dataset.how;
   draw();
 }
 $("modes").onclick = (event) => { if (event.target.dataset.mode) choose(event.target.dataset.mode); };
+
+$("full").onclick = () => (document.fullscreenElement ? document.exitFullscreen() : $("stage").requestFullscreen());
+document.onkeydown = (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "INPUT") return;
+  const buttons = document.querySelectorAll("[data-mode]");
+  if (event.key.toLowerCase() === "f") $("full").click();
+  else if (Number(event.key) >= 1 && Number(event.key) <= buttons.length) choose(buttons[Number(event.key) - 1].dataset.mode);
+};
+document.querySelectorAll("[data-mode]").forEach((button, k) => { button.title = `${button.dataset.how} (${k + 1})`; });
 
 function graph() {
   const at = $("graph").getContext("2d"), { width, height } = $("graph");
   const most = Math.max(40, ...page.latencies) * 1.1;
   at.clearRect(0, 0, width, height);
-  at.fillStyle = "#e0a43a";
+  at.fillStyle = "#e6a93f";
   const empty = width - 2 * page.latencies.length; // the newest is at the right
   page.latencies.forEach((ms, k) => at.fillRect(empty + 2 * k, height - (height * ms) / most, 2, (height * ms) / most));
   at.fillStyle = "#d8d5ce";
@@ -228,8 +246,16 @@ async function enter() {
   session.requestAnimationFrame(frame);
 }
 
+if (!window.isSecureContext)
+  $("headset").textContent = "For a headset: serve this page over TLS (--tls-cert, --tls-key); browsers offer VR only there.";
+else if (!navigator.xr)
+  $("headset").textContent = "For a headset: open this page in its own browser, and Enter VR shows both eyes their views.";
+
 if (navigator.xr && gl) {
-  navigator.xr.isSessionSupported("immersive-vr").then((can) => { $("vr").disabled = !can; }).catch(() => {});
+  navigator.xr.isSessionSupported("immersive-vr").then((can) => {
+    $("vr").disabled = !can;
+    if (!can) $("headset").textContent = "No headset here. In a headset's own browser, Enter VR shows both eyes their views.";
+  }).catch(() => {});
   $("vr").onclick = () => enter().catch((error) => { $("notice").textContent = String(error); });
 }
 

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// The same for a build without nvcc: the host alone.
+#include <cstdlib>
+#include <cstring>
+
+#include "cuda/graph.h"
+#include "secondeye/interop.h"
+
+namespace se {
+
+void* frame_memory(int32_t device, size_t bytes) {
+  return device == SE_CPU ? std::aligned_alloc(64, (bytes + 63) / 64 * 64) : nullptr;
+}
+void free_frame_memory(int32_t, void* memory) { std::free(memory); }
+int32_t fill_frame_memory(int32_t, void* to, const void* from, size_t bytes) {
+  std::memcpy(to, from, bytes);
+  return SE_OK;
+}
+Lane::~Lane() {
+  for (void* memory : host_) std::free(memory);
+}
+int32_t Lane::open() { return device_ == SE_CPU ? SE_OK : SE_ERROR_NO_BACKEND; }
+void* Lane::host_memory(size_t bytes) {
+  return count_ == kMost ? nullptr : host_[count_++] = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+}
+int32_t Lane::up(void* to, const void* from, size_t bytes) {
+  std::memcpy(to, from, bytes);
+  return SE_OK;
+}
+int32_t Lane::down(void* to, const void* from, size_t bytes) { return up(to, from, bytes); }
+int32_t Lane::finish() { return SE_OK; }
+FrameGraph::~FrameGraph() = default;
+int32_t FrameGraph::run(bool, void*, Record, void*) { return SE_ERROR_NO_BACKEND; }
+
+}  // namespace se
+
+extern "C" {
+
+int32_t se_external_memory_import(intptr_t, uint64_t, int32_t, se_external_memory** memory) {
+  if (memory == nullptr) return SE_ERROR_NULL_POINTER;
+  *memory = nullptr;
+  return SE_ERROR_NO_BACKEND;
+}
+void* se_external_memory_data(const se_external_memory*) { return nullptr; }
+void se_external_memory_release(se_external_memory*) {}
+int32_t se_external_semaphore_import(intptr_t, int32_t, se_external_semaphore** semaphore) {
+  if (semaphore == nullptr) return SE_ERROR_NULL_POINTER;
+  *semaphore = nullptr;
+  return SE_ERROR_NO_BACKEND;
+}
+int32_t se_external_wait(se_external_semaphore* semaphore, uint64_t, void*) {
+  return semaphore == nullptr ? SE_ERROR_NULL_POINTER : SE_ERROR_NO_BACKEND;
+}
+int32_t se_external_signal(se_external_semaphore* semaphore, uint64_t, void*) {
+  return semaphore == nullptr ? SE_ERROR_NULL_POINTER : SE_ERROR_NO_BACKEND;
+}
+void se_external_semaphore_release(se_external_semaphore*) {}
+
+}  // extern "C"

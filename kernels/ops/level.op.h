@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// level: disparity at another strength and about another plane.
+//
+// Law (class EXACT). disparity, out: float32 [H, W]. out = disparity * scale + offset, one multiplication and one addition,
+// each rounded by itself. NaN and infinity come through as arithmetic makes them (warp takes them as 0).
+#pragma once
+#include "core/block.h"
+#include "core/types.h"
+
+namespace se {
+
+struct LevelArgs {
+  View<const float> disparity;
+  View<float> out;
+  float scale, offset;
+};
+
+namespace SE_ISA_NAMESPACE {
+
+#if !defined(__CUDACC__)
+inline void level_rows(const LevelArgs& p, int32_t y0, int32_t y1) {
+  const int32_t width = p.out.width;
+  const float scale = p.scale, offset = p.offset;
+  for (int32_t y = y0; y < y1; ++y) {
+    if (p.disparity.stride_x == 4 && p.out.stride_x == 4) {
+      const float* __restrict from = p.disparity.row(y);
+      float* __restrict to = p.out.row(y);
+      for (int32_t x = 0; x < width; ++x) to[x] = from[x] * scale + offset;
+    } else {
+      for (int32_t x = 0; x < width; ++x) *p.out.at(y, x) = *p.disparity.at(y, x) * scale + offset;
+    }
+  }
+}
+#endif
+
+// A block is a piece of a row; nothing is shared.
+struct LevelBlocks {
+  using Args = LevelArgs;
+  static constexpr int32_t kPhases = 1, kThreads = 256, kPiece = 1024;
+
+  static Grid grid(const Args& p) { return {(p.out.width + kPiece - 1) / kPiece, p.out.height, 0}; }
+
+  SE_HD static void phase(int32_t, const Args& p, const Block& b) {
+    const int32_t x0 = b.x * kPiece, x1 = min_i32(x0 + kPiece, p.out.width);
+    for (int32_t x = x0 + b.thread; x < x1; x += kThreads)
+      *p.out.at(b.y, x) = *p.disparity.at(b.y, x) * p.scale + p.offset;
+  }
+};
+
+}  // namespace SE_ISA_NAMESPACE
+}  // namespace se

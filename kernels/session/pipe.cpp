@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// Frames that lie on the host, through lanes that take turns. See secondeye/frame.h.
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#include "core/check.h"
+#include "cuda/graph.h"
+#include "secondeye/frame.h"
+#include "session/picture.h"
+
+using namespace se;
+
+namespace {
+
+struct Destroy {
+  void operator()(se_frame* frame) const { se_frame_destroy(frame); }
+};
+
+// Rows of bytes, whatever the strides, from one array to another of its shape.
+void copy(const se_array& from, const se_array& to) {
+  const int32_t size = dtype_size(from.dtype);
+  const int64_t pixel = int64_t{size} * from.channels;
+  const bool whole = from.stride_c == size && to.stride_c == size && from.stride_x == pixel && to.stride_x == pixel;
+  for (int32_t y = 0; y < from.height; ++y) {
+    const char* source = static_cast<const char*>(from.data) + y * from.stride_y;
+    char* target = static_cast<char*>(to.data) + y * to.stride_y;
+    if (whole) {
+      std::memcpy(target, source, static_cast<size_t>(pixel * from.width));
+      continue;
+    }
+    for (int32_t x = 0; x < from.width; ++x)
+      for (int32_t c = 0; c < from.channels; ++c)
+        std::memcpy(target + x * to.stride_x + c * to.stride_c, source + x * from.stride_x + c * from.stride_c, static_cast<size_t>(size));
+  }
+}
+
+// An array in page-locked memory and its twin where the work is done.
+struct Twin {
+  se_array host{}, device{};
+  size_t bytes = 0;
+};
+
+struct Turn {
+  explicit Turn(int32_t device) : lane(device), device(device) {}
+  ~Turn() {
+    (void)lane.finish();
+    for (const Twin* twin : {&picture, &chroma, &nearness, &out}) free_frame_memory(device, twin->device.data);
+  }
+  void make(Twin& twin, int32_t height, int32_t width, int32_t channels, int32_t dtype) {
+    const int32_t size = dtype_size(dtype);
+    twin.bytes = static_cast<size_t>(size) * height * width * channels;
+    twin.host = packed(lane.host_memory(twin.bytes), height, width, channels, dtype, size);
+    twin.device = packed(frame_memory(device, twin.bytes), height, width, channels, dtype, size);
+    if (twin.host.data == nullptr || twin.device.data == nullptr) throw std::bad_alloc();
+  }
+  int32_t bring(Twin& twin, const se_array& from) {
+    copy(from, twin.host);
+    return lane.up(twin.device.data, twin.host.data, twin.bytes);
+  }
+
+  Lane lane;
+  const int32_t device;
+  std::unique_ptr<se_frame, Destroy> frame;
+  Twin picture, chroma, nearness, out;
+  se_array made{};  // the part of out.host that the frame fills
+};
+
+}  // namespace
+
+struct se_frame_pipe {
+  se_frame_config config;
+  std::vector<std::unique_ptr<Turn>> turns;
+  std::mutex mutex;  // of the two counts
+  uint64_t submitted = 0, taken = 0;
+};
+
+namespace {
+
+int32_t check_host(const se_frame_config& c, const se_array* picture, const se_array* chroma, const se_array* nearness) {
+  const int32_t channels = c.nv12 != 0 ? 1 : c.channels;
+  SE_TRY(check_array(picture, 1u << SE_UINT8, channels, channels));
+  if (picture->height != c.height || picture->width != c.width) return SE_ERROR_BAD_SHAPE;
+  if (c.nv12 != 0) {
+    SE_TRY(check_array(chroma, 1u << SE_UINT8, 2, 2));
+    if (chroma->height != (c.height + 1) / 2 || chroma->width != (c.width + 1) / 2) return SE_ERROR_BAD_SHAPE;
+  }
+  SE_TRY(check_array(nearness, 1u << SE_FLOAT32, 1, 1));
+  return nearness->height == c.map_height && nearness->width == c.map_width ? SE_OK : SE_ERROR_BAD_SHAPE;
+}
+
+std::unique_ptr<Turn> make_turn(const se_frame_config& c, char* message, size_t message_size, int32_t* status) {
+  auto turn = std::make_unique<Turn>(c.device);
+  se_frame* frame = nullptr;
+  *status = se_frame_create(&c, &frame, message, message_size);
+  if (*status == SE_OK) *status = turn->lane.open();
+  turn->frame.reset(frame);
+  if (*status != SE_OK) return turn;
+  turn->make(turn->picture, c.height, c.width, c.nv12 != 0 ? 1 : c.channels, SE_UINT8);
+  if (c.nv12 != 0) turn->make(turn->chroma, (c.height + 1) / 2, (c.width + 1) / 2, 2, SE_UINT8);
+  turn->make(turn->nearness, c.map_height, c.map_width, 1, SE_FLOAT32);
+  turn->make(turn->out, c.height, 2 * c.width, c.channels, SE_UINT8);  // the most that a layout needs
+  return turn;
+}
+
+}  // namespace
+
+extern "C" {
+
+int32_t se_frame_pipe_create(const se_frame_config* config, int32_t lanes, se_frame_pipe** pipe, char* message,
+                             size_t message_size) {
+  if (config == nullptr || pipe == nullptr) return SE_ERROR_NULL_POINTER;
+  *pipe = nullptr;
+  if (lanes < 1 || lanes > 8) return SE_ERROR_BAD_PARAMETER;
+  try {
+    auto made = std::make_unique<se_frame_pipe>();
+    made->config = *config;
+    for (int32_t k = 0; k < lanes; ++k) {
+      int32_t status = SE_OK;
+      made->turns.push_back(make_turn(*config, message, message_size, &status));
+      if (status != SE_OK) return status;
+    }
+    *pipe = made.release();
+    return SE_OK;
+  } catch (const std::bad_alloc&) {
+    return SE_ERROR_OUT_OF_MEMORY;
+  }
+}
+
+void se_frame_pipe_destroy(se_frame_pipe* pipe) { delete pipe; }
+
+int32_t se_frame_pipe_submit(se_frame_pipe* pipe, const se_session_params* params, const se_array* picture,
+                             const se_array* chroma, const se_array* nearness) {
+  if (pipe == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_host(pipe->config, picture, chroma, nearness));
+  Turn* turn;
+  {
+    const std::lock_guard<std::mutex> lock(pipe->mutex);
+    if (pipe->submitted - pipe->taken == pipe->turns.size()) return SE_ERROR_BUSY;
+    turn = pipe->turns[pipe->submitted % pipe->turns.size()].get();
+  }
+  int32_t height, width, channels;
+  SE_TRY(se_frame_shape(turn->frame.get(), params, &height, &width, &channels));
+  const bool nv12 = pipe->config.nv12 != 0;
+  SE_TRY(turn->bring(turn->picture, *picture));
+  if (nv12) SE_TRY(turn->bring(turn->chroma, *chroma));
+  SE_TRY(turn->bring(turn->nearness, *nearness));
+  const se_array out = packed(turn->out.device.data, height, width, channels, SE_UINT8, 1);
+  SE_TRY(se_frame_run(turn->frame.get(), params, &turn->picture.device, nv12 ? &turn->chroma.device : nullptr,
+                      &turn->nearness.device, &out, turn->lane.stream()));
+  SE_TRY(turn->lane.down(turn->out.host.data, out.data, static_cast<size_t>(height) * width * channels));
+  turn->made = packed(turn->out.host.data, height, width, channels, SE_UINT8, 1);
+  const std::lock_guard<std::mutex> lock(pipe->mutex);
+  ++pipe->submitted;
+  return SE_OK;
+}
+
+int32_t se_frame_pipe_wait(se_frame_pipe* pipe, const se_array* out) {
+  if (pipe == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_array(out, 1u << SE_UINT8, 3, 4));
+  Turn* turn;
+  {
+    const std::lock_guard<std::mutex> lock(pipe->mutex);
+    if (pipe->submitted == pipe->taken) return SE_ERROR_BUSY;
+    turn = pipe->turns[pipe->taken % pipe->turns.size()].get();
+  }
+  SE_TRY(check_same_shape(*out, turn->made));
+  const int32_t status = turn->lane.finish();
+  if (status == SE_OK) copy(turn->made, *out);
+  const std::lock_guard<std::mutex> lock(pipe->mutex);
+  ++pipe->taken;  // a frame that failed is gone
+  return status;
+}
+
+}  // extern "C"

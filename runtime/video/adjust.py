@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A film as if it were another: without its black bars, or at another frame rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.video import media
+
+_DARK = 20  # of 255; a bar's noise stays under it
+_SAMPLES = 24
+MAX_RATE = 1000
+
+
+def parse_rate(text: str) -> Fraction:
+    """Frames a second: 24, 23.976 or 24000/1001.
+
+    Raises:
+        InvalidInputError: it is no such number, or not over 0 and up to 1000.
+    """
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise InvalidInputError(f"fps: expected a number like 24, 23.976 or 24000/1001, got {text!r}.") from error
+    for whole in (24, 30, 48, 60, 120):  # what 23.976 and 29.97 stand for
+        if abs(rate - Fraction(whole * 1000, 1001)) < Fraction(2, 1000):
+            rate = Fraction(whole * 1000, 1001)
+    if not 0 < rate <= MAX_RATE:
+        raise InvalidInputError(f"fps: expected over 0 and up to {MAX_RATE}, got {text}.")
+    return rate
+
+
+def at_rate(info: media.FilmInfo, rate: Fraction) -> media.FilmInfo:
+    """The film at another rate: at each time the frame that is shown then; none is made up between two.
+
+    Raises:
+        InvalidInputError: the rate needs a finer clock than files have.
+    """
+    ticks = math.lcm(info.time_base.denominator, rate.numerator)
+    if ticks > 1 << 31:
+        raise InvalidInputError(
+            f"fps: {rate} does not fit this film's clock of {info.time_base} s; choose a simpler one."
+        )
+    base = Fraction(1, ticks)
+    stamps = info.pts * int(info.time_base / base)
+    step = int(1 / rate / base)
+    count = max(1, -(-int(stamps[-1] - stamps[0] + _last(info) / base) // step))
+    pts = stamps[0] + step * np.arange(count, dtype=np.int64)
+    # Half a tick of the old clock forgives the rounding of its stamps.
+    which = np.searchsorted(stamps, pts + int(info.time_base / base) // 2, side="right") - 1
+    return replace(info, time_base=base, pts=pts, rate=rate, picks=(info, np.maximum(which, 0)))
+
+
+def _last(info: media.FilmInfo) -> Fraction:
+    """How long the last frame is shown, seconds."""
+    return (int(info.pts[-1] - info.pts[-2]) * info.time_base) if info.frames > 1 else 1 / info.rate
+
+
+def without_bars(info: media.FilmInfo) -> media.FilmInfo:
+    """The film without black bars: lines at its borders that are dark in every one of 24 frames across it."""
+    read = media.PixelReader(info)
+    rows = np.zeros(info.height, bool)
+    columns = np.zeros(info.width, bool)
+    for k in range(min(_SAMPLES, info.frames)):
+        first = (2 * k + 1) * info.frames // (2 * min(_SAMPLES, info.frames))
+        found = next(media.frames(info, first), None)
+        if found is None:
+            continue
+        bright = read(found[1]).max(axis=2) > _DARK
+        # A few bright specks (a station's mark, noise) do not make a line part of the picture.
+        rows |= bright.mean(axis=1) > 0.01
+        columns |= bright.mean(axis=0) > 0.01
+    if not rows.any() or not columns.any():
+        return info
+    y, x = np.flatnonzero(rows), np.flatnonzero(columns)
+    top, left = (int(v[0]) + 1 & ~1 for v in (y, x))  # even, as encoders and chroma want it
+    bottom, right = ((size - 1 - int(v[-1])) + 1 & ~1 for size, v in ((info.height, y), (info.width, x)))
+    height, width = info.height - top - bottom, info.width - left - right
+    if not (top or bottom or left or right) or 2 * height < info.height or 2 * width < info.width:
+        return info
+    note = f"Bars are left out: {top} and {bottom} lines at the top and bottom, {left} and {right} at the sides."
+    return replace(info, width=width, height=height, crop=(top, bottom, left, right), notes=(*info.notes, note))

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a film is converted and written, and whether that fits the film and its target."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from secondeye.runtime import ops
+from secondeye.runtime.converter import StereoConfig
+from secondeye.runtime.errors import InvalidInputError, MediaError
+from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS
+from secondeye.runtime.video import adjust, encode, media, mux, projection, sequence
+from secondeye.runtime.video.objects import KEY_EVERY, check_segmenter
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmConfig:
+    """How a film is converted and written.
+
+    Attributes:
+        stereo: as for a picture; `size` scales each frame.
+        layout: a name in :data:`secondeye.runtime.layouts.LAYOUTS`.
+        anaglyph: for that layout.
+        auto_convergence: the screen lies a little before the subject, shot by shot, in place of stereo.convergence.
+        codec: a name in :data:`secondeye.runtime.video.encode.CODECS`.
+        quality: the encoder's own number (crf or cq; lower is better); None for its default.
+        preset: the encoder's own name; None for its default.
+        start, end: seconds; None for the film's.
+        segment: frames that a kill may cost, 24 to 10000.
+        bits: of a sample; None keeps 10 of a film that has more than 8 where the layout and the codec can, 8 does not.
+        projection: ``flat``, or ``vr180``: half a sphere for each eye.
+        fov: how many degrees the picture's width covers, of the half sphere or in spatial video (mv-hevc).
+        fps: frames a second, in place of the film's own; of numbered pictures, their rate.
+        crop_bars: leave out black bars.
+        key_every: frames from one key frame, on which stereo.segment tells objects apart, to the next at most, 1 to 48.
+        floating_window: a black bar on one eye's side of a border that cuts something in front of the screen, as wide
+            as that stands out.
+    """
+
+    stereo: StereoConfig = field(default_factory=StereoConfig)
+    layout: str = "sbs"
+    anaglyph: str = "dubois-red-cyan"
+    auto_convergence: bool = True
+    codec: str = "h264"
+    quality: int | None = None
+    preset: str | None = None
+    start: float | None = None
+    end: float | None = None
+    segment: int = 240
+    bits: int | None = None
+    projection: Literal["flat", "vr180"] = "flat"
+    fov: float = 90.0
+    fps: str | None = None
+    crop_bars: bool = False
+    floating_window: bool = False
+    key_every: int = KEY_EVERY
+
+    def keeps_depth(self, info: media.FilmInfo) -> bool:
+        """Whether a film's samples of more than 8 bits stay that deep."""
+        deep = encode.CODECS[self.codec].deep_format is not None and self.layout in WIDE_LAYOUTS
+        return info.depth_bits > 8 and self.bits is None and deep
+
+    def __post_init__(self) -> None:
+        if self.stereo.mode != "fast":
+            raise InvalidInputError("mode: films are converted in fast mode so far.")
+        if self.layout not in LAYOUTS:
+            raise InvalidInputError(f"layout: expected one of {', '.join(LAYOUTS)}, got {self.layout!r}.")
+        if self.anaglyph not in ops.ANAGLYPHS:
+            raise InvalidInputError(f"anaglyph: expected one of {', '.join(ops.ANAGLYPHS)}, got {self.anaglyph!r}.")
+        if self.codec not in encode.CODECS:
+            raise InvalidInputError(f"codec: expected one of {', '.join(encode.CODECS)}, got {self.codec!r}.")
+        if self.quality is not None and not 0 <= self.quality <= 63:
+            raise InvalidInputError(f"quality: expected 0 to 63 (lower is better), got {self.quality}.")
+        if not 24 <= self.segment <= 10_000:
+            raise InvalidInputError(f"segment: expected 24 to 10000 frames, got {self.segment}.")
+        if self.bits not in (None, 8):
+            raise InvalidInputError(f"bits: expected 8, or None for the film's own, got {self.bits!r}.")
+        if self.fps is not None:
+            adjust.parse_rate(self.fps)
+        if self.projection not in ("flat", "vr180"):
+            raise InvalidInputError(f"projection: expected flat or vr180, got {self.projection!r}.")
+        if self.codec == "mv-hevc" and (self.layout != "sbs" or self.projection != "flat"):
+            raise InvalidInputError(
+                "codec: mv-hevc holds the two views themselves: it takes layout sbs and projection flat."
+            )
+        if self.projection == "vr180":
+            projection.check(self.layout, self.fov)
+        check_segmenter(self.stereo.segment, self.key_every)
+        begin, stop = self.start or 0.0, self.end
+        if not begin >= 0.0 or (stop is not None and not stop > begin):
+            raise InvalidInputError(f"start, end: expected 0 <= start < end in seconds, got {self.start}, {self.end}.")
+
+
+def open_film(source: str | os.PathLike[str], config: FilmConfig) -> media.FilmInfo:
+    """The film as a configuration wants it: at its rate, without its bars.
+
+    Raises:
+        InvalidInputError, MediaError, ResourceLimitError: see :func:`secondeye.runtime.video.media.probe`.
+    """
+    rate = None if config.fps is None else adjust.parse_rate(config.fps)
+    info = media.probe(source, rate=rate)
+    if config.crop_bars:
+        info = adjust.without_bars(info)
+    return info if rate is None or media.is_sequence(info.path) else adjust.at_rate(info, rate)
+
+
+def depth_notes(info: media.FilmInfo, config: FilmConfig) -> Iterator[str]:
+    """Sentences about what becomes of a film's depth of samples."""
+    if info.depth_bits <= 8:
+        return
+    if config.keeps_depth(info):
+        yield f"Its {info.depth_bits} bits a sample stay {min(info.depth_bits, 10) if config.codec != 'ffv1' else 16}."
+    else:
+        hdr = " It is HDR: its tags are kept, and bands may show." if info.tags["color_trc"] in (16, 18) else ""
+        yield f"Its {info.depth_bits} bits a sample become 8.{hdr}"
+
+
+def checked_target(target: Path, source: Path, config: FilmConfig) -> Path:
+    """Where a film may go.
+
+    Raises:
+        InvalidInputError, MediaError: it may not.
+    """
+    suffix = target.suffix.lower()
+    if media.is_sequence(target):
+        sequence.check_pattern(target)
+        if not target.parent.is_dir():
+            raise MediaError(f"{target}: the folder {target.parent} does not exist; make it first.")
+        if media.is_sequence(source) and target.parent.resolve() == source.parent.resolve():
+            first = media.first_number(source)
+            if target.name % first == source.name % first:
+                raise InvalidInputError(f"{target}: are the source's own pictures; choose another name.")
+        return target
+    if suffix not in mux.CONTAINERS:
+        raise InvalidInputError(f"{target}: expected a name ending in {', '.join(mux.CONTAINERS)}.")
+    if target.is_dir() or not target.parent.is_dir():
+        raise MediaError(f"{target}: the folder {target.parent} does not exist, or this is one; name a file in one.")
+    if target.exists() and source.exists() and os.path.samefile(target, source):
+        raise InvalidInputError(f"{target}: is the source itself; choose another name.")
+    if suffix == ".webm" and not config.codec.startswith("av1"):
+        raise InvalidInputError(f"{target}: WebM takes the codec av1; choose it, or .mkv.")
+    if config.projection == "vr180" and suffix not in mux.BOXED:
+        raise InvalidInputError(
+            f"{target}: VR180 is told to players in MP4 and MOV; choose one of {', '.join(mux.BOXED)}."
+        )
+    if config.codec == "mv-hevc" and suffix not in mux.BOXED:
+        raise InvalidInputError(f"{target}: spatial video goes into .mp4 or .mov; choose one.")
+    if suffix == ".mov" and config.codec.startswith("av1"):
+        raise InvalidInputError(f"{target}: MOV does not take av1; choose .mp4 or .mkv.")
+    if suffix in (".mp4", ".m4v") and config.codec in ("ffv1", "prores"):
+        raise InvalidInputError(f"{target}: MP4 does not take {config.codec}; choose .mov or .mkv.")
+    return target

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encoders by name, and the segments that they write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye.runtime.errors import BackendUnavailableError, MediaError
+from secondeye.runtime.video.media import FilmInfo, matrix_of, reason
+
+_ENCODER_THREADS = 8  # always: an encoder's bits may depend on it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """A codec by its name on the command line.
+
+    Attributes:
+        encoder: FFmpeg's.
+        pixel_format: of what it is given.
+        deep_format: the same for films of more than 8 bits a sample; None where it takes none.
+        quality: the option that holds the quality, and its default.
+        options: further ones.
+        presets: whether it takes ``preset``.
+        segments: the container of its segments.
+        views: 2 where the halves of a side-by-side picture become streams of their own, of one structure.
+    """
+
+    encoder: str
+    pixel_format: str = "yuv420p"
+    deep_format: str | None = None
+    quality: tuple[str, int] | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    presets: bool = False
+    segments: str = "nut"
+    views: int = 1
+
+
+CODECS: dict[str, Codec] = {
+    "h264": Codec(
+        encoder="libx264", deep_format="yuv420p10le", quality=("crf", 18), options={"preset": "fast"}, presets=True,
+    ),
+    "hevc": Codec(
+        encoder="libx265", deep_format="yuv420p10le", quality=("crf", 20), presets=True,
+        options={"preset": "fast", "x265-params": "log-level=error:pools=8:frame-threads=2"},
+    ),
+    "mv-hevc": Codec(
+        encoder="libx265", quality=("crf", 20), presets=True, views=2,
+        options={
+            "preset": "fast",
+            "x265-params": "log-level=error:pools=8:frame-threads=2:b-adapt=0:scenecut=0:open-gop=0:log2-max-poc-lsb=8",
+        },
+    ),
+    "av1": Codec(
+        encoder="libsvtav1", deep_format="yuv420p10le", quality=("crf", 28), options={"preset": "8"}, presets=True,
+    ),
+    "prores": Codec(
+        encoder="prores_ks", pixel_format="yuv422p10le", deep_format="yuv422p10le", options={"profile": "3"},
+        segments="mov",
+    ),
+    "ffv1": Codec(encoder="ffv1", pixel_format="yuv444p", deep_format="yuv444p16le", options={"level": "3"}),
+    "pictures": Codec(encoder="ffv1", pixel_format="bgr0", deep_format="gbrp16le", options={"level": "3"}),
+    "h264-nvenc": Codec(encoder="h264_nvenc", quality=("cq", 19), options={"preset": "p5"}, presets=True),
+    "hevc-nvenc": Codec(
+        encoder="hevc_nvenc", deep_format="p010le", quality=("cq", 21), options={"preset": "p5"}, presets=True,
+    ),
+    "av1-nvenc": Codec(
+        encoder="av1_nvenc", deep_format="p010le", quality=("cq", 28), options={"preset": "p5"}, presets=True,
+    ),
+}  # fmt: skip
+
+
+def tag(context: Any, info: FilmInfo) -> None:
+    """Carry the colour tags over; RGB's matrix (0) means nothing here, and 2 is unspecified."""
+    for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
+        if info.tags[name]:
+            setattr(context, name, info.tags[name])
+
+
+class SegmentWriter:
+    """Encodes frames into a file of its own that begins with a key frame.
+
+    Args:
+        path: of the segment.
+        info: of the film.
+        size: (width, height) of the frames.
+        codec: a name in CODECS.
+        quality, preset: the encoder's own numbers and names; None for the default.
+        deep: whether frames are uint16.
+        drawn_on: what they are drawn onto before.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        info: FilmInfo,
+        size: tuple[int, int],
+        codec: str,
+        quality: int | None,
+        preset: str | None,
+        *,
+        deep: bool = False,
+        drawn_on: Callable[[Any], Any] | None = None,
+    ) -> None:
+        import av
+        from av.video.reformatter import VideoReformatter
+
+        os.environ.setdefault("SVT_LOG", "1")  # that encoder tells its settings otherwise
+        self._reformatter: Any = VideoReformatter()
+        self._info, self._codec, self._frames, self._deep = info, CODECS[codec], 0, deep
+        self._drawn_on = drawn_on
+        self._format = (self._codec.deep_format if deep else None) or self._codec.pixel_format
+        self._container = av.open(str(path), "w", format=self._codec.segments, options={"fflags": "+bitexact"})
+        options = dict(self._codec.options)
+        if self._codec.quality is not None:
+            options[self._codec.quality[0]] = str(self._codec.quality[1] if quality is None else quality)
+        if preset is not None and self._codec.presets:
+            options["preset"] = preset
+        if deep:
+            info.hdr.add_options(self._codec.encoder, options)
+        self._streams = [self._opened(codec, info, size, options) for _ in range(self._codec.views)]
+
+    def _opened(self, codec: str, info: FilmInfo, size: tuple[int, int], options: dict[str, str]) -> Any:
+        import av
+        from av.codec.context import Flags
+
+        try:
+            stream: Any = self._container.add_stream(self._codec.encoder, rate=info.rate, options=options)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise BackendUnavailableError(
+                f"{codec}: this PyAV has no {self._codec.encoder} ({reason(error)})."
+            ) from error
+        context: Any = stream.codec_context
+        context.width, context.height = size[0] // self._codec.views, size[1]
+        context.pix_fmt = self._format
+        context.time_base = info.time_base
+        context.framerate = info.rate
+        context.sample_aspect_ratio = info.aspect
+        context.gop_size = max(1, round(2 * info.rate))
+        context.thread_count = _ENCODER_THREADS
+        context.flags |= Flags.global_header | Flags.bitexact
+        tag(context, info)
+        return stream
+
+    def framed(self, picture: NDArray[Any]) -> list[Any]:
+        """A picture, uint8 or uint16 [H, W, 3], as frames of even sides; without a copy where that can be."""
+        import av
+
+        height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
+        kind = "rgb48le" if self._deep else "rgb24"
+        if self._codec.views == 1 and picture.shape[:2] == (height, width) and not self._deep:
+            return [av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(picture), kind)]
+        each = width // self._codec.views
+        parts = [picture[:height, k * each : (k + 1) * each] for k in range(self._codec.views)]
+        return [av.VideoFrame.from_ndarray(np.ascontiguousarray(part), kind) for part in parts]
+
+    def write(self, frames: list[Any], pts: int) -> None:
+        """Encode the next frame.
+
+        Raises:
+            MediaError: the encoder or the disk refuses.
+        """
+        self.encode(self.prepared(frames), pts)
+
+    def prepared(self, frames: list[Any]) -> list[Any]:
+        """Frames as the encoder wants them."""
+        span = "JPEG" if self._info.tags["color_range"] == 2 else "MPEG"
+        return [
+            self._reformatter.reformat(
+                frame if self._drawn_on is None else self._drawn_on(frame), format=self._format,
+                src_color_range="JPEG", dst_colorspace=matrix_of(self._info), dst_color_range=span,
+            )
+            for frame in frames
+        ]  # fmt: skip
+
+    def encode(self, frames: list[Any], pts: int) -> None:
+        """Encode prepared frames.
+
+        Raises:
+            MediaError: the encoder or the disk refuses.
+        """
+        import av
+
+        for stream, shown in zip(self._streams, frames, strict=True):
+            shown.pts, shown.time_base = pts, self._info.time_base
+            shown.pict_type = 0 if self._frames else 1
+            try:
+                self._container.mux(stream.encode(shown))
+            except (av.error.FFmpegError, OSError) as error:
+                raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
+        self._frames += 1
+
+    def close(self) -> None:
+        """Flush the encoder and finish the file."""
+        import av
+
+        try:
+            for stream in self._streams if self._frames else ():
+                self._container.mux(stream.encode(None))
+        except (av.error.FFmpegError, OSError) as error:
+            raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
+        finally:
+            self._container.close()

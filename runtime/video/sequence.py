@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A film as numbered pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.files import atomic_write
+from secondeye.runtime.video.mux import Segment
+from secondeye.runtime.writers import format_of, save_picture
+
+MAX_PICTURES = 10_000_000
+
+
+def check_pattern(target: Path, *, deep: bool = False) -> None:
+    """Refuse a pattern whose ending is no picture's.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    format_of(target.name % 1)
+    if deep and target.suffix.lower() != ".png":
+        raise InvalidInputError(f"{target}: only .png keeps more than 8 bits; choose it, or --bits 8.")
+
+
+def write_pictures(target: Path, segments: list[Segment], *, quality: int = 95) -> int:
+    """Write every frame of the segments as target % 1, target % 2 and so on; gives how many.
+
+    Raises:
+        MediaError: a picture cannot be written. Those before it are whole.
+    """
+    import av
+
+    count = 0
+    for segment in segments:
+        with av.open(str(segment.path)) as file:
+            for frame in file.decode(video=0):
+                count += 1
+                path = target.with_name(target.name % count)
+                if frame.format.name.startswith(("gbrp16", "rgb48")):
+                    _write_deep(path, frame.to_ndarray(format="rgb48le"))
+                else:
+                    save_picture(path, frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False), quality=quality)
+    return count
+
+
+def _write_deep(path: Path, values: NDArray[Any]) -> None:
+    """A PNG of 16 bits a sample."""
+    import av
+
+    encoder: Any = av.CodecContext.create("png", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = values.shape[1], values.shape[0], "rgb48be"
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(values), "rgb48le").reformat(format="rgb48be")
+    with atomic_write(path) as file:
+        for packet in (*encoder.encode(frame), *encoder.encode(None)):
+            file.write(bytes(packet))

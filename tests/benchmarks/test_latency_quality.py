@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark of quality mode: what it counts, and that its table is made."""
+
+import json
+import sys
+
+import pytest
+import typer
+from bundles import make_bundle
+
+from secondeye.benchmarks import latency_quality
+from secondeye.runtime.bundle import read_bundle
+from secondeye.runtime.cli._guard import guarded
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("q") / "bundle", prediction=0.5, batch=4)
+
+
+def test_work_is_counted_as_by_hand(bundle):
+    opened = read_bundle(bundle)
+    latent = (2, 4, 17, 24)
+    shapes = (("source", latent), ("warped", latent), ("latent", latent), ("timestep", (2,)), ("keep", (2,)),
+              ("gain", (2,)))  # fmt: skip
+    cells = 2 * 17 * 24
+    assert latency_quality.count(opened, "unet", shapes) == (2 * cells * 12 * 4, 4 * cells * (12 + 4))
+    picture = (("picture", (1, 3, 136, 192)),)
+    assert latency_quality.count(opened, "encoder", picture)[0] == 2 * 17 * 24 * 3 * 4
+
+
+def run(words, monkeypatch, capfd):
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(latency_quality.main)
+    monkeypatch.setattr(sys, "argv", ["latency", *words])
+    with pytest.raises(SystemExit) as stop:
+        guarded(app)
+    return stop.value.code or 0, capfd.readouterr()
+
+
+def test_dense_and_sparse_stand_side_by_side(bundle, tmp_path, monkeypatch, capfd):
+    words = ["--mode", "quality", "--bundle", str(bundle), "--size", "640x384", "--steps", "1,6", "--repeats", "2"]
+    code, told = run([*words, "--json", str(tmp_path / "r.json")], monkeypatch, capfd)
+    assert code == 0, told.err
+    result = json.loads((tmp_path / "r.json").read_text())
+    rows = result["results"]
+    assert [(row["tiles"], row["steps"]) for row in rows] == [
+        ("dense", 1), ("sparse", 1), ("dense", 6), ("sparse", 6),
+    ]  # fmt: skip
+    assert [row["scheduler"] for row in rows] == ["warped", "warped", "ddim", "ddim"]
+    for row in rows:
+        stages = row["stages"]
+        assert stages["all"]["p50_ms"] >= stages["denoise"]["p50_ms"] > 0
+        assert stages["all"]["p99_ms"] >= stages["all"]["p50_ms"]
+    cells = 48 * 80
+    dense = rows[2]["stages"]["denoise"]
+    assert dense["gflop"] == round(6 * 2 * cells * 12 * 4 / 1e9, 2)
+    assert rows[3]["from_dense"]["mean"] <= 1  # this network sees no further than a cell
+
+
+def test_what_cannot_be_measured_is_one_sentence(bundle, monkeypatch, capfd):
+    code, told = run(["--bundle", str(bundle), "--size", "big"], monkeypatch, capfd)
+    assert code == 2
+    assert "WIDTHxHEIGHT" in told.err

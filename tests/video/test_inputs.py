@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What comes in: rates, bars, numbered pictures, pipes, the network, and films that are not as they should be."""
+
+import base64
+import http.server
+import io
+import re
+import subprocess
+import sys
+import threading
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from secondeye import FilmConfig, InvalidInputError, MediaError, StereoConfig, convert_video
+from secondeye.runtime.sample import render_sample
+from secondeye.runtime.video import adjust, media
+from secondeye.runtime.video.pipe import stream_video
+
+CUES = StereoConfig(depth="cues")
+FAST = {"stereo": CUES, "preset": "ultrafast"}
+
+
+def luma_steps(path, frames, *, rate=25, size=(64, 48), codec="libx264", base=None, pts=None, pix_fmt="yuv420p"):
+    """A film whose k-th frame is grey 20 + 8 k."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=rate, options={"crf": "1"} if codec == "libx264" else {})
+        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+        if base is not None:
+            stream.codec_context.time_base = base
+        for k in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), 20 + 8 * k, np.uint8), "rgb24")
+            frame.pts = k if pts is None else pts[k]
+            frame.time_base = base or Fraction(1, rate)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def shown(path):
+    """Which of luma_steps' frames a film shows, and when."""
+    with av.open(str(path)) as file:
+        frames = [(f.to_ndarray(format="rgb24"), float(f.pts * f.time_base)) for f in file.decode(video=0)]
+    return [round((int(np.median(a)) - 20) / 8) for a, _ in frames], [t for _, t in frames]
+
+
+# ---- rates ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fps", "which"),
+    [("12.5", [0, 2, 4, 6, 8, 10]), ("50", [k // 2 for k in range(24)]), ("10", [0, 2, 5, 7, 10])],
+)
+def test_another_rate_shows_what_is_shown_then(tmp_path, fps, which):
+    source = luma_steps(tmp_path / "film.mkv", 12)
+    report = convert_video(source, tmp_path / "out.mkv", FilmConfig(fps=fps, **FAST))
+    got, times = shown(tmp_path / "out.mkv")
+    assert got == which
+    np.testing.assert_allclose(times, np.arange(len(which)) / float(Fraction(fps)), atol=0.0011)
+    assert report.frames == len(which)
+
+
+@pytest.mark.parametrize("rate", [1, 1000])
+def test_slow_and_fast_films_keep_their_rate(tmp_path, rate):
+    source = luma_steps(tmp_path / "film.mp4", 12, rate=rate)
+    convert_video(source, tmp_path / "out.mp4", FilmConfig(**FAST))
+    got, times = shown(tmp_path / "out.mp4")
+    assert got == list(range(12))
+    np.testing.assert_allclose(times, np.arange(12) / rate, atol=1e-4)
+
+
+def test_rates_are_read_as_people_write_them():
+    assert adjust.parse_rate("23.976") == Fraction(24000, 1001)
+    assert adjust.parse_rate("29.97") == Fraction(30000, 1001)
+    assert adjust.parse_rate("24000/1001") == Fraction(24000, 1001)
+    for text in ("0", "-1", "fast", "1/0", "1001"):
+        with pytest.raises(InvalidInputError, match="fps"):
+            adjust.parse_rate(text)
+
+
+# ---- bars -------------------------------------------------------------------------------------------------
+
+
+def with_bars(path, top, bottom, left, right):
+    picture, _ = render_sample(200, 120)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 200 + left + right, 120 + top + bottom, "yuv420p"
+        for k in range(10):
+            whole = np.zeros((stream.height, stream.width, 3), np.uint8)
+            whole[top : top + 120, left : left + 200] = np.roll(picture, 3 * k, 1)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(whole, "rgb24")))
+        file.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("bars", [(20, 20, 0, 0), (0, 0, 16, 24), (8, 24, 6, 6)])
+def test_bars_are_left_out(tmp_path, bars):
+    source = with_bars(tmp_path / "film.mkv", *bars)
+    report = convert_video(source, tmp_path / "out.mkv", FilmConfig(crop_bars=True, **FAST))
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        assert (file.streams.video[0].width, file.streams.video[0].height) == (400, 120)
+    assert f"{bars[0]} and {bars[1]} lines at the top and bottom" in report.notes[0]
+
+
+def test_a_film_without_bars_stays_whole(tmp_path, clip):
+    info = media.probe(clip)
+    assert adjust.without_bars(info) == info
+    black = luma_steps(tmp_path / "black.mkv", 1)
+    assert adjust.without_bars(media.probe(black)).crop == (0, 0, 0, 0)
+
+
+# ---- numbered pictures ------------------------------------------------------------------------------------
+
+
+def test_numbered_pictures_in_and_out(cli, tmp_path):
+    picture, _ = render_sample(120, 64)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    for k in range(7, 15):  # they need not begin at 0
+        Image.fromarray(np.roll(picture, k, 1)).save(tmp_path / "in" / f"p_{k:04d}.png")
+    code, _, told = cli(
+        "convert", tmp_path / "in" / "p_%04d.png", "-o", tmp_path / "out" / "q_%03d.png", "--depth-model", "cues"
+    )
+    assert code == 0, told
+    written = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert written == [f"q_{k:03d}.png" for k in range(1, 9)]
+    for k in range(8):
+        with Image.open(tmp_path / "out" / f"q_{k + 1:03d}.png") as image:
+            np.testing.assert_array_equal(np.asarray(image)[:, :120], np.roll(picture, k + 7, 1))
+
+
+def test_numbered_pictures_become_a_film_of_their_rate(tmp_path):
+    picture, _ = render_sample(120, 64)
+    for k in range(10):
+        Image.fromarray(np.roll(picture, k, 1)).save(tmp_path / f"{k}.jpg")
+    convert_video(tmp_path / "%d.jpg", tmp_path / "out.mkv", FilmConfig(fps="10", **FAST))
+    np.testing.assert_allclose(shown(tmp_path / "out.mkv")[1], np.arange(10) / 10, atol=0.0011)
+
+
+def test_pictures_of_16_bits_stay_so(tmp_path):
+    values = (np.arange(64 * 96 * 3, dtype=np.uint32) * 977 % 65536).astype(np.uint16).reshape(64, 96, 3)
+    from secondeye.runtime.video.sequence import _write_deep
+
+    for k in range(3):
+        _write_deep(tmp_path / f"{k}.png", values)
+    convert_video(tmp_path / "%d.png", tmp_path / "out_%d.png", FilmConfig(stereo=CUES))
+    with av.open(str(tmp_path / "out_1.png")) as file:
+        frame = next(file.decode(video=0))
+        assert frame.format.name == "rgb48be"
+        got = frame.reformat(format="rgb48le").to_ndarray()
+    np.testing.assert_array_equal(got[:, :96], values)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("none_%03d.png", "out.mkv", "no picture has such a name"),
+        ("CLIP", "no/%d.png", "does not exist"),
+        ("CLIP", "%d.gif3", "cannot tell the format"),
+        ("p_%d.png", "p_%01d.png", "source's own pictures"),
+    ],
+)
+def test_patterns_that_fit_nothing_are_refused(cli, clip, tmp_path, source, target, message):
+    Image.new("RGB", (64, 48)).save(tmp_path / "p_1.png")
+    source = clip if source == "CLIP" else tmp_path / source
+    code, _, told = cli("convert", source, "-o", tmp_path / target)
+    assert (code, message in told) == (2, True), told
+
+
+# ---- pipes ------------------------------------------------------------------------------------------------
+
+
+def y4m(frames, width=96, height=64):
+    picture, _ = render_sample(width, height)
+    data = io.BytesIO()
+    with av.open(data, "w", format="yuv4mpegpipe") as file:
+        stream = file.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for k in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(picture, k, 1)), "rgb24")
+            frame.pts = k
+            file.mux(stream.encode(frame.reformat(format="yuv420p")))
+        file.mux(stream.encode(None))
+    return data.getvalue()
+
+
+def test_raw_frames_go_through_pipes():
+    command = [sys.executable, "-m", "secondeye", "convert", "-", "-o", "-", "--depth-model", "cues", "-q"]
+    data = y4m(20)
+    done = subprocess.run(command, input=data, capture_output=True, check=True)
+    with av.open(io.BytesIO(done.stdout), format="yuv4mpegpipe") as file:
+        frames = [f.to_ndarray(format="rgb24") for f in file.decode(video=0)]
+        assert file.streams.video[0].average_rate == 25
+    with av.open(io.BytesIO(data), format="yuv4mpegpipe") as file:
+        want = [f.to_ndarray(format="rgb24") for f in file.decode(video=0)]
+    assert len(frames) == 20
+    for got, source in zip(frames, want, strict=True):
+        assert got.shape == (64, 192, 3)
+        assert np.abs(got[:, :96].astype(int) - source).mean() < 1.5
+    # A pipe that ends in the middle of a frame gives the whole ones.
+    done = subprocess.run(command, input=data[:-500], capture_output=True, check=True)
+    assert len(done.stdout) == pytest.approx(len(y4m(19, 192, 64)), rel=0.01)
+
+
+def _plane(frame):
+    return np.frombuffer(frame.planes[0], np.uint8).reshape(-1, frame.planes[0].line_size)[:, : frame.width]
+
+
+def test_a_pipe_gives_what_a_file_gives(clip, tmp_path):
+    sink = io.BytesIO()
+    assert stream_video(str(clip), sink, FilmConfig(stereo=CUES)) == 60
+    convert_video(clip, tmp_path / "out.mkv", FilmConfig(stereo=CUES, codec="ffv1"))
+    with av.open(io.BytesIO(sink.getvalue())) as one, av.open(str(tmp_path / "out.mkv")) as other:
+        for a, b in zip(one.decode(video=0), other.decode(video=0), strict=True):
+            luma = [_plane(f) for f in (a, b)]
+            np.testing.assert_array_equal(*luma)  # the one has half the chroma
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"start": 1.0}, "need a file"), ({"fps": "5"}, "need a file"), ({"projection": "vr180"}, "write to a file")],
+)
+def test_pipes_refuse_what_needs_a_file(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        stream_video(io.BytesIO(y4m(2)), io.BytesIO(), FilmConfig(stereo=CUES, **options))
+
+
+@pytest.mark.parametrize("data", [b"", b"YUV4MPEG2 W96 H64 F25:1\n", b"YUV4MPEG2 W0 H0\nFRAME\n", b"nonsense"])
+def test_pipes_without_a_film_are_refused(data):
+    with pytest.raises((MediaError, InvalidInputError)):
+        stream_video(io.BytesIO(data), io.BytesIO(), FilmConfig(stereo=CUES))
+
+
+def test_a_pipe_goes_to_a_pipe():
+    command = [sys.executable, "-m", "secondeye", "convert", "-", "-o", "out.mp4"]
+    done = subprocess.run(command, input=y4m(2), capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"goes to a pipe" in done.stderr
+
+
+# ---- the network ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(clip):
+    """An address of the clip, on this machine."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *words):
+            super().__init__(*words, directory=str(clip.parent))
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/{clip.name}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_the_network_is_used_only_when_allowed(cli, served, tmp_path):
+    words = [
+        "convert",
+        served,
+        "-o",
+        tmp_path / "out.mkv",
+        "--depth-model",
+        "cues",
+        "--preset",
+        "ultrafast",
+        "--end",
+        "0.4",
+    ]
+    code, _, told = cli(*words)
+    assert (code, "--allow-network" in told) == (2, True)
+    assert not list(tmp_path.iterdir())
+    code, _, told = cli(*words, "--allow-network")
+    assert code == 0, told
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mkv"]
+    assert len(shown(tmp_path / "out.mkv")[0]) == 10
+
+
+def test_playlists_lead_nowhere(cli, tmp_path, clip):
+    (tmp_path / "list.m3u8").write_text(f"#EXTM3U\n#EXTINF:2,\n{clip}\n")
+    (tmp_path / "list.mkv").write_text(f"ffconcat version 1.0\nfile '{clip}'\n")
+    for name in ("list.m3u8", "list.mkv"):
+        code, _, told = cli("convert", tmp_path / name, "-o", tmp_path / "out.mp4")
+        assert (code, "Traceback" in told) == (2, False)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+# ---- films that are not as they should be -----------------------------------------------------------------
+
+
+def test_timestamps_that_run_backwards_are_counted(tmp_path):
+    # AVI has no timestamps of its own: frames are counted.
+    source = luma_steps(tmp_path / "film.avi", 10, codec="mpeg4")
+    convert_video(source, tmp_path / "out.mkv", FilmConfig(**FAST))
+    got, times = shown(tmp_path / "out.mkv")
+    assert len(got) == 10
+    np.testing.assert_allclose(np.diff(times), 0.04, atol=0.0011)
+
+
+def test_missing_timestamps_become_even(tmp_path):
+    source = tmp_path / "film.h264"  # the bare stream: no container, no times
+    with av.open(str(luma_steps(tmp_path / "film.mkv", 8))) as film, av.open(str(source), "w", format="h264") as raw:
+        stream = raw.add_stream_from_template(film.streams.video[0])
+        for packet in film.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                raw.mux(packet)
+    report = convert_video(source, tmp_path / "out.mkv", FilmConfig(**FAST))
+    assert "spaced evenly" in report.notes[0]
+    got, times = shown(tmp_path / "out.mkv")
+    assert got == list(range(8))
+    np.testing.assert_allclose(np.diff(times), 0.04, atol=0.0011)
+
+
+def test_a_film_that_changes_its_size_keeps_its_first(tmp_path):
+    small, large = luma_steps(tmp_path / "a.ts", 8), luma_steps(tmp_path / "b.ts", 8, size=(96, 80))
+    both = tmp_path / "film.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    convert_video(both, tmp_path / "out.mkv", FilmConfig(**FAST))
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        sizes = {(f.width, f.height) for f in file.decode(video=0)}
+    assert sizes == {(128, 48)}
+
+
+def test_transparent_films_lose_their_transparency(tmp_path):
+    source = tmp_path / "film.mov"
+    picture, _ = render_sample(96, 64)
+    with av.open(str(source), "w") as file:
+        stream = file.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "rgba"
+        for _ in range(4):
+            rgba = np.dstack([picture, np.full(picture.shape[:2], 128, np.uint8)])
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, "rgba")))
+        file.mux(stream.encode(None))
+    convert_video(source, tmp_path / "out.mkv", FilmConfig(stereo=CUES, codec="ffv1"))
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        got = next(file.decode(video=0)).to_ndarray(format="rgb24")
+    assert np.abs(got[:, :96].astype(int) - picture).mean() < 1.5
+
+
+def test_turned_films_are_upright_and_pixels_keep_their_shape(tmp_path):
+    source = tmp_path / "film.mp4"
+    picture, _ = render_sample(128, 64)
+    with av.open(str(source), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        stream.set_display_rotation(90)
+        for _ in range(3):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        file.mux(stream.encode(None))
+    convert_video(source, tmp_path / "out.mp4", FilmConfig(layout="left", stereo=CUES, preset="ultrafast", quality=4))
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        frame = next(file.decode(video=0))
+        assert (frame.width, frame.height, frame.rotation) == (64, 128, 0)
+        assert file.streams.video[0].sample_aspect_ratio == Fraction(3, 4)
+        got = frame.to_ndarray(format="rgb24").astype(int)
+    turned = [np.rot90(picture, k) for k in (1, 3)]
+    with av.open(str(source)) as file:
+        angle = next(file.decode(video=0)).rotation
+    want = turned[0] if angle == 90 else turned[1]
+    assert np.abs(got - want).mean() < 5  # another quarter turn: over 30
+
+
+def test_a_source_that_vanishes_is_told(tmp_path, make_clip):
+    source = make_clip(tmp_path / "film.mkv", [40 * k for k in range(60)], sound=False)
+    config = FilmConfig(segment=24, **FAST)
+
+    def gone(now):
+        if now.done == 30:
+            source.unlink(missing_ok=True)
+            source.write_bytes(b"")
+
+    with pytest.raises(MediaError):
+        convert_video(source, tmp_path / "out.mkv", config, progress=gone)
+    assert not (tmp_path / "out.mkv").exists()
+
+
+# ---- the report -------------------------------------------------------------------------------------------
+
+
+def test_the_report_shows_every_shot(cli, tmp_path, make_clip):
+    source = make_clip(tmp_path / "film.mkv", [40 * k for k in range(60)], cut_at=30, sound=False)
+    page = tmp_path / "report.html"
+    words = ["--depth-model", "cues", "--preset", "ultrafast", "--strength", "5", "--report", page]
+    code, _, told = cli("convert", source, "-o", tmp_path / "out.mkv", *words)
+    assert code == 0, told
+    text = page.read_text()
+    pictures = re.findall(r"data:image/jpeg;base64,([^']+)", text)
+    assert len(pictures) == 2 * 3
+    for one in pictures:
+        with Image.open(io.BytesIO(base64.b64decode(one))) as image:
+            assert image.width == 200
+    assert "http" not in text
+    assert "comfort limit" in text
+    assert "comfort limit" in told
+    for stage in ("decode", "depth", "steady", "warp", "encode"):
+        assert f"<td>{stage}</td>" in text
+
+
+def test_the_report_takes_no_films_place(cli, clip):
+    code, _, told = cli("convert", clip, "--report", clip)
+    assert (code, "ending in .html" in told) == (2, True)
+
+
+def test_a_resumed_run_reports_all_shots(tmp_path, make_clip):
+    source = make_clip(tmp_path / "film.mkv", [40 * k for k in range(72)], cut_at=30, sound=False)
+    config = FilmConfig(segment=24, **FAST)
+
+    def stop(now):
+        if now.done == 50:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_video(source, tmp_path / "out.mkv", config, progress=stop)
+    report = convert_video(source, tmp_path / "out.mkv", config)
+    assert report.reused == 24 or report.reused == 48
+    assert [(s.first, s.frames) for s in report.shot_list] == [(0, 30), (30, 42)]
+    assert all(s.low <= 0 or s.high >= 0 for s in report.shot_list)
