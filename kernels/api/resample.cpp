@@ -52,7 +52,7 @@ int32_t resample(const se_exec& exec, const se_array& source, const se_resample_
   // A mean of two costs next to nothing: larger pieces.
   const int32_t grain = args.halves_x != 0 || args.halves_y != 0 ? grain_of(out) : 4;
   return run_rows(exec, out.height, grain, args, op_table(exec.isa).resample_rows,
-                  int64_t{4} * source.width * source.channels + 140);
+                  int64_t{4} * source.width * source.channels + 12);
 }
 
 }  // namespace

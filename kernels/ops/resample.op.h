@@ -106,28 +106,34 @@ inline void resample_means(const uint8_t* __restrict a, const uint8_t* __restric
   for (int32_t j = 0; j < n; ++j) out[j] = (uint8_t)((a[j] + b[j] + 1) >> 1);
 }
 
-// Every second pixel of a row of three channels. The row may be read to 64 bytes after its end.
-inline void resample_every_second(const uint8_t* __restrict from, uint8_t* __restrict out, int32_t pixels) {
+// The means of pairs of pixels of three channels, n bytes of them.
+inline void resample_pairs(const uint8_t* __restrict from, int32_t n, uint8_t* __restrict out) {
+  const int32_t pixels = n / 6;
   int32_t x = 0;
 #if defined(__AVX512VBMI__)
   alignas(64) static const uint8_t order[64] = {
       0,  1,  2,  6,  7,  8,  12, 13, 14, 18, 19, 20, 24, 25, 26, 30, 31, 32, 36, 37, 38, 42, 43, 44,
       48, 49, 50, 54, 55, 56, 60, 61, 62, 66, 67, 68, 72, 73, 74, 78, 79, 80, 84, 85, 86, 90, 91, 92};
-  for (; x + 16 <= pixels; x += 16) {
-    const __m512i low = _mm512_loadu_si512(from + 6 * x), high = _mm512_loadu_si512(from + 6 * x + 64);
+  for (; 6 * x + 131 <= n; x += 16) {
+    const uint8_t* at = from + 6 * x;
+    const __m512i low = _mm512_avg_epu8(_mm512_loadu_si512(at), _mm512_loadu_si512(at + 3));
+    const __m512i high = _mm512_avg_epu8(_mm512_loadu_si512(at + 64), _mm512_loadu_si512(at + 67));
     _mm512_mask_storeu_epi8(out + 3 * x, 0xffffffffffffull,
                             _mm512_permutex2var_epi8(low, _mm512_load_si512(order), high));
   }
 #elif defined(__AVX2__)
   const __m128i order = _mm_setr_epi8(0, 1, 2, 6, 7, 8, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
-  for (; x + 4 <= pixels; x += 2)  // eight bytes are written, of which the last two come again
-    _mm_storel_epi64((__m128i*)(out + 3 * x), _mm_shuffle_epi8(_mm_loadu_si128((const __m128i*)(from + 6 * x)), order));
+  for (; 6 * x + 24 <= n; x += 2) {  // eight bytes are written, of which the last two come again
+    const uint8_t* at = from + 6 * x;
+    const __m128i mean = _mm_avg_epu8(_mm_loadu_si128((const __m128i*)at), _mm_loadu_si128((const __m128i*)(at + 3)));
+    _mm_storel_epi64((__m128i*)(out + 3 * x), _mm_shuffle_epi8(mean, order));
+  }
 #endif
   for (; x < pixels; ++x)
-    for (int32_t c = 0; c < 3; ++c) out[3 * x + c] = from[6 * x + c];
+    for (int32_t c = 0; c < 3; ++c) out[3 * x + c] = (uint8_t)((from[6 * x + c] + from[6 * x + 3 + c] + 1) >> 1);
 }
 
-// scratch: width * channels bytes and 64 more.
+// scratch: width * channels bytes.
 inline void resample_halve(const ResampleArgs& p, int32_t y0, int32_t y1, uint8_t* __restrict scratch) {
   const int32_t channels = p.source.channels, n = p.source.width * channels, width = p.bytes.width;
   for (int32_t y = y0; y < y1; ++y) {
@@ -137,17 +143,17 @@ inline void resample_halve(const ResampleArgs& p, int32_t y0, int32_t y1, uint8_
       continue;
     }
     const uint8_t* row = p.source.row(y);
-    resample_means(row, row + channels, scratch, n - channels);
     if (channels == 3) {
-      resample_every_second(scratch, out, width);
-    } else {
-      for (int32_t x = 0; x < width; ++x)
-        for (int32_t c = 0; c < channels; ++c) out[x * channels + c] = scratch[2 * x * channels + c];
+      resample_pairs(row, n, out);
+      continue;
     }
+    resample_means(row, row + channels, scratch, n - channels);
+    for (int32_t x = 0; x < width; ++x)
+      for (int32_t c = 0; c < channels; ++c) out[x * channels + c] = scratch[2 * x * channels + c];
   }
 }
 
-// scratch: width * channels + 35 int32.
+// scratch: width * channels + 3 int32.
 inline void resample_rows(const ResampleArgs& p, int32_t y0, int32_t y1, int32_t* scratch) {
   const int32_t pixel = p.source.channels;
   if ((p.halves_x != 0 || p.halves_y != 0) && p.bytes.data != nullptr && p.source.stride_c == 1 &&
