@@ -29,13 +29,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
 from secondeye.benchmarks.counted import network_flops, pack_bytes, presets, stage_counts, warp_bytes
 from secondeye.benchmarks.latency_page import page
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import console, machine
 from secondeye.benchmarks.power import PowerMeter
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.errors import InvalidInputError
@@ -234,9 +233,9 @@ def main(
     ] = False,
 ) -> None:
     """Measure a live session on this machine: per stage, end to end, and over time."""
-    console = Console()
+    screen = console()
     if compare_files is not None:
-        console.print(compare(*compare_files))
+        screen.print(compare(*compare_files))
         return
     if mode != "fast":
         raise InvalidInputError(f"--mode: expected fast or quality, got {mode!r}.")
@@ -245,7 +244,7 @@ def main(
     if counted_only:
         if flops is None:
             raise InvalidInputError("--counted: counts the built-in model with the onnx package: pip install onnx.")
-        console.print(presets(flops, "the built-in depth model, 416 x 224"))
+        screen.print(presets(flops, "the built-in depth model, 416 x 224"))
         return
     # Read before there is anything of our own: how busy the machine is with other things.
     load = round(os.getloadavg()[0] / (os.cpu_count() or 1), 2) if hasattr(os, "getloadavg") else 0.0
@@ -262,10 +261,10 @@ def main(
         row = run(config, fps=fps, seconds=seconds, stall=stall, changes=changes, frames_most=frames)
         shares(row, peak, flops)
         rows.append(row)
-    console.print(_table(rows))
+    screen.print(_table(rows))
     result: dict[str, Any] = {"machine": machine() | {"load": load}, "peaks": peak, "results": rows}
     if load > 0.5:
-        console.print(f"The machine was at work on other things too (load {load} per core): not figures to keep.")
+        screen.print(f"The machine was at work on other things too (load {load} per core): not figures to keep.")
     if json_file is not None:
         with atomic_write(json_file) as file:
             file.write(json.dumps(result, indent=1).encode())

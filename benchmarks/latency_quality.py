@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from secondeye.benchmarks.latency import peaks
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime.bundle import Bundle
 from secondeye.runtime.converter import StereoConfig, StereoConverter
 from secondeye.runtime.errors import InvalidInputError
@@ -190,7 +190,7 @@ def main(
     load = os.getloadavg()[0]
     result: dict[str, Any] = {"machine": machine(), "load_average": round(load, 1)}
     result |= measure(bundle, int(high), int(wide), counts, repeats, device)
-    console = Console()
+    screen = console()
     title = f"{result['size']}, {100 * result['share_to_paint']:.1f} % to paint, {result['precision']}, {device}"
     table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     shown = (
@@ -215,7 +215,7 @@ def main(
             f"{100 * whole['share_of_matmul']:.0f} %", f"{100 * whole['share_of_copy']:.0f} %",
             "" if apart is None else f"{apart['mean']:.1f}",
         )  # fmt: skip
-    console.print(table)
+    screen.print(table)
     if json_file is not None:
         with atomic_write(json_file) as file:
             file.write(json.dumps(result, indent=1).encode())

@@ -27,10 +27,9 @@ import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import console, machine
 from secondeye.benchmarks.metrics import covering, label_border_f_score
 from secondeye.benchmarks.pairs import Pair, read_pairs
 from secondeye.benchmarks.quality import fitted_disparity
@@ -203,7 +202,7 @@ def main(
     means = summary(rows)
     for one in means:
         table.add_row(*(str(one.get(heading, "")) for heading in headings))
-    Console(width=140).print(table)
+    console().print(table)
     if json_file is not None:
         with atomic_write(json_file) as file:
             file.write(json.dumps({"machine": machine(), "means": means, "results": rows}, indent=1).encode())

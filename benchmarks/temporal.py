@@ -26,10 +26,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.depth import open_depth
 from secondeye.runtime.files import atomic_write
@@ -142,7 +141,7 @@ def main(
         shares = flicker / measured["none"][0], trail / measured["EMA"][1]
         table.add_row(way, f"{flicker:.3f}", f"{shares[0]:.2f}", f"{trail:.2f}", f"{shares[1]:.2f}")
         rows.append({"way": way, "flicker_percent": round(flicker, 4), "trail_percent": round(trail, 3)})
-    Console().print(table)
+    console().print(table)
     if plot is not None:
         from secondeye.runtime.preview import colour_map
         from secondeye.runtime.writers import save_picture

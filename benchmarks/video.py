@@ -28,10 +28,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.converter import StereoConfig, StereoConverter
 from secondeye.runtime.files import atomic_write
@@ -208,11 +207,11 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
 ) -> None:
     """Measure films end to end."""
-    console = Console()
+    screen = console()
     with tempfile.TemporaryDirectory() as name:
         if memory:
             result: dict[str, Any] = {"machine": machine(), "memory": memory_slope(memory, Path(name))}
-            console.print_json(json.dumps(result["memory"]))
+            screen.print_json(json.dumps(result["memory"]))
         else:
             rows = [measure(size, frames, rounds, Path(name)) for size in SIZES]
             result = {"machine": machine(), "results": rows}
@@ -227,8 +226,8 @@ def main(
                     "ours together", f"{row['ours_cpu_ms_a_frame']:.1f}", f"{row['ours_of_transcode_cpu']:.0%}"
                 )
                 table.add_row("pure transcode", f"{total:.1f}", "100%")
-                console.print(table)
-                console.print(f"end to end: {row['end_to_end_frames_per_s']} frames/s")
+                screen.print(table)
+                screen.print(f"end to end: {row['end_to_end_frames_per_s']} frames/s")
     if json_file is not None:
         with atomic_write(json_file) as file:
             file.write(json.dumps(result, indent=1).encode())

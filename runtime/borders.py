@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import ops
-from secondeye.runtime.errors import EngineError, ModelFormatError
+from secondeye.runtime.errors import ModelFormatError
 from secondeye.runtime.labels import components, enlarged, filled, ordered, without_specks
-from secondeye.runtime.sessions import first_line
+from secondeye.runtime.sessions import run_network
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.uint16]
@@ -53,10 +53,7 @@ class BorderLabels:
         scale, step = math.sqrt(_AREA / (picture.shape[0] * picture.shape[1])), self._multiple
         height, width = (max(2 * step, round(n * scale / step) * step) for n in picture.shape[:2])
         tensor = ops.prepare(picture, height, width)
-        try:
-            raw = np.asarray(self._session.run(None, {self._session.get_inputs()[0].name: tensor})[0])
-        except Exception as error:  # onnxruntime's exceptions share no base of their own
-            raise EngineError(f"{self._label}: failed on {list(tensor.shape)}: {first_line(error)}") from error
+        raw = run_network(self._session, self._label, tensor)
         if raw.ndim != 4 or raw.shape[0] != 1 or raw.shape[1] < 2 or raw.shape[2:] != (height, width):
             raise ModelFormatError(f"{self._label}: draws no borders: its output is {list(raw.shape)}.")
         parts = find_parts(raw[0, 0], raw[0, 1:], ops.resize(picture, height, width), self._same)

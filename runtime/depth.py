@@ -27,7 +27,7 @@ from secondeye.runtime.errors import (
     ResourceLimitError,
 )
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
-from secondeye.runtime.sessions import Device, first_line, open_session
+from secondeye.runtime.sessions import Device, open_session, run_network
 
 Map = NDArray[np.float32]
 Normalisation = Literal["auto", "imagenet", "half", "none"]
@@ -230,13 +230,8 @@ class OnnxDepth:
     def _run(self, tensor: NDArray[Any]) -> Map:
         if self._channels_last:
             tensor = np.ascontiguousarray(tensor.transpose(0, 2, 3, 1))
-        try:
-            raw = self._session.run([self._output_name], {self._input.name: tensor})[0]
-        except Exception as error:  # onnxruntime's exceptions share no base of their own
-            raise EngineError(
-                f"{self._label}: failed on an input of {list(tensor.shape)}: {first_line(error)}"
-            ) from error
-        values = np.squeeze(np.asarray(raw))
+        raw = run_network(self._session, self._label, tensor, self._output_name)
+        values = np.squeeze(raw)
         if values.ndim != 2 or min(values.shape) < 8 or values.dtype.kind != "f":
             raise ModelFormatError(
                 f"{self._label}: not a depth model: expected one map of numbers as output, got {raw.dtype} {raw.shape}."

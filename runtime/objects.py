@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from secondeye.runtime import borders, ops
 from secondeye.runtime.bundle import MANIFEST
-from secondeye.runtime.errors import EngineError, InvalidInputError, MediaError, ModelFormatError
+from secondeye.runtime.errors import InvalidInputError, MediaError, ModelFormatError
 from secondeye.runtime.files import file_hash
 from secondeye.runtime.labels import components
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 from secondeye.runtime.pictures import read_values
-from secondeye.runtime.sessions import Device, first_line, open_session
+from secondeye.runtime.sessions import Device, open_session, run_network
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.uint16]
@@ -111,26 +111,21 @@ class OnnxLabels:
     def __init__(self, path: Path, session: Any) -> None:
         self._label = str(path)
         self._session = session
-        inputs, self._outputs = self._session.get_inputs(), self._session.get_outputs()
+        inputs = session.get_inputs()
         shape = list(inputs[0].shape) if len(inputs) == 1 else []
         if len(shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(float16)") or shape[1] not in (3, "3"):
             got = "; ".join(f"{i.name}: {i.type} {i.shape}" for i in inputs)
             raise ModelFormatError(
                 f"{path}: not a segmentation network: expected one float picture [1, 3, H, W], got {got}."
             )
-        self._input, self._shape = inputs[0].name, shape
+        self._shape = shape
         self._dtype = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
 
     def __call__(self, picture: Pixels) -> tuple[Labels, float]:
         """uint8 [H, W, 3] -> (uint16 [H, W], mean certainty of its pixels)."""
         height, width = self._size(*picture.shape[:2])
         tensor = ops.prepare(picture, height, width, mean=_MEAN, std=_STD, dtype=self._dtype)
-        try:
-            raw = np.asarray(self._session.run([self._outputs[0].name], {self._input: tensor})[0])
-        except Exception as error:  # onnxruntime's exceptions share no base of their own
-            raise EngineError(
-                f"{self._label}: failed on an input of {list(tensor.shape)}: {first_line(error)}"
-            ) from error
+        raw = run_network(self._session, self._label, tensor)
         classes, confidence = self._classes(raw)
         parts = components(classes.astype(np.int32) + 1)
         return at_size(np.minimum(parts, 65535).astype(np.uint16), *picture.shape[:2]), confidence

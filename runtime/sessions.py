@@ -7,7 +7,10 @@ import os
 from importlib import import_module
 from typing import Any, Literal, get_args
 
-from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError, ModelFormatError
+import numpy as np
+from numpy.typing import NDArray
+
+from secondeye.runtime.errors import BackendUnavailableError, EngineError, InvalidInputError, ModelFormatError
 
 Device = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
 # Provider, the option that records a CUDA graph, the extra that brings it.
@@ -104,6 +107,25 @@ def _plug_in_devices(ort: Any, provider: str) -> list[Any]:
     if not devices:
         raise BackendUnavailableError("device tensorrt-rtx: the provider finds no GPU; see 'secondeye doctor'.")
     return devices
+
+
+def run_network(session: Any, label: str, tensor: NDArray[Any], output: str | None = None) -> NDArray[Any]:
+    """One output of a network that takes one array.
+
+    Args:
+        session: of :func:`open_session`.
+        label: what to call the network in an error.
+        tensor: its input.
+        output: the output's name; None for the first.
+
+    Raises:
+        EngineError: it failed.
+    """
+    try:
+        wanted = output if output is not None else session.get_outputs()[0].name
+        return np.asarray(session.run([wanted], {session.get_inputs()[0].name: tensor})[0])
+    except Exception as error:  # onnxruntime's exceptions share no base of their own
+        raise EngineError(f"{label}: failed on an input of {list(tensor.shape)}: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:

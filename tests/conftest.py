@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from secondeye import _native
 from secondeye.runtime.cli import main
 from secondeye.runtime.sample import render_sample
 
@@ -18,6 +19,15 @@ settings.load_profile("any machine")
 def scene():
     """A rendered picture, uint8 [216, 384, 3], and its inverse depth."""
     return render_sample(384, 216)
+
+
+@pytest.fixture(scope="session")
+def cuda():
+    """torch, on a machine where our CUDA kernels run."""
+    torch = pytest.importorskip("torch", reason="torch carries the arrays to the GPU")
+    if not torch.cuda.is_available() or _native.cuda_device_count() == 0:
+        pytest.skip("no GPU, or a build without CUDA kernels")
+    return torch
 
 
 @pytest.fixture

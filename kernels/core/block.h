@@ -115,4 +115,21 @@ SE_HD void block_store_row(const View<uint8_t>& out, int32_t y, const int32_t* p
   }
 }
 
+// The program of an op whose pixels are words, channel c in byte c: word(args, y, x). A block is a piece of a row of
+// Args::out, whose pixels are gathered in shared memory and written as words.
+template <typename A, uint32_t (*word)(const A&, int32_t y, int32_t x)>
+struct WordBlocks {
+  using Args = A;
+  static constexpr int32_t kPhases = 2, kThreads = 256, kPiece = 1024;
+
+  static Grid grid(const Args& p) { return {(p.out.width + kPiece - 1) / kPiece, p.out.height, 4 * kPiece}; }
+
+  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
+    int32_t* pixels = (int32_t*)b.shared;
+    const int32_t x0 = b.x * kPiece, x1 = min_i32(x0 + kPiece, p.out.width);
+    if (k == 1) return block_store_row(columns_of(p.out, x0, kPiece), b.y, pixels, b.thread, kThreads);
+    for (int32_t x = x0 + b.thread; x < x1; x += kThreads) pixels[x - x0] = (int32_t)word(p, b.y, x);
+  }
+};
+
 }  // namespace se

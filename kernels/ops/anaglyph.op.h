@@ -124,26 +124,15 @@ inline void anaglyph_rows(const AnaglyphArgs& p, int32_t y0, int32_t y1) {
 }
 #endif
 
-// A block is a piece of a row, whose pixels are gathered in shared memory and written as words.
-struct AnaglyphBlocks {
-  using Args = AnaglyphArgs;
-  static constexpr int32_t kPhases = 2, kThreads = 256, kPiece = 1024;
+SE_HD uint32_t anaglyph_word(const AnaglyphArgs& p, int32_t y, int32_t x) {
+  const uint8_t *l = p.left.at(y, x), *r = p.right.at(y, x);
+  uint32_t value = 0;
+  for (int32_t c = 0; c < 3; ++c)
+    value |= (uint32_t)anaglyph_channel(p.matrix[c], l, p.left.stride_c, r, p.right.stride_c) << (8 * c);
+  return value;
+}
 
-  static Grid grid(const Args& p) { return {(p.out.width + kPiece - 1) / kPiece, p.out.height, 4 * kPiece}; }
-
-  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
-    int32_t* pixels = (int32_t*)b.shared;
-    const int32_t x0 = b.x * kPiece, x1 = min_i32(x0 + kPiece, p.out.width);
-    if (k == 1) return block_store_row(columns_of(p.out, x0, kPiece), b.y, pixels, b.thread, kThreads);
-    for (int32_t x = x0 + b.thread; x < x1; x += kThreads) {
-      const uint8_t *l = p.left.at(b.y, x), *r = p.right.at(b.y, x);
-      uint32_t value = 0;
-      for (int32_t c = 0; c < 3; ++c)
-        value |= (uint32_t)anaglyph_channel(p.matrix[c], l, p.left.stride_c, r, p.right.stride_c) << (8 * c);
-      pixels[x - x0] = (int32_t)value;
-    }
-  }
-};
+using AnaglyphBlocks = WordBlocks<AnaglyphArgs, anaglyph_word>;
 
 }  // namespace SE_ISA_NAMESPACE
 }  // namespace se

@@ -60,20 +60,7 @@ inline void nv12_rows(const Nv12Args& p, int32_t y0, int32_t y1) {
 }
 #endif
 
-// A block is a piece of a row, whose pixels are gathered in shared memory and written as words.
-struct Nv12Blocks {
-  using Args = Nv12Args;
-  static constexpr int32_t kPhases = 2, kThreads = 256, kPiece = 1024;
-
-  static Grid grid(const Args& p) { return {(p.out.width + kPiece - 1) / kPiece, p.out.height, 4 * kPiece}; }
-
-  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
-    int32_t* pixels = (int32_t*)b.shared;
-    const int32_t x0 = b.x * kPiece, x1 = min_i32(x0 + kPiece, p.out.width);
-    if (k == 1) return block_store_row(columns_of(p.out, x0, kPiece), b.y, pixels, b.thread, kThreads);
-    for (int32_t x = x0 + b.thread; x < x1; x += kThreads) pixels[x - x0] = (int32_t)nv12_at(p, b.y, x);
-  }
-};
+using Nv12Blocks = WordBlocks<Nv12Args, nv12_at>;
 
 }  // namespace SE_ISA_NAMESPACE
 }  // namespace se

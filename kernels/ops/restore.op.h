@@ -77,25 +77,14 @@ inline void restore_rows(const RestoreArgs& p, int32_t y0, int32_t y1) {
 }
 #endif
 
-// A block is a piece of a row, whose pixels are gathered in shared memory and written as words.
-struct RestoreBlocks {
-  using Args = RestoreArgs;
-  static constexpr int32_t kPhases = 2, kThreads = 256, kPiece = 1024;
+SE_HD uint32_t restore_word(const RestoreArgs& p, int32_t y, int32_t x) {
+  uint32_t value = 0xff000000u;
+  for (int32_t c = 0; c < 3; ++c)
+    value |= (uint32_t)restore_value(restore_source(p, y, x, c), p.gain[c], p.bias[c]) << (8 * c);
+  return value;
+}
 
-  static Grid grid(const Args& p) { return {(p.out.width + kPiece - 1) / kPiece, p.out.height, 4 * kPiece}; }
-
-  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
-    int32_t* pixels = (int32_t*)b.shared;
-    const int32_t x0 = b.x * kPiece, x1 = min_i32(x0 + kPiece, p.out.width);
-    if (k == 1) return block_store_row(columns_of(p.out, x0, kPiece), b.y, pixels, b.thread, kThreads);
-    for (int32_t x = x0 + b.thread; x < x1; x += kThreads) {
-      uint32_t value = 0xff000000u;
-      for (int32_t c = 0; c < 3; ++c)
-        value |= (uint32_t)restore_value(restore_source(p, b.y, x, c), p.gain[c], p.bias[c]) << (8 * c);
-      pixels[x - x0] = (int32_t)value;
-    }
-  }
-};
+using RestoreBlocks = WordBlocks<RestoreArgs, restore_word>;
 
 }  // namespace SE_ISA_NAMESPACE
 }  // namespace se

@@ -48,30 +48,13 @@ void PictureMaker::plane(const uint8_t* frame, const float* nearness, bool plain
   se_widen(&exec_, widen_, 256, &raw, &out);
 }
 
-namespace {
-
-struct Affine {
-  const float* from;
-  float* to;
-  int32_t width;
-  float scale, offset;
-  static void rows(const void* self, int32_t y0, int32_t y1) {
-    const Affine& a = *static_cast<const Affine*>(self);
-    const float* __restrict from = a.from + int64_t{y0} * a.width;
-    float* __restrict to = a.to + int64_t{y0} * a.width;
-    const int64_t n = int64_t{y1 - y0} * a.width;
-    for (int64_t k = 0; k < n; ++k) to[k] = from[k] * a.scale + a.offset;
-  }
-};
-
-}  // namespace
-
 void PictureMaker::moves(const float* plane, float scale, float offset, const FlatMask* mask, float flat) {
   if (plane == nullptr) {
     std::fill(moves_.begin(), moves_.end(), offset);
   } else {
-    const Affine affine{plane, moves_.data(), width_, scale, offset};
-    parallel_rows(exec_.threads, height_, 1 + 65536 / (4 * width_ + 1), Affine::rows, &affine);
+    const se_array from = packed(plane, height_, width_, 1, SE_FLOAT32, 4);
+    const se_array to = packed(moves_.data(), height_, width_, 1, SE_FLOAT32, 4);
+    se_level(&exec_, scale, offset, &from, &to);
   }
   if (mask == nullptr) return;
   for (size_t k = 0; k < moves_.size(); ++k)

@@ -197,7 +197,7 @@ class SgtBagel:
         height, width = self.thumbnail_size(*picture.shape[:2])
         if self.edit:
             picture = _bicubic(picture, *self.map_size(*picture.shape[:2]))
-        planes = _bicubic(picture, height, width).astype(np.float32) / np.float32(127.5) - np.float32(1)
+        planes = _values(picture, height, width)
         rows, columns = height // patch, width // patch
         patches = planes.reshape(rows, patch, columns, patch, 3).transpose(0, 2, 1, 3, 4).reshape(1, rows * columns, -1)
         place = (np.arange(rows)[:, None] * self.constants["vit_side"] + np.arange(columns)).ravel()
@@ -212,7 +212,7 @@ class SgtBagel:
         if not self.edit:
             return []
         height, width = self.map_size(*picture.shape[:2])
-        planes = _bicubic(picture, height, width).astype(np.float32) / np.float32(127.5) - np.float32(1)
+        planes = _values(picture, height, width)
         latent = self.run("encoder", picture=np.ascontiguousarray(planes.transpose(2, 0, 1)[None]))[0]
         rows, columns = height // 16, width // 16
         tokens = latent.reshape(16, rows, 2, columns, 2).transpose(1, 3, 2, 4, 0).reshape(1, rows * columns, 64)
@@ -321,6 +321,11 @@ def _bicubic(picture: Pixels, height: int, width: int) -> Pixels:
     from PIL import Image
 
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _values(picture: Pixels, height: int, width: int) -> Floats:
+    """The picture at a size, in [-1, 1]."""
+    return _bicubic(picture, height, width).astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 def time_steps(steps: int, shift: float) -> Floats:

@@ -148,10 +148,10 @@ def first_number(pattern: Path) -> int:
     before, after = (re.escape(part) for part in re.split(r"%(?:0\d)?d", pattern.name))
     names = os.listdir(pattern.parent) if pattern.parent.is_dir() else []
     numbers = [int(m[1]) for name in names if (m := re.fullmatch(f"{before}(\\d+){after}", name))]
-    numbers = [n for n in numbers if (pattern.parent / (pattern.name % n)).is_file()]
-    if not numbers:
+    first = next((n for n in sorted(numbers) if (pattern.parent / (pattern.name % n)).is_file()), None)
+    if first is None:
         raise MediaError(f"{pattern}: no picture has such a name; check the pattern and its digits.")
-    return min(numbers)
+    return first
 
 
 def local(path: str | os.PathLike[str]) -> Path:

@@ -14,8 +14,6 @@ from secondeye.runtime.files import atomic_write
 from secondeye.runtime.video.mux import Segment
 from secondeye.runtime.writers import format_of, save_picture
 
-MAX_PICTURES = 10_000_000
-
 
 def check_pattern(target: Path, *, deep: bool = False) -> None:
     """Refuse a pattern whose ending is no picture's.

@@ -157,15 +157,6 @@ def test_every_op_takes_torchs_tensors(size, channels):
     every_op(lambda a: torch.from_numpy(a) if isinstance(a, np.ndarray) else a, size, channels, "right")
 
 
-@pytest.fixture(scope="module")
-def cuda():
-    """torch, on a machine where our CUDA kernels run."""
-    torch = pytest.importorskip("torch", reason="torch carries the arrays to the GPU")
-    if not torch.cuda.is_available() or _native.cuda_device_count() == 0:
-        pytest.skip("no GPU, or a build without CUDA kernels")
-    return torch
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("channels", [3, 4])

@@ -108,15 +108,6 @@ def test_without_a_gpu_it_says_so():
 # ---- on a GPU --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def cuda():
-    """torch, on a machine where our CUDA kernels run."""
-    torch = pytest.importorskip("torch", reason="torch carries the arrays to the GPU")
-    if not torch.cuda.is_available() or _native.cuda_device_count() == 0:
-        pytest.skip("no GPU, or a build without CUDA kernels")
-    return torch
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_graph_gives_the_cpus_bytes(cuda, layout):
