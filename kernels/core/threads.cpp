@@ -6,9 +6,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
-#include <mutex>
 #include <cstdlib>
+#include <mutex>
 #include <new>
 #include <system_error>
 #include <thread>
@@ -16,12 +17,27 @@
 namespace se {
 namespace {
 
+// To wake a sleeping thread takes as long as a small picture does: who has nothing to do looks out for this long first.
+constexpr std::chrono::microseconds kLookOut{50};
+
+template <typename Done>
+void look_out(const Done& done) {
+  const auto until = std::chrono::steady_clock::now() + kLookOut;
+  while (!done() && std::chrono::steady_clock::now() < until) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+  }
+}
+
 struct Job {
   RowsFn fn;
   const void* args;
   int32_t rows, grain;
-  int32_t seats;  // workers that may still join; guarded by Pool::mutex
-  int32_t busy;   // workers inside; guarded by Pool::mutex
+  int32_t seats;                 // workers that may still join; guarded by Pool::mutex
+  std::atomic<int32_t> busy{0};  // workers inside; changed under Pool::mutex
   std::atomic<int32_t> next{0};
   Job* after = nullptr;
 
@@ -41,9 +57,9 @@ class Pool {
       std::lock_guard<std::mutex> lock(mutex_);
       grow(helpers);
       job.seats = std::min(helpers, workers_);
-      job.busy = 0;
       job.after = head_;
       head_ = &job;
+      posted_.fetch_add(1, std::memory_order_relaxed);
     }
     wake_.notify_all();
     job.run();
@@ -54,7 +70,14 @@ class Pool {
         break;
       }
     }
-    done_.wait(lock, [&] { return job.busy == 0; });
+    const auto done = [&] { return job.busy.load(std::memory_order_acquire) == 0; };
+    if (!done() && several_) {
+      lock.unlock();
+      look_out(done);
+      if (done()) return;
+      lock.lock();
+    }
+    done_.wait(lock, done);
   }
 
  private:
@@ -75,15 +98,23 @@ class Pool {
       Job* job = head_;
       while (job != nullptr && job->seats == 0) job = job->after;
       if (job == nullptr) {
-        wake_.wait(lock);
+        const uint32_t seen = posted_.load(std::memory_order_relaxed);
+        const auto more = [&] { return posted_.load(std::memory_order_relaxed) != seen; };
+        if (several_) {
+          lock.unlock();
+          look_out(more);
+          lock.lock();
+        }
+        if (!more()) wake_.wait(lock, more);
         continue;
       }
       --job->seats;
-      ++job->busy;
+      job->busy.fetch_add(1, std::memory_order_relaxed);
       lock.unlock();
       job->run();
       lock.lock();
-      if (--job->busy == 0) done_.notify_all();
+      // The job may be gone as soon as nobody is inside.
+      if (job->busy.fetch_sub(1, std::memory_order_acq_rel) == 1) done_.notify_all();
     }
   }
 
@@ -91,6 +122,8 @@ class Pool {
   std::condition_variable wake_, done_;
   Job* head_ = nullptr;
   int32_t workers_ = 0;
+  std::atomic<uint32_t> posted_{0};  // jobs so far; changed under the mutex
+  const bool several_ = cpu_count() > 1;
 };
 
 // Leaked on purpose: the workers outlive static destruction. A forked child has none of them, so it starts anew.
