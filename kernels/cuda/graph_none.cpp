@@ -55,5 +55,21 @@ int32_t se_external_signal(se_external_semaphore* semaphore, uint64_t, void*) {
   return semaphore == nullptr ? SE_ERROR_NULL_POINTER : SE_ERROR_NO_BACKEND;
 }
 void se_external_semaphore_release(se_external_semaphore*) {}
+int32_t se_gl_register_buffer(uint32_t, se_gl_resource** resource) {
+  if (resource == nullptr) return SE_ERROR_NULL_POINTER;
+  *resource = nullptr;
+  return SE_ERROR_NO_BACKEND;
+}
+int32_t se_gl_register_texture(uint32_t texture, uint32_t, se_gl_resource** resource) { return se_gl_register_buffer(texture, resource); }
+void se_gl_release(se_gl_resource*) {}
+// There is never a resource.
+int32_t se_gl_map(se_gl_resource*, void*) { return SE_ERROR_NULL_POINTER; }
+int32_t se_gl_unmap(se_gl_resource*, void*) { return SE_ERROR_NULL_POINTER; }
+void* se_gl_data(const se_gl_resource*, uint64_t* bytes) {
+  if (bytes != nullptr) *bytes = 0;
+  return nullptr;
+}
+int32_t se_gl_write(se_gl_resource*, const se_array*, void*) { return SE_ERROR_NULL_POINTER; }
+int32_t se_gl_read(se_gl_resource*, const se_array*, void*) { return SE_ERROR_NULL_POINTER; }
 
 }  // extern "C"

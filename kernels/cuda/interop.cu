@@ -4,7 +4,22 @@
 #include <cstring>
 #include <new>
 
+#include "core/check.h"
 #include "secondeye/interop.h"
+
+// Of cuda_gl_interop.h, which wants OpenGL's own headers for two names of unsigned int.
+extern "C" cudaError_t CUDARTAPI cudaGraphicsGLRegisterBuffer(cudaGraphicsResource** resource, unsigned int buffer, unsigned int flags);
+extern "C" cudaError_t CUDARTAPI cudaGraphicsGLRegisterImage(cudaGraphicsResource** resource, unsigned int image, unsigned int target,
+                                                             unsigned int flags);
+
+struct se_gl_resource {
+  cudaGraphicsResource* resource;
+  bool texture;
+  bool mapped = false;
+  void* data = nullptr;       // of a mapped buffer
+  size_t bytes = 0;
+  cudaArray_t array = nullptr;  // of a mapped texture
+};
 
 struct se_external_memory {
   cudaExternalMemory_t memory;
@@ -29,6 +44,33 @@ void put_handle(Desc& desc, intptr_t handle, int32_t kind) {
     desc.handle.fd = static_cast<int>(handle);
   else
     desc.handle.win32.handle = reinterpret_cast<void*>(handle);
+}
+
+int32_t gl_made(cudaError_t error, cudaGraphicsResource* resource, bool texture, se_gl_resource** to) {
+  SE_TRY(status_of(error));
+  *to = new (std::nothrow) se_gl_resource{resource, texture};
+  if (*to != nullptr) return SE_OK;
+  (void)cudaGraphicsUnregisterResource(resource);
+  return SE_ERROR_OUT_OF_MEMORY;
+}
+
+int32_t gl_copy(se_gl_resource* texture, const se_array* picture, bool write, void* stream) {
+  if (texture == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(se::check_array(picture, 1u << SE_UINT8, 4, 4));
+  if (!texture->texture || texture->array == nullptr) return SE_ERROR_BAD_PARAMETER;
+  if (picture->stride_c != 1 || picture->stride_x != 4 || picture->stride_y < int64_t{4} * picture->width) return SE_ERROR_BAD_STRIDE;
+  cudaExtent extent{};
+  cudaChannelFormatDesc format{};
+  unsigned int flags = 0;
+  SE_TRY(status_of(cudaArrayGetInfo(&format, &extent, &flags, texture->array)));
+  if (format.x != 8 || format.y != 8 || format.z != 8 || format.w != 8) return SE_ERROR_BAD_DTYPE;
+  const auto width = static_cast<size_t>(picture->width), height = static_cast<size_t>(picture->height);
+  if (width > extent.width || height > extent.height) return SE_ERROR_BAD_SHAPE;
+  const auto pitch = static_cast<size_t>(picture->stride_y);
+  const auto queue = static_cast<cudaStream_t>(stream);
+  if (write)
+    return status_of(cudaMemcpy2DToArrayAsync(texture->array, 0, 0, picture->data, pitch, 4 * width, height, cudaMemcpyDeviceToDevice, queue));
+  return status_of(cudaMemcpy2DFromArrayAsync(picture->data, pitch, texture->array, 0, 0, 4 * width, height, cudaMemcpyDeviceToDevice, queue));
 }
 
 bool known(int32_t kind) { return kind >= SE_HANDLE_FD && kind <= SE_HANDLE_D3D12; }
@@ -119,5 +161,56 @@ void se_external_semaphore_release(se_external_semaphore* semaphore) {
   (void)cudaDestroyExternalSemaphore(semaphore->semaphore);
   delete semaphore;
 }
+
+int32_t se_gl_register_buffer(uint32_t buffer, se_gl_resource** resource) {
+  if (resource == nullptr) return SE_ERROR_NULL_POINTER;
+  *resource = nullptr;
+  if (se_cuda_device_count() == 0) return SE_ERROR_NO_BACKEND;
+  cudaGraphicsResource* made = nullptr;
+  return gl_made(cudaGraphicsGLRegisterBuffer(&made, buffer, cudaGraphicsRegisterFlagsNone), made, false, resource);
+}
+
+int32_t se_gl_register_texture(uint32_t texture, uint32_t target, se_gl_resource** resource) {
+  if (resource == nullptr) return SE_ERROR_NULL_POINTER;
+  *resource = nullptr;
+  if (se_cuda_device_count() == 0) return SE_ERROR_NO_BACKEND;
+  cudaGraphicsResource* made = nullptr;
+  return gl_made(cudaGraphicsGLRegisterImage(&made, texture, target, cudaGraphicsRegisterFlagsNone), made, true, resource);
+}
+
+void se_gl_release(se_gl_resource* resource) {
+  if (resource == nullptr) return;
+  (void)cudaGraphicsUnregisterResource(resource->resource);
+  delete resource;
+}
+
+int32_t se_gl_map(se_gl_resource* resource, void* stream) {
+  if (resource == nullptr) return SE_ERROR_NULL_POINTER;
+  if (resource->mapped) return SE_ERROR_BAD_PARAMETER;
+  SE_TRY(status_of(cudaGraphicsMapResources(1, &resource->resource, static_cast<cudaStream_t>(stream))));
+  resource->mapped = true;
+  const int32_t status = status_of(resource->texture ? cudaGraphicsSubResourceGetMappedArray(&resource->array, resource->resource, 0, 0)
+                                                     : cudaGraphicsResourceGetMappedPointer(&resource->data, &resource->bytes, resource->resource));
+  if (status != SE_OK) (void)se_gl_unmap(resource, stream);
+  return status;
+}
+
+int32_t se_gl_unmap(se_gl_resource* resource, void* stream) {
+  if (resource == nullptr) return SE_ERROR_NULL_POINTER;
+  if (!resource->mapped) return SE_ERROR_BAD_PARAMETER;
+  resource->mapped = false;
+  resource->data = nullptr;
+  resource->bytes = 0;
+  resource->array = nullptr;
+  return status_of(cudaGraphicsUnmapResources(1, &resource->resource, static_cast<cudaStream_t>(stream)));
+}
+
+void* se_gl_data(const se_gl_resource* resource, uint64_t* bytes) {
+  if (bytes != nullptr) *bytes = resource == nullptr ? 0 : resource->bytes;
+  return resource == nullptr ? nullptr : resource->data;
+}
+
+int32_t se_gl_write(se_gl_resource* texture, const se_array* picture, void* stream) { return gl_copy(texture, picture, true, stream); }
+int32_t se_gl_read(se_gl_resource* texture, const se_array* picture, void* stream) { return gl_copy(texture, picture, false, stream); }
 
 }  // extern "C"

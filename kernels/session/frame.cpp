@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A frame as a sequence of ops, on any device. See secondeye/frame.h; the order is session/picture.cpp's.
+// A frame as a sequence of ops, on any device. See secondeye/frame.h.
 #include "secondeye/frame.h"
 
 #include <algorithm>
@@ -9,8 +9,7 @@
 
 #include "core/check.h"
 #include "cuda/graph.h"
-#include "session/depth.h"
-#include "session/picture.h"
+#include "session/canvas.h"
 
 using namespace se;
 
@@ -21,103 +20,30 @@ struct Inputs {
   se_array picture, chroma, nearness, out;
 };
 
-// Weights of an axis where the frame's memory is.
-struct DeviceAxis {
-  se_resample_axis view{};
-};
-
 }  // namespace
 
 struct se_frame {
-  explicit se_frame(const se_frame_config& given) : config(given) {}
-  ~se_frame() {
-    for (void* one : owned) free_frame_memory(config.device, one);
+  explicit se_frame(const se_frame_config& given)
+      : config(given), canvas(given.device, given.width, given.height, given.channels, given.map_width, given.map_height, given.widen) {
+    if (config.nv12 != 0) rgb = canvas.picture();
+    plane = canvas.floats(config.height, config.width);
   }
-  se_frame(const se_frame&) = delete;
-  se_frame& operator=(const se_frame&) = delete;
-
-  void* own(int64_t size) {
-    void* memory = frame_memory(config.device, static_cast<size_t>(size));
-    if (memory == nullptr) throw std::bad_alloc();
-    owned.push_back(memory);
-    bytes += size;
-    return memory;
-  }
-  void axis(DeviceAxis& to, int32_t inputs, int32_t outputs) {
-    const AxisTable host = area_axis(inputs, outputs);
-    to.view = host.view;
-    const auto put = [&](const int32_t** place, const std::vector<int32_t>& values) {
-      const size_t size = values.size() * sizeof(int32_t);
-      void* memory = own(static_cast<int64_t>(size));
-      if (fill_frame_memory(config.device, memory, values.data(), size) != SE_OK) throw std::bad_alloc();
-      *place = static_cast<const int32_t*>(memory);
-    };
-    put(&to.view.first, host.first);
-    put(&to.view.count, host.count);
-    put(&to.view.weights, host.weights);
-  }
-  void prepare();
   int32_t record(void* stream);
-  int32_t view(const se_exec& exec, const se_array& source, bool from_left, bool both, const se_array& to);
-  int32_t lay_out(const se_exec& exec, se_array left, se_array right);
+  int32_t view(const se_exec& exec, const se_array& source, bool from_left, const se_array& to);
 
   const se_frame_config config;
-  std::vector<void*> owned;
-  int64_t bytes = 0;
-  se_array rgb{}, cells{}, raw{}, plane{}, moves{}, warped{}, left{}, right{}, holes{}, map{};
-  DeviceAxis half_width, half_height, whole_width, whole_height;
+  Canvas canvas;
+  se_array rgb{}, plane{};
   Inputs now{};
   bool recorded = false;
   FrameGraph graph;
 };
 
-void se_frame::prepare() {
-  const int32_t w = config.width, h = config.height, c = config.channels;
-  const auto picture = [&] { return packed(own(int64_t{w} * h * c), h, w, c, SE_UINT8, 1); };
-  const auto floats = [&](int32_t height, int32_t width) { return packed(own(int64_t{4} * width * height), height, width, 1, SE_FLOAT32, 4); };
-  if (config.nv12 != 0) rgb = picture();
-  cells = floats(config.map_height, config.map_width);
-  if (config.widen > 0) raw = floats(h, w);
-  plane = floats(h, w);
-  moves = floats(h, w);
-  warped = picture();
-  left = picture();
-  right = picture();
-  holes = packed(own(int64_t{w} * h), h, w, 1, SE_UINT8, 1);
-  map = packed(own(int64_t{4} * w * h), h, w, 1, SE_INT32, 4);
-  axis(half_width, w, std::max(1, w / 2));
-  axis(half_height, h, std::max(1, h / 2));
-  axis(whole_width, w, w);
-  axis(whole_height, h, h);
-}
-
-int32_t se_frame::view(const se_exec& exec, const se_array& source, bool from_left, bool both, const se_array& to) {
+int32_t se_frame::view(const se_exec& exec, const se_array& source, bool from_left, const se_array& to) {
   const se_session_params& p = now.params;
-  const float share = both ? 0.5f : 1.0f, range = p.strength / 100.0f * static_cast<float>(config.width);
-  SE_TRY(se_level(&exec, share * p.strength / kPlaneRange, -share * p.convergence * range, &plane, &moves));
-  const se_warp_params law{SE_EYE_RIGHT, SE_WARP_SURFACE, 512, 0};
-  const se_warp_view one{from_left ? -256 : 256, p.fill != 0 ? warped : to, holes, map};
-  SE_TRY(se_warp_views(&exec, &law, &source, &moves, 1, &one));
-  return p.fill != 0 ? se_fill(&exec, from_left ? SE_EYE_LEFT : SE_EYE_RIGHT, &warped, &holes, &map, &to) : SE_OK;
-}
-
-int32_t se_frame::lay_out(const se_exec& exec, se_array first, se_array second) {
-  const int32_t layout = now.params.layout;
-  if (layout == SE_LAYOUT_HALF_SBS || layout == SE_LAYOUT_HALF_TB) {
-    const bool wide = layout == SE_LAYOUT_HALF_SBS;
-    se_array part = now.out;
-    (wide ? part.width : part.height) /= 2;
-    const se_resample_axis &x = wide ? half_width.view : whole_width.view, &y = wide ? whole_height.view : half_height.view;
-    SE_TRY(se_resample(&exec, &first, &x, &y, &part));
-    part.data = static_cast<uint8_t*>(part.data) + (wide ? part.width * part.stride_x : part.height * part.stride_y);
-    return se_resample(&exec, &second, &x, &y, &part);
-  }
-  if (layout == SE_LAYOUT_ANAGLYPH) {
-    first.channels = second.channels = 3;
-    return se_anaglyph(&exec, now.params.anaglyph, &first, &second, &now.out);
-  }
-  if (layout == SE_LAYOUT_RIGHT) return se_resample(&exec, &second, &whole_width.view, &whole_height.view, &now.out);
-  return se_pack(&exec, layout, &first, &second, &now.out);
+  const float share = p.both != 0 ? 0.5f : 1.0f, range = p.strength / 100.0f * static_cast<float>(config.width);
+  SE_TRY(se_level(&exec, share * p.strength / kPlaneRange, -share * p.convergence * range, &plane, &canvas.moves));
+  return canvas.warp(exec, source, from_left, false, p.fill != 0, to);
 }
 
 int32_t se_frame::record(void* stream) {
@@ -131,23 +57,18 @@ int32_t se_frame::record(void* stream) {
     SE_TRY(se_nv12(&exec, config.standard, config.full_range, &now.picture, &now.chroma, &rgb));
     source = rgb;
   }
-  const float range = kPlaneRange / 100.0f * static_cast<float>(config.width);
-  SE_TRY(se_level(&exec, range, 0, &now.nearness, &cells));
-  const int32_t step_q8 = std::max(256, static_cast<int32_t>(16.0f * range));
-  SE_TRY(se_upsample(&exec, step_q8, &cells, &source, nullptr, config.widen > 0 ? &raw : &plane));
-  if (config.widen > 0) SE_TRY(se_widen(&exec, config.widen, 256, &raw, &plane));
-  const bool both = now.params.both != 0, deep = now.params.strength > 0;
+  SE_TRY(canvas.plane(exec, now.nearness, source, false, plane));
   se_array first = source, second = source;
-  if (deep) {
-    SE_TRY(view(exec, source, false, both, right));
-    second = right;
-    if (both) {
-      SE_TRY(view(exec, source, true, both, left));
-      first = left;
+  if (now.params.strength > 0) {
+    SE_TRY(view(exec, source, false, canvas.right));
+    second = canvas.right;
+    if (now.params.both != 0) {
+      SE_TRY(view(exec, source, true, canvas.left));
+      first = canvas.left;
     }
   }
   if (now.params.swap != 0) std::swap(first, second);
-  return lay_out(exec, first, second);
+  return canvas.lay_out(exec, now.params, first, second, now.out);
 }
 
 namespace {
@@ -212,7 +133,6 @@ int32_t se_frame_create(const se_frame_config* config, se_frame** frame, char* m
   se_frame* made = nullptr;
   try {
     made = new se_frame(*config);
-    made->prepare();
   } catch (const std::bad_alloc&) {
     delete made;
     say(message, message_size, "memory for the frame's buffers could not be had");
@@ -224,20 +144,13 @@ int32_t se_frame_create(const se_frame_config* config, se_frame** frame, char* m
 
 void se_frame_destroy(se_frame* frame) { delete frame; }
 
-int64_t se_frame_bytes(const se_frame* frame) { return frame == nullptr ? 0 : frame->bytes; }
+int64_t se_frame_bytes(const se_frame* frame) { return frame == nullptr ? 0 : frame->canvas.bytes(); }
 
 int32_t se_frame_shape(const se_frame* frame, const se_session_params* params, int32_t* height, int32_t* width,
                        int32_t* channels) {
   if (frame == nullptr || params == nullptr || height == nullptr || width == nullptr || channels == nullptr) return SE_ERROR_NULL_POINTER;
   SE_TRY(check_params(*params));
-  const se_frame_config& c = frame->config;
-  *height = c.height;
-  *width = c.width;
-  *channels = params->layout == SE_LAYOUT_ANAGLYPH ? 3 : c.channels;
-  if (params->layout == SE_LAYOUT_SBS) *width *= 2;
-  if (params->layout == SE_LAYOUT_TB) *height *= 2;
-  if (params->layout == SE_LAYOUT_HALF_SBS) *width = 2 * std::max(1, c.width / 2);
-  if (params->layout == SE_LAYOUT_HALF_TB) *height = 2 * std::max(1, c.height / 2);
+  frame->canvas.shape(params->layout, height, width, channels);
   return SE_OK;
 }
 

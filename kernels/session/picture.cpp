@@ -10,54 +10,28 @@
 namespace se {
 
 PictureMaker::PictureMaker(const se_session_config& config, int32_t map_width, int32_t map_height)
-    : width_(config.width), height_(config.height), channels_(config.channels), map_width_(map_width),
-      map_height_(map_height), widen_(config.widen) {
+    : width_(config.width), height_(config.height), channels_(config.channels), map_width_(map_width), map_height_(map_height),
+      canvas_(SE_CPU, width_, height_, channels_, map_width, map_height, config.widen),
+      moves_(static_cast<float*>(canvas_.moves.data)), left_(static_cast<uint8_t*>(canvas_.left.data)),
+      right_(static_cast<uint8_t*>(canvas_.right.data)), map_(static_cast<const int32_t*>(canvas_.map.data)) {
   exec_.threads = config.threads;
-  half_width_ = area_axis(width_, std::max(1, width_ / 2));
-  half_height_ = area_axis(height_, std::max(1, height_ / 2));
-  whole_width_ = area_axis(width_, width_);
-  whole_height_ = area_axis(height_, height_);
-  const size_t n = static_cast<size_t>(width_) * height_, c = static_cast<size_t>(channels_);
-  cells_.resize(static_cast<size_t>(map_width) * map_height);
-  if (widen_ > 0) raw_plane_.resize(n);
-  moves_.resize(n);
-  warped_.resize(n * c);
-  left_.resize(n * c);
-  right_.resize(n * c);
-  holes_.resize(n);
-  map_.resize(n);
-}
-
-int64_t PictureMaker::bytes() const {
-  return static_cast<int64_t>((cells_.size() + raw_plane_.size() + moves_.size() + map_.size()) * 4 + warped_.size() +
-                              left_.size() + right_.size() + holes_.size());
 }
 
 void PictureMaker::plane(const uint8_t* frame, const float* nearness, bool plain_edges, float* plane) {
-  const float range = kPlaneRange / 100.0f * static_cast<float>(width_);
-  for (size_t k = 0; k < cells_.size(); ++k) cells_[k] = nearness[k] * range;
-  const int32_t step_q8 = std::max(256, static_cast<int32_t>(16.0f * range));
-  const se_array map = packed(cells_.data(), map_height_, map_width_, 1, SE_FLOAT32, 4), picture = frame_of(frame);
-  const se_array out = packed(plane, height_, width_, 1, SE_FLOAT32, 4);
-  if (widen_ == 0) {
-    se_upsample(&exec_, plain_edges ? -1 : step_q8, &map, &picture, nullptr, &out);
-    return;
-  }
-  const se_array raw = packed(raw_plane_.data(), height_, width_, 1, SE_FLOAT32, 4);
-  se_upsample(&exec_, plain_edges ? -1 : step_q8, &map, &picture, nullptr, &raw);
-  se_widen(&exec_, widen_, 256, &raw, &out);
+  canvas_.plane(exec_, packed(nearness, map_height_, map_width_, 1, SE_FLOAT32, 4), frame_of(frame), plain_edges,
+                packed(plane, height_, width_, 1, SE_FLOAT32, 4));
 }
 
 void PictureMaker::moves(const float* plane, float scale, float offset, const FlatMask* mask, float flat) {
+  const int64_t n = int64_t{height_} * width_;
   if (plane == nullptr) {
-    std::fill(moves_.begin(), moves_.end(), offset);
+    std::fill(moves_, moves_ + n, offset);
   } else {
     const se_array from = packed(plane, height_, width_, 1, SE_FLOAT32, 4);
-    const se_array to = packed(moves_.data(), height_, width_, 1, SE_FLOAT32, 4);
-    se_level(&exec_, scale, offset, &from, &to);
+    se_level(&exec_, scale, offset, &from, &canvas_.moves);
   }
   if (mask == nullptr) return;
-  for (size_t k = 0; k < moves_.size(); ++k)
+  for (int64_t k = 0; k < n; ++k)
     if (mask->cover[k] != 0) moves_[k] = flat;
 }
 
@@ -85,29 +59,6 @@ void PictureMaker::moves_of_view(const float* plane, bool from_left, float scale
       for (int32_t k = first; k < t; ++k) moves_[place(k)] = far;
     }
   }
-}
-
-// A warp to the left of `from` by moves_, or (turned) upward: the same law over the columns.
-void PictureMaker::warp(const uint8_t* from, bool from_left, bool turned, bool fill, uint8_t* to) {
-  const se_warp_params law{SE_EYE_RIGHT, SE_WARP_SURFACE, 512, 0};
-  const auto as_is = [&](se_array a) {
-    if (turned) {
-      std::swap(a.height, a.width);
-      std::swap(a.stride_y, a.stride_x);
-    }
-    return a;
-  };
-  const bool apart = fill || turned;
-  const se_array source = as_is(frame_of(from)), moves = as_is(packed(moves_.data(), height_, width_, 1, SE_FLOAT32, 4));
-  const se_array view = as_is(frame_of(apart ? warped_.data() : to)), out = as_is(frame_of(to));
-  const se_array holes = as_is(packed(holes_.data(), height_, width_, 1, SE_UINT8, 1));
-  const se_array map = as_is(packed(map_.data(), height_, width_, 1, SE_INT32, 4));
-  const se_warp_view one{from_left ? -256 : 256, view, holes, map};
-  se_warp_views(&exec_, &law, &source, &moves, 1, &one);
-  if (fill)
-    se_fill(&exec_, from_left ? SE_EYE_LEFT : SE_EYE_RIGHT, &view, &holes, &map, &out);
-  else if (apart)
-    std::memcpy(to, warped_.data(), warped_.size());
 }
 
 // Holes of the view that map_ is of show what is known to lie behind. A pixel of the memory lands where its own depth puts
@@ -195,12 +146,12 @@ void PictureMaker::eye(const uint8_t* frame, const float* plane, const se_sessio
   const float scale = size * params.strength / kPlaneRange;
   const float offset = (plane != nullptr ? -size * params.convergence * range : 0.0f) + slide;
   moves(plane, scale, offset, mask, mask != nullptr ? size * mask->disparity + slide : 0.0f);
-  warp(frame, from_left, false, fill, to);
+  canvas_.warp(exec_, frame_of(frame), from_left, false, fill, frame_of(to));
   if (extras.background != nullptr && fill && plane != nullptr) recall(*extras.background, from_left, scale, offset, to);
   const float drop = std::abs(eye.down);
   if (drop > 0 && plane != nullptr) {
     moves_of_view(plane, from_left, drop * params.strength / kPlaneRange, -drop * params.convergence * range, mask, eye);
-    warp(to, eye.down < 0, true, fill, to);
+    canvas_.warp(exec_, frame_of(to), eye.down < 0, true, fill, frame_of(to));
   }
   if (mask != nullptr) keep(frame, *mask, eye, to);
   if (extras.overlay != nullptr) lay(*extras.overlay, eye, to);
@@ -222,84 +173,50 @@ void PictureMaker::views(const uint8_t* frame, const float* plane, const se_sess
   const bool both = params.both != 0;
   const Eye left = rolled(both ? -0.5f : 0.0f, 0, 0, params.roll), right = rolled(both ? 0.5f : 1.0f, 0, 0, params.roll);
   if (plane != nullptr && params.strength > 0) {
-    eye(frame, plane, params, extras, right, right_.data());
-    right_view_ = right_.data();
+    eye(frame, plane, params, extras, right, right_);
+    right_view_ = right_;
     if (both) {
-      eye(frame, plane, params, extras, left, left_.data());
-      left_view_ = left_.data();
+      eye(frame, plane, params, extras, left, left_);
+      left_view_ = left_;
     }
   }
   if (extras.overlay != nullptr) {
-    const size_t bytes = left_.size();
+    const size_t bytes = static_cast<size_t>(width_) * height_ * channels_;
     if (left_view_ == frame) {
-      left_view_ = static_cast<uint8_t*>(std::memcpy(left_.data(), frame, bytes));
-      lay(*extras.overlay, left, left_.data());
+      left_view_ = static_cast<uint8_t*>(std::memcpy(left_, frame, bytes));
+      lay(*extras.overlay, left, left_);
     }
     if (right_view_ == frame) {
-      right_view_ = static_cast<uint8_t*>(std::memcpy(right_.data(), frame, bytes));
-      lay(*extras.overlay, right, right_.data());
+      right_view_ = static_cast<uint8_t*>(std::memcpy(right_, frame, bytes));
+      lay(*extras.overlay, right, right_);
     }
   }
   if (params.swap != 0) std::swap(left_view_, right_view_);
 }
 
 se_array PictureMaker::pack(const uint8_t* frame, const float* plane, const se_session_params& params, uint8_t* out) {
-  se_array left = frame_of(left_view_), right = frame_of(right_view_);
-  const int32_t half_width = std::max(1, width_ / 2), half_height = std::max(1, height_ / 2);
-  switch (params.layout) {
-    case SE_LAYOUT_HALF_SBS: {
-      const se_array all = packed(out, height_, 2 * half_width, channels_, SE_UINT8, 1);
-      se_array part = all;
-      part.width = half_width;
-      se_resample(&exec_, &left, &half_width_.view, &whole_height_.view, &part);
-      part.data = out + int64_t{half_width} * channels_;
-      se_resample(&exec_, &right, &half_width_.view, &whole_height_.view, &part);
-      return all;
-    }
-    case SE_LAYOUT_HALF_TB: {
-      const se_array all = packed(out, 2 * half_height, width_, channels_, SE_UINT8, 1);
-      se_array part = all;
-      part.height = half_height;
-      se_resample(&exec_, &left, &whole_width_.view, &half_height_.view, &part);
-      part.data = out + half_height * all.stride_y;
-      se_resample(&exec_, &right, &whole_width_.view, &half_height_.view, &part);
-      return all;
-    }
-    case SE_LAYOUT_ANAGLYPH: {
-      left.channels = right.channels = 3;
-      const se_array all = packed(out, height_, width_, 3, SE_UINT8, 1);
-      se_anaglyph(&exec_, params.anaglyph, &left, &right, &all);
-      return all;
-    }
-    case SE_LAYOUT_RIGHT: {
-      const se_array all = frame_of(out);
-      std::memcpy(out, right_view_, static_cast<size_t>(height_ * all.stride_y));
-      return all;
-    }
-    case SE_LAYOUT_DEPTH: {
-      const float scale = 255.0f / (kPlaneRange / 100.0f * static_cast<float>(width_));
-      const int64_t n = int64_t{height_} * width_;
-      for (int64_t k = 0; k < n; ++k) {
-        const uint8_t grey = plane != nullptr ? static_cast<uint8_t>(std::clamp(plane[k] * scale + 0.5f, 0.0f, 255.0f)) : 0;
-        for (int32_t c = 0; c < 3; ++c) out[k * channels_ + c] = grey;
-        if (channels_ == 4) out[k * 4 + 3] = frame[k * 4 + 3];
-      }
-      return frame_of(out);
-    }
-    default: {
-      const int32_t wide = params.layout == SE_LAYOUT_SBS ? 2 : 1, tall = params.layout == SE_LAYOUT_TB ? 2 : 1;
-      const se_array all = packed(out, tall * height_, wide * width_, channels_, SE_UINT8, 1);
-      se_pack(&exec_, params.layout, &left, &right, &all);  // the first five layouts are se_pack_layout's
-      return all;
-    }
+  if (params.layout != SE_LAYOUT_DEPTH) {
+    int32_t height, width, channels;
+    canvas_.shape(params.layout, &height, &width, &channels);
+    const se_array all = packed(out, height, width, channels, SE_UINT8, 1);
+    canvas_.lay_out(exec_, params, frame_of(left_view_), frame_of(right_view_), all);
+    return all;
   }
+  const float scale = 255.0f / (kPlaneRange / 100.0f * static_cast<float>(width_));
+  const int64_t n = int64_t{height_} * width_;
+  for (int64_t k = 0; k < n; ++k) {
+    const uint8_t grey = plane != nullptr ? static_cast<uint8_t>(std::clamp(plane[k] * scale + 0.5f, 0.0f, 255.0f)) : 0;
+    for (int32_t c = 0; c < 3; ++c) out[k * channels_ + c] = grey;
+    if (channels_ == 4) out[k * 4 + 3] = frame[k * 4 + 3];
+  }
+  return frame_of(out);
 }
 
 void PictureMaker::view(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
                         const Eye& at, const se_array& out) {
-  eye(frame, plane, params, extras, rolled(at.across, at.down, at.shift, params.roll), right_.data());
+  eye(frame, plane, params, extras, rolled(at.across, at.down, at.shift, params.roll), right_);
   for (int32_t y = 0; y < height_; ++y) {
-    const uint8_t* from = right_.data() + int64_t{y} * width_ * channels_;
+    const uint8_t* from = right_ + int64_t{y} * width_ * channels_;
     uint8_t* to = static_cast<uint8_t*>(out.data) + y * out.stride_y;
     if (out.stride_c == 1 && out.stride_x == channels_) {
       std::memcpy(to, from, static_cast<size_t>(width_) * channels_);
@@ -312,8 +229,8 @@ void PictureMaker::view(const uint8_t* frame, const float* plane, const se_sessi
 
 void PictureMaker::view(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
                         const Eye& at, const AxisTable& x, const AxisTable& y, const se_array& out) {
-  eye(frame, plane, params, extras, rolled(at.across, at.down, at.shift, params.roll), right_.data());
-  const se_array view = frame_of(right_.data());
+  eye(frame, plane, params, extras, rolled(at.across, at.down, at.shift, params.roll), right_);
+  const se_array view = frame_of(right_);
   se_resample(&exec_, &view, &x.view, &y.view, &out);
 }
 

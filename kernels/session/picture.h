@@ -6,15 +6,9 @@
 
 #include "secondeye/session.h"
 #include "session/background.h"
-#include "session/depth.h"
+#include "session/canvas.h"
 
 namespace se {
-
-// A view of packed memory: [height, width, channels] of elements of `size` bytes.
-inline se_array packed(const void* data, int32_t height, int32_t width, int32_t channels, int32_t dtype, int32_t size) {
-  const int64_t step = int64_t{size} * channels;
-  return se_array{const_cast<void*>(data), height, width, channels, dtype, step * width, step, size};
-}
 
 struct Overlay {
   std::vector<uint8_t> rgba;
@@ -40,9 +34,6 @@ struct Eye {
   float across, down, shift;
 };
 
-// The full-size plane holds kPlaneRange percent of the width for nearness 0..1; views scale it to their strength.
-constexpr float kPlaneRange = 4.0f;
-
 class PictureMaker {
  public:
   PictureMaker(const se_session_config& config, int32_t map_width, int32_t map_height);
@@ -63,7 +54,7 @@ class PictureMaker {
             const Eye& eye, const AxisTable& x, const AxisTable& y, const se_array& out);
 
   int64_t picture_bytes() const { return int64_t{2} * width_ * height_ * channels_; }
-  int64_t bytes() const;
+  int64_t bytes() const { return canvas_.bytes(); }
 
  private:
   se_array frame_of(const uint8_t* data) const { return packed(data, height_, width_, channels_, SE_UINT8, 1); }
@@ -71,7 +62,6 @@ class PictureMaker {
   void moves(const float* plane, float scale, float offset, const FlatMask* mask, float flat);
   // The same into moves_ for the view that map_ is of, so that a second step can go down or up from it.
   void moves_of_view(const float* plane, bool from_left, float scale, float offset, const FlatMask* mask, Eye eye);
-  void warp(const uint8_t* from, bool from_left, bool turned, bool fill, uint8_t* to);
   void recall(const Background& memory, bool from_left, float scale, float offset, uint8_t* to) const;
   void recall_row(const Background& memory, int32_t y, bool from_left, float scale, float offset, uint8_t* to) const;
   void eye(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
@@ -79,12 +69,12 @@ class PictureMaker {
   void lay(const Overlay& overlay, const Eye& eye, uint8_t* view) const;
   void keep(const uint8_t* frame, const FlatMask& mask, const Eye& eye, uint8_t* view) const;
 
-  int32_t width_, height_, channels_, map_width_, map_height_, widen_;
+  const int32_t width_, height_, channels_, map_width_, map_height_;
   se_exec exec_{};
-  AxisTable half_width_, half_height_, whole_width_, whole_height_;
-  std::vector<float> cells_, raw_plane_, moves_;
-  std::vector<uint8_t> warped_, left_, right_, holes_;
-  std::vector<int32_t> map_;
+  Canvas canvas_;
+  float* const moves_;  // the canvas's, on the host
+  uint8_t *const left_, *const right_;
+  const int32_t* const map_;
   const uint8_t *left_view_ = nullptr, *right_view_ = nullptr;
 };
 

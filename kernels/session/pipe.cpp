@@ -9,7 +9,7 @@
 #include "core/check.h"
 #include "cuda/graph.h"
 #include "secondeye/frame.h"
-#include "session/picture.h"
+#include "session/canvas.h"
 
 using namespace se;
 

@@ -354,6 +354,16 @@ static void interop(void) {
   CHECK(se_external_semaphore_import(-1, SE_HANDLE_FD, &semaphore) != SE_OK && semaphore == NULL);
   CHECK(se_external_wait(NULL, 1, NULL) == SE_ERROR_NULL_POINTER && se_external_signal(NULL, 1, NULL) == SE_ERROR_NULL_POINTER);
   CHECK(se_external_memory_data(NULL) == NULL);
+  se_gl_resource *gl = NULL;
+  uint64_t bytes = 1;
+  CHECK(se_gl_register_buffer(1, NULL) == SE_ERROR_NULL_POINTER);
+  CHECK(se_gl_register_texture(1, 0x0DE1, NULL) == SE_ERROR_NULL_POINTER);
+  CHECK(se_gl_register_buffer(1, &gl) != SE_OK && gl == NULL);         /* no context is current */
+  CHECK(se_gl_register_texture(1, 0x0DE1, &gl) != SE_OK && gl == NULL);
+  CHECK(se_gl_map(NULL, NULL) == SE_ERROR_NULL_POINTER && se_gl_unmap(NULL, NULL) == SE_ERROR_NULL_POINTER);
+  CHECK(se_gl_data(NULL, &bytes) == NULL && bytes == 0);
+  CHECK(se_gl_write(NULL, NULL, NULL) == SE_ERROR_NULL_POINTER && se_gl_read(NULL, NULL, NULL) == SE_ERROR_NULL_POINTER);
+  se_gl_release(NULL);
   se_external_memory_release(NULL);
   se_external_semaphore_release(NULL);
 }

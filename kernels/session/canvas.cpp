@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "session/canvas.h"
+
+#include <algorithm>
+#include <new>
+
+#include "core/check.h"
+#include "cuda/graph.h"
+
+namespace se {
+
+Canvas::Canvas(int32_t device, int32_t width, int32_t height, int32_t channels, int32_t map_width, int32_t map_height, int32_t widen)
+    : device_(device), width_(width), height_(height), channels_(channels), widen_(widen) {
+  try {
+    cells_ = floats(map_height, map_width);
+    if (widen > 0) raw_ = floats(height, width);
+    moves = floats(height, width);
+    warped_ = picture();
+    left = picture();
+    right = picture();
+    holes = packed(own(int64_t{width} * height), height, width, 1, SE_UINT8, 1);
+    map = packed(own(int64_t{4} * width * height), height, width, 1, SE_INT32, 4);
+    half_width_ = axis(width, std::max(1, width / 2));
+    half_height_ = axis(height, std::max(1, height / 2));
+    whole_width_ = axis(width, width);
+    whole_height_ = axis(height, height);
+  } catch (...) {
+    for (void* one : owned_) free_frame_memory(device_, one);
+    throw;
+  }
+}
+
+Canvas::~Canvas() {
+  for (void* one : owned_) free_frame_memory(device_, one);
+}
+
+void* Canvas::own(int64_t bytes) {
+  owned_.reserve(owned_.size() + 1);
+  void* memory = frame_memory(device_, static_cast<size_t>(bytes));
+  if (memory == nullptr) throw std::bad_alloc();
+  owned_.push_back(memory);
+  bytes_ += bytes;
+  return memory;
+}
+
+// Weights of an axis where the canvas's memory is.
+se_resample_axis Canvas::axis(int32_t inputs, int32_t outputs) {
+  const AxisTable host = area_axis(inputs, outputs);
+  se_resample_axis view = host.view;
+  const auto put = [&](const int32_t** place, const std::vector<int32_t>& values) {
+    const size_t size = values.size() * sizeof(int32_t);
+    void* memory = own(static_cast<int64_t>(size));
+    if (fill_frame_memory(device_, memory, values.data(), size) != SE_OK) throw std::bad_alloc();
+    *place = static_cast<const int32_t*>(memory);
+  };
+  put(&view.first, host.first);
+  put(&view.count, host.count);
+  put(&view.weights, host.weights);
+  return view;
+}
+
+int32_t Canvas::plane(const se_exec& exec, const se_array& nearness, const se_array& picture, bool plain_edges, const se_array& plane) {
+  const float range = kPlaneRange / 100.0f * static_cast<float>(width_);
+  SE_TRY(se_level(&exec, range, 0, &nearness, &cells_));
+  const int32_t step_q8 = plain_edges ? -1 : std::max(256, static_cast<int32_t>(16.0f * range));
+  SE_TRY(se_upsample(&exec, step_q8, &cells_, &picture, nullptr, widen_ > 0 ? &raw_ : &plane));
+  return widen_ > 0 ? se_widen(&exec, widen_, 256, &raw_, &plane) : SE_OK;
+}
+
+int32_t Canvas::warp(const se_exec& exec, se_array source, bool from_left, bool turned, bool fill, se_array to) {
+  const se_warp_params law{SE_EYE_RIGHT, SE_WARP_SURFACE, 512, 0};
+  const auto as_is = [turned](se_array a) {
+    if (turned) {
+      std::swap(a.height, a.width);
+      std::swap(a.stride_y, a.stride_x);
+    }
+    return a;
+  };
+  // A view that is made upward is made of the picture that it takes the place of.
+  const bool apart = fill || turned;
+  source = as_is(source);
+  const se_array view = as_is(apart ? warped_ : to), by = as_is(moves), empty = as_is(holes), back = as_is(map), out = as_is(to);
+  const se_warp_view one{from_left ? -256 : 256, view, empty, back};
+  SE_TRY(se_warp_views(&exec, &law, &source, &by, 1, &one));
+  if (fill) return se_fill(&exec, from_left ? SE_EYE_LEFT : SE_EYE_RIGHT, &view, &empty, &back, &out);
+  return apart ? se_pack(&exec, SE_PACK_ROWS, &warped_, &warped_, &to) : SE_OK;
+}
+
+int32_t Canvas::lay_out(const se_exec& exec, const se_session_params& params, se_array first, se_array second, const se_array& out) const {
+  switch (params.layout) {
+    case SE_LAYOUT_HALF_SBS:
+    case SE_LAYOUT_HALF_TB: {
+      const bool wide = params.layout == SE_LAYOUT_HALF_SBS;
+      se_array part = out;
+      (wide ? part.width : part.height) /= 2;
+      const se_resample_axis &x = wide ? half_width_ : whole_width_, &y = wide ? whole_height_ : half_height_;
+      SE_TRY(se_resample(&exec, &first, &x, &y, &part));
+      part.data = static_cast<uint8_t*>(part.data) + (wide ? part.width * part.stride_x : part.height * part.stride_y);
+      return se_resample(&exec, &second, &x, &y, &part);
+    }
+    case SE_LAYOUT_ANAGLYPH:
+      first.channels = second.channels = 3;
+      return se_anaglyph(&exec, params.anaglyph, &first, &second, &out);
+    case SE_LAYOUT_RIGHT: return se_pack(&exec, SE_PACK_ROWS, &second, &second, &out);  // a copy
+    default: return se_pack(&exec, params.layout, &first, &second, &out);  // the first five layouts are se_pack_layout's
+  }
+}
+
+void Canvas::shape(int32_t layout, int32_t* height, int32_t* width, int32_t* channels) const {
+  *height = height_;
+  *width = width_;
+  *channels = layout == SE_LAYOUT_ANAGLYPH ? 3 : channels_;
+  if (layout == SE_LAYOUT_SBS) *width *= 2;
+  if (layout == SE_LAYOUT_TB) *height *= 2;
+  if (layout == SE_LAYOUT_HALF_SBS) *width = 2 * std::max(1, width_ / 2);
+  if (layout == SE_LAYOUT_HALF_TB) *height = 2 * std::max(1, height_ / 2);
+}
+
+}  // namespace se

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The memory in which a frame becomes a stereo picture, on any device, and the steps that take it there: one meaning for
+// sessions (picture.h) and for the frame path (secondeye/frame.h).
+#pragma once
+#include <vector>
+
+#include "secondeye/session.h"
+#include "session/depth.h"
+
+namespace se {
+
+// A view of packed memory: [height, width, channels] of elements of `size` bytes.
+inline se_array packed(const void* data, int32_t height, int32_t width, int32_t channels, int32_t dtype, int32_t size) {
+  const int64_t step = int64_t{size} * channels;
+  return se_array{const_cast<void*>(data), height, width, channels, dtype, step * width, step, size};
+}
+
+// The full-size plane holds kPlaneRange percent of the width for nearness 0..1; views scale it to their strength.
+constexpr float kPlaneRange = 4.0f;
+
+class Canvas {
+ public:
+  // Throws std::bad_alloc.
+  Canvas(int32_t device, int32_t width, int32_t height, int32_t channels, int32_t map_width, int32_t map_height, int32_t widen);
+  ~Canvas();
+  Canvas(const Canvas&) = delete;
+  Canvas& operator=(const Canvas&) = delete;
+
+  // Memory of the canvas's own, on its device.
+  se_array picture() { return packed(own(int64_t{width_} * height_ * channels_), height_, width_, channels_, SE_UINT8, 1); }
+  se_array floats(int32_t height, int32_t width) { return packed(own(int64_t{4} * width * height), height, width, 1, SE_FLOAT32, 4); }
+
+  // nearness [map_height, map_width], 0 far .. 1 near -> plane: float [H, W].
+  int32_t plane(const se_exec& exec, const se_array& nearness, const se_array& picture, bool plain_edges, const se_array& plane);
+
+  // A warp to the left of `source` by moves (from_left: of the view on its other side), or (turned) upward: the same law
+  // over the columns. holes and map are that view's.
+  int32_t warp(const se_exec& exec, se_array source, bool from_left, bool turned, bool fill, se_array to);
+
+  // The two views in one picture; every layout but SE_LAYOUT_DEPTH. out is of the layout's shape.
+  int32_t lay_out(const se_exec& exec, const se_session_params& params, se_array first, se_array second, const se_array& out) const;
+
+  // The shape of a layout's picture.
+  void shape(int32_t layout, int32_t* height, int32_t* width, int32_t* channels) const;
+
+  int64_t bytes() const { return bytes_; }
+
+  se_array moves{}, left{}, right{}, holes{}, map{};  // float, two pictures, uint8, int32: [H, W] each
+
+ private:
+  void* own(int64_t bytes);
+  se_resample_axis axis(int32_t inputs, int32_t outputs);
+
+  const int32_t device_, width_, height_, channels_, widen_;
+  std::vector<void*> owned_;
+  int64_t bytes_ = 0;
+  se_array cells_{}, raw_{}, warped_{};
+  se_resample_axis half_width_{}, half_height_{}, whole_width_{}, whole_height_{};
+};
+
+}  // namespace se
