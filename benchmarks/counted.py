@@ -49,10 +49,10 @@ def network_flops(path: Path, height: int, width: int) -> float | None:
 
 
 def warp_bytes(height: int, width: int) -> int:
-    """Bytes that a frame's warp has to move, each input read once and each output written once: upsample and widen,
-    the disparity of the view, warp with holes and map, fill."""
+    """Bytes that a frame's warp has to move, each input read once and each output written once: upsample, widen and
+    smooth, the disparity of the view, warp with holes and map, fill."""
     n = height * width
-    return n * (3 + 4) + n * 8 + n * 8 + n * (3 + 4 + 3 + 1 + 4) + n * (3 + 1 + 4 + 3)
+    return n * (3 + 4) + n * 8 + n * 8 + n * 8 + n * (3 + 4 + 3 + 1 + 4) + n * (3 + 1 + 4 + 3)
 
 
 def pack_bytes(height: int, width: int) -> int:

@@ -5,8 +5,8 @@
 
 Medians of warm runs at 720p, 1080p and 4K on all cores (and on one): milliseconds, GB/s of the bytes that the op must
 move (inputs read once, outputs written once), the share of this machine's measured copy bandwidth, and the ratio to
-its peer: cv2.remap with float maps for warp, cv2.resize for resize and prepare, cv2.dilate for widen and the mask, a
-copy of the output for the packers. Under 1 is faster than the peer. On a GPU: see kernels_device.py.
+its peer: cv2.remap with float maps for warp, cv2.resize for resize and prepare, cv2.dilate for widen and the mask,
+cv2.medianBlur for smooth, a copy of the output for the packers. Under 1 is faster than the peer. On a GPU: see kernels_device.py.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def scene(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float3
     noise = np.random.default_rng(1).integers(-3, 4, picture.shape)
     picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
     cells = ops.disparity(depth, frame_width=width)
-    return picture, cells, ops.widen_foreground(ops.upsample(cells, picture), 2)
+    return picture, cells, ops.smooth_edges(ops.widen_foreground(ops.upsample(cells, picture), 2))
 
 
 def half_side_by_side(left: NDArray[Any], right: NDArray[Any], pair: NDArray[Any], threads: int) -> None:
@@ -110,6 +110,11 @@ def cases(height: int, width: int) -> list[Case]:
             op="widen, radius 2", moved=8 * n, peer="cv2.dilate 5 x 5",
             run=lambda t: ops.widen_foreground(disparity, 2, out=plane, threads=t),
             run_peer=lambda: cv2.dilate(disparity, square, dst=plane),
+        ),
+        Case(
+            op="smooth edges", moved=8 * n, peer="cv2.medianBlur 5",
+            run=lambda t: ops.smooth_edges(disparity, out=plane, threads=t),
+            run_peer=lambda: cv2.medianBlur(disparity, 5, dst=plane),
         ),
         Case(
             op="prepare 256 x 384", moved=p + 12 * CELLS[0] * CELLS[1], peer="cv2.resize (area)",

@@ -96,6 +96,7 @@ def _calls(torch: Any, height: int, width: int) -> list[tuple[str, int, Callable
         ("inpainting mask", 6 * n, lambda: ops.inpaint_mask(warped, out=mask)),
         ("upsample (guided)", p + 4 * n, lambda: ops.upsample(cells, picture, threshold=range_px, out=plane)),
         ("widen, radius 2", 8 * n, lambda: ops.widen_foreground(disparity, 2, out=plane)),
+        ("smooth edges", 8 * n, lambda: ops.smooth_edges(disparity, out=plane)),
         ("prepare 256 x 384", p + host_cells.nbytes * 3, lambda: ops.prepare(picture, *CELLS, out=tensor)),
         ("pack side by side", 4 * p, lambda: ops.pack(picture, filled, "sbs", out=pair)),
         ("anaglyph (Dubois)", 3 * p, lambda: ops.anaglyph(picture, filled, out=other)),

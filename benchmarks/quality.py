@@ -104,7 +104,7 @@ def views(
     result.update({"secondeye, as it is": converter.convert(pair.left).right})
     full = ops.upsample(fitted_disparity(pair, depth), pair.left)
     radius = max(min(config.widen, 1), round(config.widen * pair.left.shape[0] / 1080))
-    fitted = ops.widen_foreground(full, radius)
+    fitted = ops.smooth_edges(ops.widen_foreground(full, radius))
     result["secondeye, fitted"] = converter.render(pair.left, fitted).right
     for name, one in (quality or {}).items():
         made = one.render(pair.left, fitted) if name == "fitted" else one.convert(pair.left)

@@ -144,7 +144,7 @@ def measure(case: Case, depth: DepthModel, labellers: dict[str, Labeller]) -> It
                 small = aligned(small, at_size(labels, *small.shape))
             disparity = ops.upsample(small, pair.left, labels=labels)
             row["edge"] = float(np.abs(disparity - pair.disparity)[edges].mean())
-            view = converter.render(pair.left, ops.widen_foreground(disparity, radius)).right
+            view = converter.render(pair.left, ops.smooth_edges(ops.widen_foreground(disparity, radius))).right
             row["hole_border"] = float(np.abs(view.astype(np.int16) - pair.right)[holes].mean())
             yield row
 

@@ -123,6 +123,12 @@ void widen(int32_t radius, int32_t threshold_q8, const Any& disparity, const Any
   call.run([&](const se_exec* exec) { return se_widen(exec, radius, threshold_q8, &d, &o); });
 }
 
+void smooth(int32_t threshold_q8, const Any& disparity, const Any& out, int32_t threads, int32_t isa) {
+  Call call("smooth", threads, isa);
+  const se_array d = call.view(disparity, Axes::HW, false), o = call.view(out, Axes::HW, true);
+  call.run([&](const se_exec* exec) { return se_smooth(exec, threshold_q8, &d, &o); });
+}
+
 void anaglyph(const std::array<int32_t, 18>& matrix, const Any& left, const Any& right, const Any& out, int32_t threads,
               int32_t isa) {
   Call call("anaglyph", threads, isa);
@@ -169,6 +175,7 @@ void bind_pixels(py::module_& m) {
   m.def("warp", &warp);
   m.def("warp_views", &warp_views);
   m.def("widen", &widen);
+  m.def("smooth", &smooth);
 }
 
 }  // namespace se_py

@@ -472,8 +472,14 @@ class StereoConverter:
         if guided:
             if labels is not None:
                 disparity = aligned(disparity, at_size(labels, *disparity.shape))
-            plane = self._buffer("disparity", (height, width), np.float32) if radius else None
+            smooth = disparity.shape != (height, width)  # a map of the picture's own size has its edges already
+            plane = self._buffer("disparity", (height, width), np.float32) if radius or smooth else None
             disparity = ops.upsample(disparity, pixels[:, :, :3], labels=labels, threads=config.threads, out=plane)
+            if radius and smooth:
+                wide = self._buffer("wide", (height, width), np.float32)
+                disparity = ops.widen_foreground(disparity, radius, threads=config.threads, out=wide)
+            if smooth:
+                return ops.smooth_edges(disparity, threads=config.threads)
         return ops.widen_foreground(disparity, radius, threads=config.threads) if radius else disparity
 
     def _render(

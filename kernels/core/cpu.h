@@ -10,6 +10,7 @@
 #include "ops/pack.op.h"
 #include "ops/resample.op.h"
 #include "ops/restore.op.h"
+#include "ops/smooth.op.h"
 #include "ops/upsample.op.h"
 #include "ops/warp.op.h"
 #include "ops/widen.op.h"
@@ -27,6 +28,7 @@ struct OpTable {
   void (*pack_rows)(const PackArgs& args, int32_t y0, int32_t y1);
   void (*resample_rows)(const ResampleArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
   void (*restore_rows)(const RestoreArgs& args, int32_t y0, int32_t y1);
+  void (*smooth_rows)(const SmoothArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
   void (*upsample_cell_rows)(const UpsampleBuild& args, int32_t r0, int32_t r1);
   void (*upsample_rows)(const UpsampleArgs& args, int32_t y0, int32_t y1, int64_t* scratch);
   void (*upsample_window_rows)(const UpsampleBuild& args, int32_t r0, int32_t r1, int32_t* scratch);

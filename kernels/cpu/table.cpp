@@ -20,6 +20,7 @@ const OpTable* SE_CONCAT(table_, SE_ISA_NAMESPACE)() {
       SE_ISA_NAMESPACE::pack_rows,
       SE_ISA_NAMESPACE::resample_rows,
       SE_ISA_NAMESPACE::restore_rows,
+      SE_ISA_NAMESPACE::smooth_rows,
       SE_ISA_NAMESPACE::upsample_cell_rows,
       SE_ISA_NAMESPACE::upsample_rows,
       SE_ISA_NAMESPACE::upsample_window_rows,

@@ -11,6 +11,7 @@
 #include "ops/pack.op.h"
 #include "ops/resample.op.h"
 #include "ops/restore.op.h"
+#include "ops/smooth.op.h"
 #include "ops/upsample.op.h"
 #include "ops/warp.op.h"
 #include "ops/widen.op.h"
@@ -27,6 +28,7 @@
   X(PackBlocks)        \
   X(ResampleBlocks)    \
   X(RestoreBlocks)     \
+  X(SmoothBlocks)      \
   X(UpsampleBlocks)    \
   X(WarpBlocks)        \
   X(WidenBlocks)

@@ -5,6 +5,7 @@
 // out = (m - q > threshold ? m : q) / 256.
 #pragma once
 #include "core/block.h"
+#include "core/lanes.h"
 #include "core/types.h"
 
 namespace se {
@@ -18,34 +19,35 @@ struct WidenArgs {
 namespace SE_ISA_NAMESPACE {
 
 #if !defined(__CUDACC__)
-// scratch: (2 * radius + 1) rows of width + 2 * radius int32 (a ring of rows as q), and two more.
+// scratch: (2 * radius + 1) rows of width + kLanes int32 (a ring of rows as q), and one more with radius cells before and
+// after: the greatest of each column.
 inline void widen_rows(const WidenArgs& p, int32_t y0, int32_t y1, int32_t* scratch) {
   const int32_t width = p.disparity.width, height = p.disparity.height, r = p.radius, ring = 2 * r + 1;
-  const int64_t pitch = width + 2 * (int64_t)r;
-  int32_t* __restrict columns = scratch + ring * pitch;  // the greatest of each column, r cells of padding each side
-  int32_t* __restrict greatest = columns + pitch;
-  for (int32_t k = 0; k < r; ++k) columns[k] = columns[r + width + k] = -(1 << 30);
+  const int64_t pitch = width + kLanes;
+  int32_t* columns = scratch + ring * pitch;
   int32_t loaded = max_i32(0, y0 - r);
   for (int32_t y = y0; y < y1; ++y) {
     const int32_t first = max_i32(0, y - r), last = min_i32(height - 1, y + r);
     for (; loaded <= last; ++loaded) disparity_row_q8(p.disparity, loaded, scratch + (loaded % ring) * pitch);
-    const int32_t* __restrict now = scratch + (y % ring) * pitch;
-    for (int32_t x = 0; x < width; ++x) columns[r + x] = now[x];
-    for (int32_t i = first; i <= last; ++i) {
-      const int32_t* __restrict row = scratch + (i % ring) * pitch;
-      for (int32_t x = 0; x < width; ++x) columns[r + x] = max_i32(columns[r + x], row[x]);
+    for (int32_t x = 0; x < width; x += kLanes) {
+      lanes_fetch(p.disparity, y + r + 1, p.out, y, x);
+      Lanes greatest = lanes_load(scratch + (first % ring) * pitch + x);
+      // All of the ring, in whatever order, unless some of its rows are not of the window.
+      if (last - first == 2 * r) {
+        for (int32_t k = 0; k < ring; ++k) greatest = lanes_max(greatest, lanes_load(scratch + k * pitch + x));
+      } else {
+        for (int32_t i = first; i <= last; ++i) greatest = lanes_max(greatest, lanes_load(scratch + (i % ring) * pitch + x));
+      }
+      lanes_store(columns + r + x, greatest);
     }
-    for (int32_t x = 0; x < width; ++x) greatest[x] = columns[x];
-    for (int32_t k = 1; k < ring; ++k)
-      for (int32_t x = 0; x < width; ++x) greatest[x] = max_i32(greatest[x], columns[x + k]);
-    const int32_t threshold = p.threshold_q8;
-    if (p.out.stride_x == 4) {
-      float* __restrict out = p.out.row(y);
-      for (int32_t x = 0; x < width; ++x)
-        out[x] = (float)(greatest[x] - now[x] > threshold ? greatest[x] : now[x]) * 0.00390625f;
-    } else {
-      for (int32_t x = 0; x < width; ++x)
-        *p.out.at(y, x) = (float)(greatest[x] - now[x] > threshold ? greatest[x] : now[x]) * 0.00390625f;
+    for (int32_t k = 0; k < r; ++k) columns[k] = -(1 << 30);
+    for (int32_t k = r + width; k < 2 * r + width + kLanes; ++k) columns[k] = -(1 << 30);
+    const int32_t* now = scratch + (y % ring) * pitch;
+    for (int32_t x = 0; x < width; x += kLanes) {
+      Lanes greatest = lanes_load(columns + x);
+      for (int32_t k = 1; k < ring; ++k) greatest = lanes_max(greatest, lanes_load(columns + x + k));
+      const Lanes q = lanes_load(now + x);
+      lanes_store_q8(p.out, y, x, min_i32(kLanes, width - x), greatest - q > p.threshold_q8 ? greatest : q);
     }
   }
 }

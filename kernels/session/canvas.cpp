@@ -63,8 +63,12 @@ int32_t Canvas::plane(const se_exec& exec, const se_array& nearness, const se_ar
   const float range = kPlaneRange / 100.0f * static_cast<float>(width_);
   SE_TRY(se_level(&exec, range, 0, &nearness, &cells_));
   const int32_t step_q8 = plain_edges ? -1 : std::max(256, static_cast<int32_t>(16.0f * range));
-  SE_TRY(se_upsample(&exec, step_q8, &cells_, &picture, nullptr, widen_ > 0 ? &raw_ : &plane));
-  return widen_ > 0 ? se_widen(&exec, widen_, 256, &raw_, &plane) : SE_OK;
+  // Each step from one plane to another; a map of the picture's own size has the picture's edges already.
+  const bool smooth = cells_.height < height_ || cells_.width < width_;
+  const se_array &wide = smooth ? moves : plane, &raw = widen_ > 0 ? raw_ : wide;
+  SE_TRY(se_upsample(&exec, step_q8, &cells_, &picture, nullptr, &raw));
+  if (widen_ > 0) SE_TRY(se_widen(&exec, widen_, 256, &raw, &wide));
+  return smooth ? se_smooth(&exec, 256, &wide, &plane) : SE_OK;
 }
 
 int32_t Canvas::warp(const se_exec& exec, se_array source, bool from_left, bool turned, bool fill, se_array to) {

@@ -3,7 +3,7 @@
 
 from secondeye.runtime.ops._common import isas
 from secondeye.runtime.ops.anaglyph import MATRICES as ANAGLYPHS, anaglyph
-from secondeye.runtime.ops.disparity import depth_range, disparity, upsample, widen_foreground
+from secondeye.runtime.ops.disparity import depth_range, disparity, smooth_edges, upsample, widen_foreground
 from secondeye.runtime.ops.fill import fill
 from secondeye.runtime.ops.level import level
 from secondeye.runtime.ops.mask import Tile, inpaint_mask, mask_cells, mask_tiles
@@ -35,6 +35,7 @@ __all__ = [
     "prepare",
     "resize",
     "restore",
+    "smooth_edges",
     "upsample",
     "warp",
     "warp_views",

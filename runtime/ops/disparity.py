@@ -240,6 +240,57 @@ def upsample(
     return target
 
 
+# ---- smooth -----------------------------------------------------------------------------------------------
+
+
+def smooth_reference(values: Array, threshold_q8: int) -> NDArray[np.float32]:
+    """The law of smooth in NumPy; see kernels/ops/smooth.op.h."""
+    q = disparity_q8(values)
+    window = np.lib.stride_tricks.sliding_window_view(np.pad(q, 2, mode="edge"), (5, 5)).reshape(*q.shape, 25)
+    median = np.sort(window, axis=2)[:, :, 12]
+    edge = np.ptp(window, axis=2) > threshold_q8
+    return (np.where(edge, median, q) * np.float32(1 / 256)).astype(np.float32)
+
+
+@any_array
+def smooth_edges(
+    values: Array,
+    *,
+    threshold: float = 1.0,
+    out: Array | None = None,
+    backend: Backend = "auto",
+    threads: int = 0,
+    isa: Isa = "auto",
+) -> NDArray[np.float32]:
+    """Edges of disparity run smoothly: the median of 5 x 5 pixels where they span more than the threshold.
+
+    Guided upsampling decides pixel by pixel on which side of an edge it lies, which leaves teeth of a pixel or two; a warp
+    shows them. Structures of less than three pixels go too, so a map of the picture's own size is better left alone.
+
+    Args:
+        values: float32 [H, W], pixels of disparity.
+        threshold: the least span, in pixels of disparity, that counts as an edge.
+        out, backend, threads, isa: as in :func:`secondeye.runtime.ops.pack`.
+
+    Returns:
+        float32 [H, W], multiples of 1/256 pixel.
+
+    Raises:
+        InvalidInputError: shapes, dtypes or parameters do not fit.
+
+    Numerics: EXACT.
+    """
+    check_plane("values", values, np.float32)
+    if not 0 <= threshold <= 16384:
+        raise InvalidInputError(f"threshold: expected 0 to 16384 pixels, got {threshold}.")
+    target = output(out, values.shape, np.float32, values)
+    if uses_reference(backend, values):
+        target[...] = smooth_reference(values, round(threshold * 256))
+    else:
+        _native.smooth(round(threshold * 256), values, target, threads, isa_code(isa))
+    return target
+
+
 # ---- widen ------------------------------------------------------------------------------------------------
 
 

@@ -333,6 +333,15 @@ void widen(Input& in) {
              [&](const se_exec* e) { return se_widen(e, radius, threshold, &d.view, &out.view); });
 }
 
+void smooth(Input& in) {
+  const Size s = size_from(in);
+  Owned d = make(in, s.height, s.width, 1, SE_FLOAT32), out = make(in, s.height, s.width, 1, SE_FLOAT32);
+  fill_floats(in, d);
+  const int32_t threshold = in.range(-1, 2000);
+  spoil(in, out.view);
+  everywhere(in, "smooth", {&out}, [&](const se_exec* e) { return se_smooth(e, threshold, &d.view, &out.view); });
+}
+
 void motion(Input& in) {
   const Size s = size_from(in);
   const int32_t rows = (s.height + 7) / 8, columns = (s.width + 7) / 8, radius = in.range(-1, 6);
@@ -398,7 +407,7 @@ struct Target {
   void (*run)(Input&);
 };
 const Target kTargets[] = {{"warp", warp},         {"fill", fill},   {"mask", mask}, {"resample", resample},
-                           {"upsample", upsample}, {"widen", widen}, {"pack", pack},
+                           {"upsample", upsample}, {"smooth", smooth}, {"widen", widen}, {"pack", pack},
                            {"motion", motion},     {"restore", restore}, {"nv12", nv12}, {"level", level}};
 constexpr int32_t kCount = sizeof kTargets / sizeof kTargets[0];
 

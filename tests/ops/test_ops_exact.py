@@ -183,7 +183,7 @@ def test_restore(data, shape, half, seed):
 
 @SETTINGS
 @given(data=st.data(), source=picture(channels=(3, 4)), kind=DISPARITIES, seed=st.integers(0, 10**6))
-def test_upsample_and_widen(data, source, kind, seed):
+def test_upsample_smooth_and_widen(data, source, kind, seed):
     cells = (data.draw(st.integers(1, 12)), data.draw(st.integers(1, 30)))
     values = disparity_for(cells, seed, kind)
     threshold = data.draw(st.sampled_from([None, 0.0, 1.0, 100.0]))
@@ -197,11 +197,14 @@ def test_upsample_and_widen(data, source, kind, seed):
     radius = data.draw(st.integers(0, 5))
     full = disparity_for(source.shape[:2], seed, kind)
     wide = ops.widen_foreground(full, radius, backend="reference")
+    span = data.draw(st.sampled_from([0.0, 1.0, 40.0, 16384.0]))
+    smooth = ops.smooth_edges(full, threshold=span, backend="reference")
     for isa in ISAS:
         threads = data.draw(st.integers(1, 8))
         got = ops.upsample(values, source, labels=labels, threshold=threshold, guided=guided, isa=isa, threads=threads)
         np.testing.assert_array_equal(got, want)
         np.testing.assert_array_equal(ops.widen_foreground(full, radius, isa=isa, threads=threads), wide)
+        np.testing.assert_array_equal(ops.smooth_edges(full, threshold=span, isa=isa, threads=threads), smooth)
 
 
 @pytest.mark.parametrize("cells", [(3, 1500), (40, 2), (2, 16384)])

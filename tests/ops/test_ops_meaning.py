@@ -215,6 +215,16 @@ def test_restore_undoes_prepare():
     assert ops.restore(np.full((3, 1, 1), np.nan, np.float32)).max() == 0
 
 
+def test_smoothing_takes_the_teeth_off_an_edge_and_leaves_the_rest():
+    teeth = 30 + np.random.default_rng(0).integers(0, 3, 40)
+    values = np.where(np.arange(60) < teeth[:, None], 10.0, 0.0).astype(np.float32)
+    values += np.linspace(0, 0.9, 60, dtype=np.float32)  # a slope, which spans less than the threshold
+    got = ops.smooth_edges(values)
+    assert np.abs(np.diff((got > 5).sum(1))).sum() < np.abs(np.diff(teeth)).sum() / 2
+    away = np.r_[0:27, 34:60]
+    np.testing.assert_allclose(got[:, away], values[:, away], atol=1 / 256)
+
+
 def test_widening_moves_edges_outward_only():
     values = full(0, (30, 60))
     values[10:20, 20:40] = 5

@@ -42,7 +42,7 @@ def test_it_is_the_ops_one_after_another():
     got = path(widen=2)(SCENE, nearness, layout="tb", strength=6.0, convergence=0.5, fill=True)
     reach = np.float32(np.float32(0.04) * np.float32(WIDTH))
     plane = ops.upsample(nearness * reach, SCENE, threshold=1.0)
-    plane = ops.widen_foreground(plane, radius=2, threshold=1.0)
+    plane = ops.smooth_edges(ops.widen_foreground(plane, radius=2, threshold=1.0))
     moved = ops.level(plane, 1.5, -np.float32(0.5) * np.float32(np.float32(0.06) * np.float32(WIDTH)))
     right = ops.fill(ops.warp(SCENE, moved))
     np.testing.assert_array_equal(got, ops.pack(SCENE, right, "tb"))

@@ -195,6 +195,12 @@ SE_API int32_t se_upsample(const se_exec *exec, int32_t threshold_q8, const se_a
 SE_API int32_t se_widen(const se_exec *exec, int32_t radius, int32_t threshold_q8, const se_array *disparity,
                         const se_array *out);
 
+/* ---- smooth: the course of edges --------------------------------------------------------------------------- */
+
+/* disparity, out: float32 [H, W]; threshold_q8: the least span of a 5 x 5 window that counts as an edge, where its median
+ * stands. Class EXACT. */
+SE_API int32_t se_smooth(const se_exec *exec, int32_t threshold_q8, const se_array *disparity, const se_array *out);
+
 /* ---- level: disparity at another strength and about another plane ------------------------------------------ */
 
 /* disparity, out: float32 [H, W]; out = disparity * scale + offset, both finite. Class EXACT. */
