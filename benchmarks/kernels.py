@@ -6,7 +6,8 @@
 Medians of warm runs at 720p, 1080p and 4K on all cores (and on one): milliseconds, GB/s of the bytes that the op must
 move (inputs read once, outputs written once), the share of this machine's measured copy bandwidth, and the ratio to
 its peer: cv2.remap with float maps for warp, cv2.resize for resize and prepare, cv2.dilate for widen and the mask,
-cv2.medianBlur for smooth, a copy of the output for the packers. Under 1 is faster than the peer. On a GPU: see kernels_device.py.
+cv2.medianBlur for smooth, a copy of the output for the packers. Under 1 is faster than the peer. On a GPU: see
+kernels_device.py.
 """
 
 from __future__ import annotations

@@ -264,8 +264,9 @@ def smooth_edges(
 ) -> NDArray[np.float32]:
     """Edges of disparity run smoothly: the median of 5 x 5 pixels where they span more than the threshold.
 
-    Guided upsampling decides pixel by pixel on which side of an edge it lies, which leaves teeth of a pixel or two; a warp
-    shows them. Structures of less than three pixels go too, so a map of the picture's own size is better left alone.
+    Guided upsampling decides pixel by pixel on which side of an edge it lies, which leaves teeth of a pixel or two, and
+    a warp shows them. Structures of less than three pixels go too: a map of the picture's own size is better left
+    alone.
 
     Args:
         values: float32 [H, W], pixels of disparity.
