@@ -191,11 +191,13 @@ class Prefill(nn.Module):
         head]; those that are given back are of picture and instruction alone.
         """
         x, *past = inputs
-        if self.first:
-            kind = self.text.dtype
-            x = torch.cat([self.marks[:, :1], x.to(kind), self.marks[:, 1:], self.text], dim=1)
-        keys, values = [], []
         names = list(self.layers)
+        some = self.layers[names[0]]
+        assert isinstance(some, Layer)
+        x = x.to(some.part("q_proj", UND).weight.dtype)
+        if self.first:
+            x = torch.cat([self.marks[:, :1], x, self.marks[:, 1:], self.text], dim=1)
+        keys, values = [], []
         for i, name in enumerate(names):
             layer = self.layers[name]
             assert isinstance(layer, Layer)

@@ -98,10 +98,9 @@ class TensorFile:
     def _finite(self, name: str, tensor: Array) -> Array:
         if not tensor.is_floating_point():
             raise ModelFormatError(f"{self.label}: {name} holds {tensor.dtype} where floats are expected.")
-        result = tensor.to(torch.float32)
-        if not bool(torch.isfinite(result).all()):
+        if not bool(torch.isfinite(torch.stack(tensor.aminmax())).all()):  # which both are NaN if one value is
             raise ModelFormatError(f"{self.label}: {name} holds values that are no finite numbers.")
-        return result
+        return tensor.to(torch.float32)
 
 
 def _found(folder: Path, stems: tuple[str, ...]) -> list[Path]:

@@ -149,6 +149,48 @@ def test_precisions_report_their_error(tiny, bundle, tmp_path, precision, bound)
     assert size < 0.8 * whole
 
 
+def test_a_layer_like_the_one_before_takes_its_graph_and_is_the_same_to_the_byte(tiny, tmp_path, monkeypatch):
+    from secondeye.export import traced
+    from secondeye.export.graphs import make_graph
+    from secondeye.export.models import sgt_bagel
+
+    monkeypatch.setitem(sgt.LLM, "num_hidden_layers", 4)
+    sgt.checkpoint(tmp_path / "four")
+    graphs = {g.name: g for g in sgt_bagel.load(tmp_path / "four", instruction=sgt.TEXT, graph_bytes=1).graphs}
+    monkeypatch.setattr(traced, "_templates", {})
+    runs = []
+    whole = traced._traced
+    monkeypatch.setattr(traced, "_traced", lambda graph, module: runs.append(graph.name) or whole(graph, module))
+    for precision in ("int4", "fp32"):
+        for name in ("prefill_0", "prefill_1", "prefill_2", "prefill_3"):
+            make_graph(graphs[name], precision, tmp_path / f"{name}.onnx", lambda step: None)
+    assert runs == ["prefill_0", "prefill_1", "prefill_3"]
+    traced._templates.clear()
+    (tmp_path / "anew").mkdir()
+    make_graph(graphs["prefill_2"], "fp32", tmp_path / "anew" / "prefill_2.onnx", lambda step: None)
+    assert runs[3:] == ["prefill_2"]
+    for file in ("prefill_2.onnx", "prefill_2.onnx.data"):
+        assert (tmp_path / "anew" / file).read_bytes() == (tmp_path / file).read_bytes()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_are_packed_as_onnx_runtime_packs_them(bits):
+    from onnxruntime.capi._pybind_state import quantize_matmul_4bits, quantize_matmul_8bits
+
+    from secondeye.export.traced import packed_rows
+
+    weight = torch.randn(50, 100, generator=torch.Generator().manual_seed(1))
+    weight[3, 32:64] = 0
+    values, scales = packed_rows(weight, bits)
+    padded = np.zeros((128, 50), np.float32)
+    padded[:100] = weight.numpy().T
+    want, factors = np.zeros((50, 4, 4 * bits), np.uint8), np.zeros((50, 4), np.float32)
+    zeros = np.zeros((50, 4), np.uint8)
+    {4: quantize_matmul_4bits, 8: quantize_matmul_8bits}[bits](want, padded, factors, zeros, 32, 50, 128, True)
+    np.testing.assert_array_equal(scales, factors)
+    np.testing.assert_array_equal(values, want)
+
+
 def test_a_bfloat16_checkpoint_loses_nothing_in_bf16(tmp_path):
     from safetensors.torch import load_file, save_file
 
