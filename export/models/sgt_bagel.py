@@ -15,7 +15,6 @@ memory. The instruction, its mask and positions, and every rotary table are fold
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +38,7 @@ from secondeye.export.models.bagel import (
     Vit,
     sincos_table,
 )
-from secondeye.export.weights import MAX_BYTES, Problems, read_config, some
+from secondeye.export.weights import Problems, TensorFile, found_tensors, read_config, some
 from secondeye.runtime.errors import InvalidInputError, ModelFormatError
 from secondeye.runtime.files import file_hash
 
@@ -52,71 +51,6 @@ MODEL = "language_model.model."
 _LLM_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
              "rms_norm_eps", "rope_theta", "vocab_size")  # fmt: skip
 _VIT_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size", "image_size")
-
-
-class TensorFile:
-    """A checkpoint's tensors by name: one safetensors file, or an index and its shards; each is read when asked for.
-
-    Raises:
-        ModelFormatError: no such file, or one that is damaged.
-    """
-
-    def __init__(self, folder: Path, *stems: str) -> None:
-        self.label = folder.name
-        self.paths = _found(folder, stems)
-        self._places: dict[str, Any] = {}
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        from safetensors import safe_open
-
-        for path in self.paths:
-            try:
-                if path.stat().st_size > MAX_BYTES:
-                    raise ModelFormatError(f"{path}: over the limit of {MAX_BYTES >> 30} GiB.")
-                file = safe_open(path, framework="pt")
-                for name in file.keys():  # noqa: SIM118
-                    self._places[name] = file
-                    self.shapes[name] = tuple(file.get_slice(name).get_shape())
-            except (OSError, ValueError, Exception) as error:
-                if isinstance(error, ModelFormatError):
-                    raise
-                text = str(error).splitlines()[0][:160]
-                raise ModelFormatError(f"{path}: not a whole safetensors file ({text}).") from error
-
-    def get(self, name: str) -> Array:
-        """A tensor in float32.
-
-        Raises:
-            ModelFormatError: it is no floats, or holds values that are no finite numbers.
-        """
-        return self._finite(name, self._places[name].get_tensor(name))
-
-    def rows(self, name: str, rows: list[int]) -> Array:
-        """Some rows of a tensor in float32, read alone."""
-        part = self._places[name].get_slice(name)
-        return self._finite(name, torch.stack([part[row : row + 1][0] for row in rows]))
-
-    def _finite(self, name: str, tensor: Array) -> Array:
-        if not tensor.is_floating_point():
-            raise ModelFormatError(f"{self.label}: {name} holds {tensor.dtype} where floats are expected.")
-        if not bool(torch.isfinite(torch.stack(tensor.aminmax())).all()):  # which both are NaN if one value is
-            raise ModelFormatError(f"{self.label}: {name} holds values that are no finite numbers.")
-        return tensor.to(torch.float32)
-
-
-def _found(folder: Path, stems: tuple[str, ...]) -> list[Path]:
-    for stem in stems:
-        index = folder / f"{stem}.safetensors.index.json"
-        if index.is_file():
-            try:
-                names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-            except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-                raise ModelFormatError(f"{index}: not an index of safetensors ({error}).") from error
-            if any(Path(str(name)).name != name for name in names):
-                raise ModelFormatError(f"{index}: leads outside its folder.")
-            return [folder / name for name in names]
-        if (folder / f"{stem}.safetensors").is_file():
-            return [folder / f"{stem}.safetensors"]
-    raise ModelFormatError(f"{folder}: has none of {', '.join(f'{stem}.safetensors' for stem in stems)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +72,8 @@ class SgtBagel:
 
 def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that matters, by role."""
-    files = {f"weights_{i}": path for i, path in enumerate(_found(folder, ("ema", "model")))}
-    files |= {f"ae_{i}": path for i, path in enumerate(_found(folder, ("ae",)))}
+    files = {f"weights_{i}": path for i, path in enumerate(found_tensors(folder, ("ema", "model")))}
+    files |= {f"ae_{i}": path for i, path in enumerate(found_tensors(folder, ("ae",)))}
     for name in (
         "llm_config.json",
         "vit_config.json",
