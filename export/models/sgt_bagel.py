@@ -10,7 +10,8 @@ Graphs: ``vit`` (patches to tokens), ``prefill_K`` (some layers over picture and
   ([mark, mark | latents], graphs ``encoder`` and ``look_K``), and the ViT sees up to 980 pixels.
 
 Layers are cut into graphs of under 2 GiB, and weights are read tensor by tensor, so the 29 GB file needs one graph's
-memory. The instruction, its mask and positions, and every rotary table are folded.
+memory. The instruction, its mask and positions, every rotary table, and the embeddings of all times that 1 to 50 steps
+take are folded.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ from secondeye.export.models.bagel import (
 from secondeye.export.weights import Problems, TensorFile, found_tensors, read_config, some
 from secondeye.runtime.errors import InvalidInputError, ModelFormatError
 from secondeye.runtime.files import file_hash
+from secondeye.runtime.models.sgt import MAX_STEPS, moments, shifted
 
 INSTRUCTION = "Segment instances with different colors."
 MAX_WORDS = 64
 LAYOUTS = {"trained": 224, "edit": 980}
 """What the ViT sees: the greatest side of the picture, pixels, by layout."""
+SHIFT = 3.0  # of time, as the authors' scripts have it
 GRAPH_BYTES = 2_000_000_000  # of a graph's weights in float32, about
 MODEL = "language_model.model."
 _LLM_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
@@ -131,6 +134,7 @@ def load(
     text, ends = tensors.rows(embedding, words)[None], tensors.rows(embedding, marks)[None]
 
     start = 1 if layout == "edit" else 0
+    times = torch.tensor([shifted(u, SHIFT) for u in moments(MAX_STEPS)], dtype=torch.float32)
 
     def layered(kind: str, layers: range) -> Callable[[], nn.Module]:
         makers: dict[str, Callable[[], nn.Module]] = {
@@ -138,7 +142,14 @@ def load(
             "flow": lambda: Flow(config, layers, ends),
             "look": lambda: Look(config, layers, ends),
         }
-        return lambda: _filled(makers[kind], tensors, config)
+
+        def made() -> nn.Module:
+            module = _filled(makers[kind], tensors, config)
+            if isinstance(module, Flow) and module.first:
+                module.fold_times(times if kind == "flow" else torch.zeros(1))
+            return module
+
+        return made
 
     plain = {side: made for side, made in vae.items() if made is not None}
     plain |= {"vit": lambda: _filled(lambda: Vit(config), tensors, config)}
@@ -151,8 +162,8 @@ def load(
     spots = (size // 16) ** 2
     before = spots + 2 if layout == "edit" else 0
     axes = {
-        "batch": (1, 2), "patches": (1, most), "context": (len(words) + 3, len(words) + 2 + most),
-        "past": (1, len(words) + 2 + most + before), "latents": (1, spots), "height": (2, size // 8),
+        "batch": (1, 3), "patches": (1, most), "context": (2 * len(words) + 3, 2 * len(words) + 2 + most),
+        "past": (1, 2 * len(words) + 2 + most + before), "latents": (1, spots), "height": (2, size // 8),
         "width": (2, size // 8),
     }  # fmt: skip
     if layout == "edit":
@@ -160,8 +171,8 @@ def load(
     constants = {
         "instruction": instruction, "words": len(words), "layers": config.layers, "kv_heads": config.kv_heads,
         "head": config.head, "size": size, "thumbnail": LAYOUTS[layout], "patch": config.patch,
-        "vit_side": config.vit_side, "latent_side": config.latent_side, "shift": 3.0, "layout": layout,
-        "cuts": [[c.start, c.stop] for c in cuts],
+        "vit_side": config.vit_side, "latent_side": config.latent_side, "shift": SHIFT, "layout": layout,
+        "most_steps": MAX_STEPS, "cuts": [[c.start, c.stop] for c in cuts],
     }  # fmt: skip
     return SgtBagel(config=config, constants=constants, axes=axes, graphs=graphs)
 
@@ -357,13 +368,13 @@ class _Shapes:
         seen = (
             [replace(t, name=f"seen_{t.name}") for t in self._cached(layers, "seen")] if self.edit and not dead else []
         )
-        length: Any = ("patches", 1, self.words + 2) if first else "context"
+        length: Any = ("patches", 1, 2 * self.words + 2) if first else "context"
         on = () if last else (_floats("next", 1, length, wide),)
         return {
             "inputs": (incoming, *(seen if self.edit and not dead else [])),
             "outputs": (*on, *self._cached(layers, length)),
-            "least": {"context": self.words + 3},
-            "sizes": tuple({"patches": n, "context": n + self.words + 2, "seen": n - 2} for n in (12, 7)),
+            "least": {"context": 2 * self.words + 3},
+            "sizes": tuple({"patches": n, "context": n + 2 * self.words + 2, "seen": n - 2} for n in (12, 7)),
         }
 
     def _flow(self, layers: range) -> dict[str, Any]:
@@ -371,7 +382,7 @@ class _Shapes:
         state: tuple[Tensor, ...] = (_floats("marks", "batch", 2, wide), _floats("states", "batch", "latents", wide))
         if first:
             latents = _floats("latents", "batch", "latents", PATCH_LATENT)
-            state = (latents, _floats("time", "batch"), _places("spots", "latents"))
+            state = (latents, _places("moment", "batch"), _places("spots", "latents"))
         out: tuple[Tensor, ...] = (_floats("velocity", "batch", "latents", PATCH_LATENT),)
         if not last:
             out = (_floats("next_marks", "batch", 2, wide), _floats("next_states", "batch", "latents", wide))
@@ -379,6 +390,6 @@ class _Shapes:
         return {
             "inputs": (*state, *self._cached(layers, "past", "batch"), *others),
             "outputs": out,
-            "sizes": ({"batch": 2, "latents": 6, "past": 9}, {"batch": 1, "latents": 15, "past": 4}),
+            "sizes": ({"batch": 2, "latents": 6, "past": 9}, {"batch": 3, "latents": 15, "past": 4}),
             "steps": min(POSITIONS, self.config.latent_side**2),
         }
