@@ -159,7 +159,7 @@ def measure(case: Case, depth: DepthModel, labellers: dict[str, Labeller]) -> It
         told: dict[str, Any] = {"kind": case.kind, "picture": case.name, "segment": name}
         labels = case.objects if name == EXACT else None
         if name == COLOURS or name in labellers:
-            map_ = painted(case.objects) if name == COLOURS else None
+            map_ = painted(case.objects) if name == COLOURS and case.objects is not None else None
             clock = _Clock()
             if map_ is not None:
                 found = find_objects(map_, pair.left)
