@@ -4,13 +4,15 @@
     python -m secondeye.export.builtin.render --out DIR --scenes 0 --validation 24 --size 540 960
     python -m secondeye.benchmarks.segmentation --scenes DIR --pairs PAIRS_DIR --segment student=student.onnx
 
-Rows: ``off``; ``exact`` labels of rendered scenes; every segmenter that is given. Each with two depth maps:
+Rows: ``off``; ``exact`` labels of rendered scenes; ``colours``, these painted as SGT paints them (palette colours, some
+twice, soft borders, noise, at most 1024 pixels) and read back; every segmenter that is given. Each with two depth maps:
 ``network``, the built-in network's, scaled to the scene by two numbers, and ``soft truth``, the true disparity at the
 network's resolution, blurred by a cell: a network that is right but for its soft edges.
 
 Columns: covering of the true objects and F score of borders (rendered scenes); ``edge``, mean error of the disparity
 beside true steps, pixels; ``hole border``, mean error of the right view round true disocclusions, grey levels; on what
-share of the pictures these are better than off; milliseconds a picture.
+share of the pictures these are better than off; milliseconds a picture of each stage: telling apart, aligning the
+depth map's edges, bringing it to the picture's size, warping.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from secondeye.runtime.converter import StereoConfig, StereoConverter
 from secondeye.runtime.depth import DepthModel
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import atomic_write
+from secondeye.runtime.labels import PALETTE, find_objects
 from secondeye.runtime.objects import Labeller, at_size, open_labeller
 
 Labels = NDArray[np.uint16]
@@ -48,7 +51,8 @@ Map = NDArray[np.float32]
 RANGE = 0.05  # of a rendered scene's width, from its farthest to its nearest disparity
 BAND = 6  # pixels beside true steps and disocclusions that count
 CELLS = 256 * 384  # of the built-in network's map
-OFF, EXACT = "off", "exact"
+OFF, EXACT, COLOURS = "off", "exact", "colours"
+STAGES = ("labels", "align", "upsample", "warp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +122,29 @@ def _soft_truth(true: Map) -> Map:
     return np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32)
 
 
+def painted(objects: Labels, seed: int = 0) -> NDArray[np.uint8]:
+    """A colour map of exact objects, with what a picture from a decoder has against it."""
+    height, width = objects.shape
+    scale = min(1.0, 1024 / max(height, width))
+    size = tuple(max(16, round(n * scale / 16) * 16) for n in (width, height))
+    soft = cv2.resize(PALETTE[objects % len(PALETTE)], size, interpolation=cv2.INTER_CUBIC)
+    noise = np.random.default_rng(seed).normal(0, 4, soft.shape)
+    return np.clip(np.rint(soft + noise), 0, 255).astype(np.uint8)
+
+
+class _Clock:
+    """Milliseconds of stages that follow each other."""
+
+    def __init__(self) -> None:
+        self._at = time.perf_counter()
+
+    def __call__(self) -> float:
+        """Since the last call."""
+        now = time.perf_counter()
+        self._at, since = now, (now - self._at) * 1e3
+        return since
+
+
 def measure(case: Case, depth: DepthModel, labellers: dict[str, Labeller]) -> Iterator[dict[str, Any]]:
     """One row for each way of telling objects apart, and each depth map."""
     pair = case.pair
@@ -128,23 +155,32 @@ def measure(case: Case, depth: DepthModel, labellers: dict[str, Labeller]) -> It
     maps = {"network": fitted_disparity(pair, depth(pair.left)), "soft truth": _soft_truth(pair.disparity)}
     converter = StereoConverter(StereoConfig())
     radius = max(1, round(converter.config.widen * pair.left.shape[0] / 1080))
-    for name in [OFF, *([EXACT] if case.objects is not None else []), *labellers]:
+    for name in [OFF, *([EXACT, COLOURS] if case.objects is not None else []), *labellers]:
         told: dict[str, Any] = {"kind": case.kind, "picture": case.name, "segment": name}
         labels = case.objects if name == EXACT else None
-        if name in labellers:
-            begun = time.perf_counter()
-            labels, told["confidence"] = labellers[name](pair.left)
-            told["ms"] = (time.perf_counter() - begun) * 1e3
+        if name == COLOURS or name in labellers:
+            map_ = painted(case.objects) if name == COLOURS and case.objects is not None else None
+            clock = _Clock()
+            if map_ is not None:
+                found = find_objects(map_, pair.left)
+                labels, told["confidence"] = found.labels, found.confidence
+            else:
+                labels, told["confidence"] = labellers[name](pair.left)
+            told["labels_ms"] = clock()
             if case.objects is not None:
                 told["covering"] = covering(labels, case.objects)
                 told["border_f"] = label_border_f_score(labels, case.objects)
         for source, small in maps.items():
             row = told | {"depth": source}
+            clock = _Clock()
             if labels is not None:  # as the converter does it
                 small = aligned(small, at_size(labels, *small.shape))
+                row["align_ms"] = clock()
             disparity = ops.upsample(small, pair.left, labels=labels)
-            row["edge"] = float(np.abs(disparity - pair.disparity)[edges].mean())
+            row["upsample_ms"] = clock()
             view = converter.render(pair.left, ops.smooth_edges(ops.widen_foreground(disparity, radius))).right
+            row["warp_ms"] = clock()
+            row["edge"] = float(np.abs(disparity - pair.disparity)[edges].mean())
             row["hole_border"] = float(np.abs(view.astype(np.int16) - pair.right)[holes].mean())
             yield row
 
@@ -162,8 +198,9 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for key in ("covering", "border_f", "edge", "hole_border"):
             if key in mine[0]:
                 one[key] = round(statistics.fmean(row[key] for row in mine), 4)
-        if "ms" in mine[0]:
-            one["ms"] = round(statistics.median(row["ms"] for row in mine), 1)
+        for key in (f"{stage}_ms" for stage in STAGES):
+            if key in mine[0]:
+                one[key] = round(statistics.median(row[key] for row in mine), 1)
         for key in ("edge", "hole_border"):
             one[f"{key}_better"] = round(statistics.fmean(a[key] < b[key] for a, b in zip(mine, plain, strict=True)), 3)
         result.append(one)
@@ -184,7 +221,7 @@ def main(
     for word in segment or []:
         name, _, spec = word.partition("=")
         labeller = open_labeller(spec)
-        if not spec or labeller is None or name in (OFF, EXACT):
+        if not spec or labeller is None or name in (OFF, EXACT, COLOURS):
             raise InvalidInputError(f"--segment: expected NAME=SPEC, got {word!r}.")
         labellers[name] = labeller
     if scenes is None and pairs is None:
@@ -194,7 +231,7 @@ def main(
     rows = [row for case in cases for row in measure(case, depth, labellers)]
     table = Table(title="Objects, and what they do to the stereo result")
     headings = ("kind", "depth", "segment", "pictures", "covering", "border_f", "edge", "hole_border", "edge_better",
-                "hole_border_better", "ms")  # fmt: skip
+                "hole_border_better", *(f"{stage}_ms" for stage in STAGES))  # fmt: skip
     for heading in headings:
         table.add_column(
             heading.replace("_", " "), justify="left" if heading in ("kind", "depth", "segment") else "right"

@@ -4,8 +4,10 @@
     python -m secondeye.export.full_size --work DIR --precision int4 [--layers 28] [--graphs vit,flow_0] [--json FILE]
 
 Writes a checkpoint of random tensors with the real names and shapes (29 GB in bfloat16 for all 28 layers, in shards),
-reads and checks it as a real one, and exports graphs one after another, as a build does. What it wrote is deleted.
-With --graphs only their tensors are written; the rest of the files are holes, which read as zeros.
+reads and checks it as a real one, and exports graphs one after another, as a build does, each deleted once measured.
+With --graphs only their tensors are written; the rest of the files are holes, which read as zeros. A run that was
+killed goes on when it is given again: shards that were written and graphs that were measured are kept in DIR, which is
+deleted at the end (--keep leaves it, with the graphs).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import os
 import shutil
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +32,8 @@ from secondeye.runtime.files import atomic_write
 LAYERS = 28
 SHARD_BYTES = 5 << 30
 _POOL = 1 << 24  # random numbers; tensors take runs of them, each from another place
-WIDE, NARROW, INNER, WORDS = 3584, 512, 18944, 152064
+WIDE, NARROW, HEAD, INNER, WORDS = 3584, 512, 128, 18944, 152064
 VIT, VIT_INNER, VIT_LAYERS = 1152, 4304, 26
-LLM_CONFIG = {
-    "hidden_size": WIDE, "num_attention_heads": 28, "num_key_value_heads": 4, "intermediate_size": INNER,
-    "rms_norm_eps": 1e-6, "rope_theta": 1e6, "vocab_size": WORDS,
-}  # fmt: skip
-VIT_CONFIG = {
-    "hidden_size": VIT, "num_hidden_layers": VIT_LAYERS + 1, "num_attention_heads": 16, "intermediate_size": VIT_INNER,
-    "patch_size": 14, "image_size": 980,
-}  # fmt: skip
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -63,7 +57,7 @@ def bagel_shapes(layers: int = LAYERS) -> Shapes:
             for part, out, into in (("gate", INNER, WIDE), ("up", INNER, WIDE), ("down", WIDE, INNER)):
                 linear(f"{at}.mlp{e}.{part}_proj", out, into, bias=False)
             for part in ("self_attn.q_norm", "self_attn.k_norm"):
-                shapes[f"{at}.{part}{e}.weight"] = (128,)
+                shapes[f"{at}.{part}{e}.weight"] = (HEAD,)
             for part in ("input_layernorm", "post_attention_layernorm"):
                 shapes[f"{at}.{part}{e}.weight"] = (WIDE,)
     shapes |= {f"{model}.norm{e}.weight": (WIDE,) for e in ("", "_moe_gen")}
@@ -128,7 +122,27 @@ def autoencoder_shapes() -> Shapes:
     return shapes
 
 
-def write_random(path: Path, shapes: Shapes, pool: torch.Tensor, wanted: Callable[[str], bool]) -> None:
+class Random:
+    """Seeded normal numbers in bfloat16, as bytes: tensors take runs of a pool, each from another place."""
+
+    def __init__(self) -> None:
+        self._pool = torch.randn(_POOL, generator=torch.Generator().manual_seed(0))
+        self._made: dict[tuple[float, float], memoryview] = {}
+
+    def runs(self, scale: float, middle: float, start: int, count: int) -> Iterator[memoryview]:
+        """`count` values about `middle`, from the pool's number `start` on."""
+        pool = self._made.get((scale, middle))
+        if pool is None:
+            values = (self._pool * scale + middle).to(torch.bfloat16)
+            pool = self._made[scale, middle] = memoryview(values.view(torch.int16).numpy()).cast("B")
+        at = start % _POOL
+        while count:
+            taken = min(count, _POOL - at)
+            yield pool[2 * at : 2 * (at + taken)]
+            count, at = count - taken, 0
+
+
+def write_random(path: Path, shapes: Shapes, random: Random, wanted: Callable[[str], bool]) -> None:
     """A safetensors file of bfloat16, tensor by tensor: weights normal with their fan-in's deviation, norms about 1."""
     header, end = {}, 0
     for name, shape in shapes.items():
@@ -145,12 +159,8 @@ def write_random(path: Path, shapes: Shapes, pool: torch.Tensor, wanted: Callabl
                 continue
             scale = 1 / math.sqrt(math.prod(shape[1:])) if len(shape) > 1 else 0.1
             middle = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-            left, at = math.prod(shape), number * 7919 % _POOL
-            while left:
-                run = pool[at : at + min(left, _POOL - at)]
-                file.write((run * scale + middle).to(torch.bfloat16).view(torch.int16).numpy().tobytes())
-                left -= len(run)
-                at = 0
+            for run in random.runs(scale, middle, number * 7919, math.prod(shape)):
+                file.write(run)
         file.truncate()  # what ends with a hole has its length too
 
 
@@ -168,11 +178,11 @@ def needed_by(names: list[str] | None, layers: int) -> Callable[[str], bool]:
 def write_checkpoint(
     folder: Path, layers: int, names: list[str] | None = None, shard_bytes: int = SHARD_BYTES
 ) -> tuple[int, int]:
-    """A whole checkpoint folder; gives its bytes, and those that take room on the disk."""
+    """A whole checkpoint folder; gives its bytes, and those that take room on the disk. Weights that are there stay."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    folder.mkdir(parents=True)
-    pool = torch.randn(_POOL, generator=torch.Generator().manual_seed(0))
+    folder.mkdir(parents=True, exist_ok=True)
+    random = Random()
     shards: list[Shapes] = [{}]
     taken = 0
     for name, shape in bagel_shapes(layers).items():
@@ -184,11 +194,12 @@ def write_checkpoint(
     places = {}
     for i, shapes in enumerate(shards):
         file = f"ema-{i + 1:05}-of-{len(shards):05}.safetensors"
-        write_random(folder / file, shapes, pool, needed_by(names, layers))
+        if not (folder / file).exists():
+            write_random(folder / file, shapes, random, needed_by(names, layers))
         places |= dict.fromkeys(shapes, file)
     with atomic_write(folder / "ema.safetensors.index.json") as out:
         out.write(json.dumps({"weight_map": places}).encode())
-    write_random(folder / "ae.safetensors", autoencoder_shapes(), pool, lambda name: True)
+    write_random(folder / "ae.safetensors", autoencoder_shapes(), random, lambda name: True)
     marks = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
     words = [*marks, *sgt_bagel.INSTRUCTION.replace(".", " .").split(), "[UNK]"]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
@@ -197,9 +208,16 @@ def write_checkpoint(
     tokenizer.save(str(folder / "tokenizer.json"))
     configs = {
         "tokenizer_config": {"tokenizer_class": "PreTrainedTokenizerFast"},
-        "llm_config": LLM_CONFIG | {"num_hidden_layers": layers},
-        "vit_config": VIT_CONFIG,
-    }
+        "llm_config": {
+            "hidden_size": WIDE, "num_hidden_layers": layers, "num_attention_heads": WIDE // HEAD,
+            "num_key_value_heads": NARROW // HEAD, "intermediate_size": INNER, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+            "vocab_size": WORDS,
+        },
+        "vit_config": {
+            "hidden_size": VIT, "num_hidden_layers": VIT_LAYERS + 1, "num_attention_heads": 16,
+            "intermediate_size": VIT_INNER, "patch_size": 14, "image_size": 980,
+        },
+    }  # fmt: skip
     for name, content in configs.items():
         with atomic_write(folder / f"{name}.json") as out:
             out.write(json.dumps(content).encode())
@@ -215,31 +233,38 @@ def peak_gib(*, reset: bool = False) -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 
-def measure(work: Path, precision: str, layers: int, names: list[str] | None) -> Iterator[dict[str, Any]]:
-    """One record after another: the checkpoint written, read, and each graph."""
+def measure(
+    work: Path, precision: str, layers: int, names: list[str] | None, *, done: Container[str] = (), keep: bool = False
+) -> Iterator[dict[str, Any]]:
+    """One record after another: the checkpoint written, read, and each graph; steps in `done` are left out."""
     begun = time.perf_counter()
-    size, written = write_checkpoint(work / "checkpoint", layers, names)
-    yield {
-        "step": "write", "seconds": time.perf_counter() - begun, "gb": size / 1e9, "gb_written": written / 1e9,
-        "parameters": sum(math.prod(s) for s in bagel_shapes(layers).values()),
-    }  # fmt: skip
+    if "write" not in done:
+        size, written = write_checkpoint(work / "checkpoint", layers, names)
+        yield {
+            "step": "write", "seconds": time.perf_counter() - begun, "gb": size / 1e9, "gb_written": written / 1e9,
+            "parameters": sum(math.prod(s) for s in bagel_shapes(layers).values()),
+        }  # fmt: skip
     peak_gib(reset=True)
     begun = time.perf_counter()
     model = sgt_bagel.load(work / "checkpoint")
-    yield {"step": "check", "seconds": time.perf_counter() - begun, "peak_gib": peak_gib(), "graphs": len(model.graphs)}
+    if "check" not in done:
+        seconds = time.perf_counter() - begun
+        yield {"step": "check", "seconds": seconds, "peak_gib": peak_gib(), "graphs": len(model.graphs)}
     for graph in model.graphs:
-        if names is not None and graph.name not in names:
+        if graph.name in done or (names is not None and graph.name not in names):
             continue
         peak_gib(reset=True)
         begun = time.perf_counter()
         folder = work / graph.name
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         error = make_graph(graph, precision, folder / f"{graph.name}.onnx", lambda step: None)  # type: ignore[arg-type]
         yield {
             "step": graph.name, "seconds": time.perf_counter() - begun, "peak_gib": peak_gib(),
             "mb": sum(f.stat().st_size for f in folder.iterdir()) / 1e6, "relative_rms": error["relative_rms"],
         }  # fmt: skip
-        shutil.rmtree(folder)
+        if not keep:
+            shutil.rmtree(folder)
 
 
 def whole(records: list[dict[str, Any]], layers: int = LAYERS) -> dict[str, float]:
@@ -259,29 +284,47 @@ def whole(records: list[dict[str, Any]], layers: int = LAYERS) -> dict[str, floa
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="a folder that does not exist, on a disk with room")
+    parser.add_argument("--work", type=Path, required=True, help="a folder on a disk with room: new, or of a run begun")
     parser.add_argument("--precision", default="int4")
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--graphs", help="names, comma between; all when left out")
+    parser.add_argument("--keep", action="store_true", help="leave DIR with all graphs (13 GB more for all layers)")
     parser.add_argument("--json", type=Path, help="write the results")
     arguments = parser.parse_args()
     names = arguments.graphs.split(",") if arguments.graphs else None
-    records = []
-    arguments.work.mkdir()
-    try:
-        for record in measure(arguments.work, arguments.precision, arguments.layers, names):
-            records.append({k: round(v, 4) if isinstance(v, float) else v for k, v in record.items()})
-            print(records[-1], flush=True)
-    finally:
-        shutil.rmtree(arguments.work, ignore_errors=True)
-    result: dict[str, Any] = {"precision": arguments.precision, "layers": arguments.layers, "results": records}
-    result["all_layers"] = {k: round(v, 2) for k, v in whole(records).items()}
-    print("all graphs, from those measured:", result["all_layers"])
+    request = {"precision": arguments.precision, "layers": arguments.layers, "graphs": arguments.graphs}
+    arguments.work.mkdir(exist_ok=True)
+    notes = arguments.work / "measured.json"
+    result: dict[str, Any] = {"request": request, "results": []}
+    if notes.exists():
+        result = json.loads(notes.read_text())
+    elif any(arguments.work.iterdir()):
+        parser.error(f"--work: {arguments.work} holds something else")
+    if result["request"] != request:
+        parser.error(f"--work: {arguments.work} is of another run, {result['request']}")
+    records: list[dict[str, Any]] = result["results"]
+    for record in records:
+        print(record)
+    done = {record["step"] for record in records}
+    _write_json(notes, result)
+    for record in measure(arguments.work, arguments.precision, arguments.layers, names, done=done, keep=arguments.keep):
+        records.append({k: round(v, 4) if isinstance(v, float) else v for k, v in record.items()})
+        _write_json(notes, result)
+        print(records[-1], flush=True)
+    totals = {k: round(v, 2) for k, v in whole(records, arguments.layers).items()}
+    print("all graphs, from those measured:", totals)
     if arguments.json is not None:
         from secondeye.benchmarks.machine import machine
 
-        with atomic_write(arguments.json) as file:
-            file.write(json.dumps({"machine": machine(), **result}, indent=1).encode())
+        told = {k: v for k, v in request.items() if v is not None}
+        _write_json(arguments.json, {"machine": machine(), **told, "results": records, "all_layers": totals})
+    if not arguments.keep:
+        shutil.rmtree(arguments.work)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=1).encode())
 
 
 if __name__ == "__main__":

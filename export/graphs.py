@@ -7,12 +7,7 @@ export through torch.export, the gate, and the comparison with PyTorch in float3
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import io
-import logging
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +23,6 @@ from secondeye.runtime.sessions import first_line, open_session
 if TYPE_CHECKING:
     from torch import nn
 
-OPSET = 18
 Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
 """Of weights and arithmetic; ``int8`` and ``int4`` are of the weights of matrix products alone, in blocks of 32, and
 ``bf16`` of all large weights, with arithmetic in float32: ONNX Runtime's CPU kernels do not compute in bfloat16."""
@@ -43,7 +37,6 @@ OPERATORS = frozenset((
 ))  # fmt: skip
 """What a graph may hold: plain tensor arithmetic, no control flow, no functions, no custom code; and ONNX Runtime's own
 product with packed weights."""
-BLOCK = 32  # weights that share a scale
 BOUNDS = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 1e-2, "int8": 3e-2, "int4": 0.3}
 
 
@@ -168,6 +161,8 @@ def make_graph(
     """
     import torch
 
+    from secondeye.export import traced
+
     torch.set_num_threads(max(1, min(torch.get_num_threads(), os.cpu_count() or 1)))
     bound = graph.bounds[precision]
     told("reference")
@@ -190,14 +185,17 @@ def make_graph(
                 f"bound of {graph.bounds['fp16']:g}; build it with --precision fp32."
             )
     told("export")
-    _export(graph, module, path)
+    names = {name for name, _ in module.named_parameters()}
+    model = traced.trace(graph, module)
     del module
+    told("weights")
     if precision in ("int8", "int4"):
-        told(f"weights to {precision}")
-        _quantise(path, 8 if precision == "int8" else graph.least_bits)
+        traced.pack(model, 8 if precision == "int8" else graph.least_bits)
+    traced.fold_transposes(model)
     if precision == "bf16":
-        told("weights to bfloat16")
-        _to_bfloat16(path)
+        traced.to_bfloat16(model, names)
+    traced.save(model, path)
+    del model
     told("check")
     _gate(path)
     told("compare")
@@ -213,117 +211,6 @@ def make_graph(
         "bound": bound,
         "sizes": [list(sizes.values()) for sizes in graph.sizes],
     }
-
-
-def _dynamic(graph: Graph, module: nn.Module) -> tuple[Any, ...]:
-    import torch
-
-    dims: dict[str, Any] = {}
-    for one in graph.inputs:
-        for axis in one.shape:
-            name = axis if isinstance(axis, str) else axis[0] if isinstance(axis, tuple) else None
-            if name is not None and name not in dims:
-                dims[name] = torch.export.Dim(name, min=graph.least.get(name, 1), max=4096)
-    shapes = tuple(
-        {
-            i: dims[axis] if isinstance(axis, str) else dims[axis[0]] * axis[1]
-            for i, axis in enumerate(one.shape)
-            if not isinstance(axis, int)
-        }
-        for one in graph.inputs
-    )
-    # A module whose forward is declared with *inputs has one argument, a tuple.
-    kinds = [p.kind for p in inspect.signature(module.forward).parameters.values()]
-    return (shapes,) if kinds == [inspect.Parameter.VAR_POSITIONAL] else shapes
-
-
-def _export(graph: Graph, module: nn.Module, path: Path) -> None:
-    import torch
-
-    example = tuple(torch.from_numpy(v) for v in graph.example(graph.sizes[0]).values())
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own deprecations, which a user can do nothing about
-            program = torch.onnx.export(
-                module.eval(),
-                example,
-                input_names=[one.name for one in graph.inputs],
-                output_names=[one.name for one in graph.outputs],
-                dynamic_shapes=_dynamic(graph, module),
-                opset_version=OPSET,
-                dynamo=True,
-                verbose=False,
-                optimize=True,
-            )
-    except Exception as error:  # torch's exporter has many kinds
-        raise ExportError(
-            f"{graph.name}: PyTorch cannot export it ({first_line(error.__cause__ or error)})."
-        ) from error
-    assert program is not None
-    model = program.model
-    # Stack traces and paths of the machine that built it are nobody's business, and would make each build differ.
-    model.metadata_props.clear()
-    for function_or_graph in (model.graph, *model.graph.subgraphs()):
-        function_or_graph.metadata_props.clear()
-        for node in function_or_graph:
-            node.metadata_props.clear()
-            node.doc_string = None
-    for value in (*model.graph.inputs, *model.graph.outputs):
-        value.metadata_props.clear()
-    model.producer_name, model.producer_version, model.doc_string = "secondeye", None, None
-    import onnx_ir
-
-    onnx_ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=1024)
-
-
-def _quantise(path: Path, bits: int) -> None:
-    """Pack the constant weights of matrix products, in place: symmetric, in blocks, the rest stays as it is."""
-    import onnx
-
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
-    # Its import sets up logging for the whole program, which is not its business.
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("onnxruntime.quantization").setLevel(logging.ERROR)
-    quantiser = MatMulNBitsQuantizer(onnx.load(str(path)), bits=bits, block_size=BLOCK, is_symmetric=True)
-    with contextlib.redirect_stdout(io.StringIO()):
-        quantiser.process()
-    model = quantiser.model.model
-    _save_apart(model, path)
-
-
-def _to_bfloat16(path: Path) -> None:
-    """Store large float32 weights as bfloat16 (half to even), each with a Cast back, in place."""
-    import onnx
-    import torch
-    from onnx import TensorProto, helper, numpy_helper
-
-    model = onnx.load(str(path))
-    casts = []
-    for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and len(tensor.raw_data) > 1024:
-            name = tensor.name
-            values = torch.from_numpy(numpy_helper.to_array(tensor).copy()).to(torch.bfloat16)
-            tensor.data_type, tensor.name = TensorProto.BFLOAT16, f"{name}_bf16"
-            tensor.raw_data = values.view(torch.int16).numpy().tobytes()
-            casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    _save_apart(model, path)
-
-
-def _save_apart(model: Any, path: Path) -> None:
-    """A model whose weights lie beside it, as NAME.data."""
-    import onnx
-
-    data = path.with_name(f"{path.name}.data")
-    data.unlink(missing_ok=True)
-    onnx.save(model, str(path), save_as_external_data=True, location=data.name, size_threshold=1024)
 
 
 def _gate(path: Path) -> None:

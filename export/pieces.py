@@ -80,7 +80,8 @@ class Pieces:
     def _graph(
         self, name: str, parts: dict[str, Any], graph_of: Callable[[], Any], told: Told, floor: str | None
     ) -> tuple[Path, dict[str, Any]]:
-        from secondeye.export.graphs import OPSET, make_graph
+        from secondeye.export.graphs import make_graph
+        from secondeye.export.traced import OPSET
 
         made_from = {**parts, "name": name, "precision": self._precision, "floor": floor, "opset": OPSET}
         key = content_key(made_from | {"versions": versions(), "code": code_hash()})

@@ -222,6 +222,76 @@ def _child(source: Path, target: Path, size: int) -> str | None:
     return None
 
 
+class TensorFile:
+    """A checkpoint's tensors by name: one safetensors file, or an index and its shards; each is read when asked for.
+
+    Raises:
+        ModelFormatError: no such file, or one that is damaged.
+    """
+
+    def __init__(self, folder: Path, *stems: str) -> None:
+        self.label = folder.name
+        self.paths = found_tensors(folder, stems)
+        self._places: dict[str, Any] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        from safetensors import safe_open
+
+        for path in self.paths:
+            try:
+                if path.stat().st_size > MAX_BYTES:
+                    raise ModelFormatError(f"{path}: over the limit of {MAX_BYTES >> 30} GiB.")
+                file = safe_open(path, framework="pt")
+                for name in file.keys():  # noqa: SIM118
+                    self._places[name] = file
+                    self.shapes[name] = tuple(file.get_slice(name).get_shape())
+            except (OSError, ValueError, Exception) as error:
+                if isinstance(error, ModelFormatError):
+                    raise
+                text = str(error).splitlines()[0][:160]
+                raise ModelFormatError(f"{path}: not a whole safetensors file ({text}).") from error
+
+    def get(self, name: str) -> Tensor:
+        """A tensor in float32.
+
+        Raises:
+            ModelFormatError: it is no floats, or holds values that are no finite numbers.
+        """
+        return self._finite(name, self._places[name].get_tensor(name))
+
+    def rows(self, name: str, rows: list[int]) -> Tensor:
+        """Some rows of a tensor in float32, read alone."""
+        import torch
+
+        part = self._places[name].get_slice(name)
+        return self._finite(name, torch.stack([part[row : row + 1][0] for row in rows]))
+
+    def _finite(self, name: str, tensor: Tensor) -> Tensor:
+        import torch
+
+        if not tensor.is_floating_point():
+            raise ModelFormatError(f"{self.label}: {name} holds {tensor.dtype} where floats are expected.")
+        if not bool(torch.isfinite(torch.stack(tensor.aminmax())).all()):  # which both are NaN if one value is
+            raise ModelFormatError(f"{self.label}: {name} holds values that are no finite numbers.")
+        return tensor.to(torch.float32)
+
+
+def found_tensors(folder: Path, stems: tuple[str, ...]) -> list[Path]:
+    """The files of a checkpoint's tensors by the first of the names that is there: one, or those of an index."""
+    for stem in stems:
+        index = folder / f"{stem}.safetensors.index.json"
+        if index.is_file():
+            try:
+                names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+            except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+                raise ModelFormatError(f"{index}: not an index of safetensors ({error}).") from error
+            if any(Path(str(name)).name != name for name in names):
+                raise ModelFormatError(f"{index}: leads outside its folder.")
+            return [folder / name for name in names]
+        if (folder / f"{stem}.safetensors").is_file():
+            return [folder / f"{stem}.safetensors"]
+    raise ModelFormatError(f"{folder}: has none of {', '.join(f'{stem}.safetensors' for stem in stems)}.")
+
+
 def read_config(path: Path, needed: tuple[str, ...], label: str, problems: Problems) -> dict[str, Any]:
     """A JSON object of at most 1 MiB that has the keys `needed`; empty, with reasons, otherwise."""
     try:

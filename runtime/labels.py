@@ -123,11 +123,13 @@ def _check(colour_map: Pixels, picture: Pixels | None, palette: Pixels | None) -
 def _nearest(values: NDArray[np.float32], palette: Pixels) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """(the nearest colour of each pixel, whether it is near and clearly the nearest)."""
     centres = lab(palette)
+    planes = [np.ascontiguousarray(values[:, :, k]) for k in range(3)]
     best = np.full(values.shape[:2], np.inf, np.float32)
     second = best.copy()
     choice = np.zeros(values.shape[:2], np.int32)
     for number, centre in enumerate(centres):
-        apart = np.sqrt(((values - centre) ** 2).sum(2))
+        one, two, three = (plane - middle for plane, middle in zip(planes, centre, strict=True))
+        apart = np.sqrt(one * one + two * two + three * three)
         nearer = apart < best
         second = np.where(nearer, best, np.minimum(second, apart))
         best = np.where(nearer, apart, best)
@@ -170,7 +172,10 @@ def components(classes: NDArray[np.int32]) -> NDArray[np.int32]:
     begins[:, 1:] = classes[:, 1:] != classes[:, :-1]
     run = (np.cumsum(begins.ravel()) - 1).reshape(height, width).astype(np.int64)
     touches = (classes[1:] == classes[:-1]) & (classes[1:] != 0)
-    pairs = np.unique(np.stack([run[:-1][touches], run[1:][touches]], axis=1), axis=0)
+    pairs = np.stack([run[:-1][touches], run[1:][touches]], axis=1)
+    new = np.ones(len(pairs), bool)  # two runs touch along neighbouring pixels, so repeats follow each other
+    new[1:] = (pairs[1:] != pairs[:-1]).any(1)
+    pairs = pairs[new]
     parent = np.arange(int(run[-1, -1]) + 1)
     while True:
         a, b = parent[pairs[:, 0]], parent[pairs[:, 1]]
@@ -184,12 +189,11 @@ def components(classes: NDArray[np.int32]) -> NDArray[np.int32]:
             if (further == parent).all():
                 break
             parent = further
-    roots = np.where(classes != 0, parent[run] + 1, 0)
-    _, numbered = np.unique(roots, return_inverse=True)
-    parts: NDArray[np.int32] = numbered.reshape(height, width).astype(np.int32)
-    if not (classes == 0).any():
-        parts += 1
-    return parts
+    known = classes.ravel()[begins.ravel()] != 0  # of each run
+    number = np.zeros(len(parent), np.int32)
+    number[parent[known]] = 1
+    number = np.where(known, np.cumsum(number, dtype=np.int32)[parent], 0).astype(np.int32)
+    return number[run]
 
 
 def without_specks(parts: NDArray[np.int32], least: int) -> NDArray[np.int32]:

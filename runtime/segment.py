@@ -50,7 +50,9 @@ class Segmenter:
     Args:
         bundle: its folder; ``secondeye build-engine sgt-bagel`` makes one.
         steps: evaluations of the flow, 1 to 50; fewer are faster.
-        guidance: of the instruction against the picture alone, 1 (none) to 20; over 1 costs twice.
+        guidance: by the instruction, 1 (none) to 20; over 1 costs twice. The authors' editing script has 4.
+        image_guidance: by the picture, beside the other, 1 (none) to 20; over 1 costs half as much again. The script
+            has 2; SGT was trained without what it compares with, so none is the default.
         seed: of the noise; the same seed gives the same labels.
         device, threads: as everywhere.
         limits: of pictures.
@@ -67,6 +69,7 @@ class Segmenter:
         *,
         steps: int = 24,
         guidance: float = 1.0,
+        image_guidance: float = 1.0,
         seed: int = 0,
         device: Device = "cpu",
         threads: int = 0,
@@ -75,7 +78,9 @@ class Segmenter:
         told: Callable[[str], None] | None = None,
     ) -> None:
         self.model = SgtBagel(os.fspath(bundle), device=device, threads=threads, told=told)
-        self._options: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": seed}
+        self._options: dict[str, Any] = {
+            "steps": steps, "guidance": guidance, "image_guidance": image_guidance, "seed": seed,
+        }  # fmt: skip
         self._limits = limits
         self.progress = progress
 

@@ -145,11 +145,13 @@ class Layer(nn.Module):
 
 
 class Prefill(nn.Module):
-    """Some layers over [mark, picture, mark, instruction]: keys and values for the flow steps to see.
+    """Some layers over [mark, picture, mark, instruction, instruction]: keys and values for the flow steps to see.
 
     The picture's block sees itself; the instruction sees the picture and what it said before; both see what went
-    before them, where something did. The picture stands at position `start`, the instruction after it, a word each.
-    The last layer of all gives keys and values alone: the rest of it is unused.
+    before them, where something did. The instruction's second copy sees itself alone, for guidance by the picture to
+    compare with. The picture stands at position `start`, the instruction after it, a word each, and its copy where it
+    does: only distances between positions count. The last layer of all gives keys and values alone, the rest of it
+    is unused.
     """
 
     def __init__(
@@ -178,24 +180,26 @@ class Prefill(nn.Module):
 
     def _placed(self, x: Tensor) -> Tensor:
         """The rows rotated by their positions; at position 0 nothing turns."""
-        picture, text = x[:, :, : -self.words], x[:, :, -self.words :]
+        picture, text = x[:, :, : -2 * self.words], x[:, :, -2 * self.words :]
         cos, sin = self.cos.to(x.dtype), self.sin.to(x.dtype)
         if self.start:
             picture = rotated(picture, cos[:1], sin[:1])
-        return torch.cat([picture, rotated(text, cos[1:], sin[1:])], dim=2)
+        return torch.cat([picture, rotated(text, cos[1:].repeat(2, 1), sin[1:].repeat(2, 1))], dim=2)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """tokens [1, N, hidden] (first) or states [1, S, hidden] -> (states unless last), keys, values.
 
         With a start over 0 two inputs more: keys and values of what went before. All are [layers, 1, kv heads, S,
-        head]; those that are given back are of picture and instruction alone.
+        head]; those that are given back are of picture and instruction (twice) alone.
         """
         x, *past = inputs
-        if self.first:
-            kind = self.text.dtype
-            x = torch.cat([self.marks[:, :1], x.to(kind), self.marks[:, 1:], self.text], dim=1)
-        keys, values = [], []
         names = list(self.layers)
+        some = self.layers[names[0]]
+        assert isinstance(some, Layer)
+        x = x.to(some.part("q_proj", UND).weight.dtype)
+        if self.first:
+            x = torch.cat([self.marks[:, :1], x, self.marks[:, 1:], self.text, self.text], dim=1)
+        keys, values = [], []
         for i, name in enumerate(names):
             layer = self.layers[name]
             assert isinstance(layer, Layer)
@@ -205,14 +209,15 @@ class Prefill(nn.Module):
             values.append(v)
             if self.last and name == names[-1]:
                 break
+            n, causal = self.words, self.causal.to(q.dtype)
+            alone = attend(q[:, :, -n:], k[:, :, -n:], v[:, :, -n:], causal)
+            q, k, v = q[:, :, :-n], k[:, :, :-n], v[:, :, :-n]
             if past:
                 k = torch.cat([past[0][i].to(k.dtype), k], dim=2)
                 v = torch.cat([past[1][i].to(v.dtype), v], dim=2)
-            n = self.words
             seen = attend(q[:, :, :-n], k[:, :, :-n], v[:, :, :-n])
-            mask = F.pad(self.causal.to(q.dtype), (k.shape[2] - n, 0))
-            said = attend(q[:, :, -n:], k, v, mask)
-            x = layer.finish(x, torch.cat([seen, said], dim=1), UND)
+            said = attend(q[:, :, -n:], k, v, F.pad(causal, (k.shape[2] - n, 0)))
+            x = layer.finish(x, torch.cat([seen, said, alone], dim=1), UND)
         result = (torch.stack(keys).float(), torch.stack(values).float())
         return result if self.last else (x.float(), *result)
 
@@ -220,7 +225,8 @@ class Prefill(nn.Module):
 class Flow(nn.Module):
     """Some layers of one evaluation of the flow: [mark, mark | latents], which see each other and what went before.
 
-    First: latents [B, T, 64], time [B] in 0..1, place int64 [T] -> states; last: states -> velocity [B, T, 64].
+    First: latents [B, T, 64], moment int64 [B] (a row of those of :meth:`fold_times`), place int64 [T] -> states; last:
+    states -> velocity [B, T, 64].
     """
 
     def __init__(self, config: Config, layers: range, marks: Tensor | None) -> None:
@@ -249,10 +255,17 @@ class Flow(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def _begin(self, latents: Tensor, time: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    def fold_times(self, times: Tensor) -> None:
+        """Put the embeddings of all the times that will be asked for, [n] in 0..1, in place of their network."""
+        angle = times[:, None] * self.frequency
+        with torch.no_grad():
+            table = self.time_embedder.get_submodule("mlp")(torch.cat([angle.cos(), angle.sin()], dim=1))
+        del self.time_embedder, self.frequency
+        self.moments = nn.Parameter(table, requires_grad=False)
+
+    def _begin(self, latents: Tensor, moment: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
         weight = self.vae2llm.weight
-        angle = time[:, None] * self.frequency.float()
-        embedded = self.time_embedder.mlp(torch.cat([angle.cos(), angle.sin()], dim=1).to(weight.dtype))
+        embedded = F.embedding(moment, self.moments)
         table = self.latent_pos_embed.get_parameter("pos_embed")
         gen = self.vae2llm(latents.to(weight.dtype)) + embedded[:, None] + F.embedding(place, table)[None]
         return self.marks.to(weight.dtype).expand(latents.shape[0], -1, -1), gen
@@ -298,7 +311,7 @@ class Look(Flow):
         """See the class."""
         if self.first:
             latents, place = inputs
-            und, gen = self._begin(latents, latents[:, 0, 0] * 0.0, place)
+            und, gen = self._begin(latents, torch.zeros(1, dtype=torch.int64), place)
         else:
             und, gen = inputs
         some = next(iter(self.layers.values()))

@@ -10,12 +10,12 @@ Graphs: ``vit`` (patches to tokens), ``prefill_K`` (some layers over picture and
   ([mark, mark | latents], graphs ``encoder`` and ``look_K``), and the ViT sees up to 980 pixels.
 
 Layers are cut into graphs of under 2 GiB, and weights are read tensor by tensor, so the 29 GB file needs one graph's
-memory. The instruction, its mask and positions, and every rotary table are folded.
+memory. The instruction, its mask and positions, every rotary table, and the embeddings of all times that 1 to 50 steps
+take are folded.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,85 +39,21 @@ from secondeye.export.models.bagel import (
     Vit,
     sincos_table,
 )
-from secondeye.export.weights import MAX_BYTES, Problems, read_config, some
+from secondeye.export.weights import Problems, TensorFile, found_tensors, read_config, some
 from secondeye.runtime.errors import InvalidInputError, ModelFormatError
 from secondeye.runtime.files import file_hash
+from secondeye.runtime.models.sgt import MAX_STEPS, moments, shifted
 
 INSTRUCTION = "Segment instances with different colors."
 MAX_WORDS = 64
 LAYOUTS = {"trained": 224, "edit": 980}
 """What the ViT sees: the greatest side of the picture, pixels, by layout."""
+SHIFT = 3.0  # of time, as the authors' scripts have it
 GRAPH_BYTES = 2_000_000_000  # of a graph's weights in float32, about
 MODEL = "language_model.model."
 _LLM_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
              "rms_norm_eps", "rope_theta", "vocab_size")  # fmt: skip
 _VIT_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size", "image_size")
-
-
-class TensorFile:
-    """A checkpoint's tensors by name: one safetensors file, or an index and its shards; each is read when asked for.
-
-    Raises:
-        ModelFormatError: no such file, or one that is damaged.
-    """
-
-    def __init__(self, folder: Path, *stems: str) -> None:
-        self.label = folder.name
-        self.paths = _found(folder, stems)
-        self._places: dict[str, Any] = {}
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        from safetensors import safe_open
-
-        for path in self.paths:
-            try:
-                if path.stat().st_size > MAX_BYTES:
-                    raise ModelFormatError(f"{path}: over the limit of {MAX_BYTES >> 30} GiB.")
-                file = safe_open(path, framework="pt")
-                for name in file.keys():  # noqa: SIM118
-                    self._places[name] = file
-                    self.shapes[name] = tuple(file.get_slice(name).get_shape())
-            except (OSError, ValueError, Exception) as error:
-                if isinstance(error, ModelFormatError):
-                    raise
-                text = str(error).splitlines()[0][:160]
-                raise ModelFormatError(f"{path}: not a whole safetensors file ({text}).") from error
-
-    def get(self, name: str) -> Array:
-        """A tensor in float32.
-
-        Raises:
-            ModelFormatError: it is no floats, or holds values that are no finite numbers.
-        """
-        return self._finite(name, self._places[name].get_tensor(name))
-
-    def rows(self, name: str, rows: list[int]) -> Array:
-        """Some rows of a tensor in float32, read alone."""
-        part = self._places[name].get_slice(name)
-        return self._finite(name, torch.stack([part[row : row + 1][0] for row in rows]))
-
-    def _finite(self, name: str, tensor: Array) -> Array:
-        if not tensor.is_floating_point():
-            raise ModelFormatError(f"{self.label}: {name} holds {tensor.dtype} where floats are expected.")
-        result = tensor.to(torch.float32)
-        if not bool(torch.isfinite(result).all()):
-            raise ModelFormatError(f"{self.label}: {name} holds values that are no finite numbers.")
-        return result
-
-
-def _found(folder: Path, stems: tuple[str, ...]) -> list[Path]:
-    for stem in stems:
-        index = folder / f"{stem}.safetensors.index.json"
-        if index.is_file():
-            try:
-                names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-            except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-                raise ModelFormatError(f"{index}: not an index of safetensors ({error}).") from error
-            if any(Path(str(name)).name != name for name in names):
-                raise ModelFormatError(f"{index}: leads outside its folder.")
-            return [folder / name for name in names]
-        if (folder / f"{stem}.safetensors").is_file():
-            return [folder / f"{stem}.safetensors"]
-    raise ModelFormatError(f"{folder}: has none of {', '.join(f'{stem}.safetensors' for stem in stems)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +75,8 @@ class SgtBagel:
 
 def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that matters, by role."""
-    files = {f"weights_{i}": path for i, path in enumerate(_found(folder, ("ema", "model")))}
-    files |= {f"ae_{i}": path for i, path in enumerate(_found(folder, ("ae",)))}
+    files = {f"weights_{i}": path for i, path in enumerate(found_tensors(folder, ("ema", "model")))}
+    files |= {f"ae_{i}": path for i, path in enumerate(found_tensors(folder, ("ae",)))}
     for name in (
         "llm_config.json",
         "vit_config.json",
@@ -198,6 +134,7 @@ def load(
     text, ends = tensors.rows(embedding, words)[None], tensors.rows(embedding, marks)[None]
 
     start = 1 if layout == "edit" else 0
+    times = torch.tensor([shifted(u, SHIFT) for u in moments(MAX_STEPS)], dtype=torch.float32)
 
     def layered(kind: str, layers: range) -> Callable[[], nn.Module]:
         makers: dict[str, Callable[[], nn.Module]] = {
@@ -205,7 +142,14 @@ def load(
             "flow": lambda: Flow(config, layers, ends),
             "look": lambda: Look(config, layers, ends),
         }
-        return lambda: _filled(makers[kind], tensors, config)
+
+        def made() -> nn.Module:
+            module = _filled(makers[kind], tensors, config)
+            if isinstance(module, Flow) and module.first:
+                module.fold_times(times if kind == "flow" else torch.zeros(1))
+            return module
+
+        return made
 
     plain = {side: made for side, made in vae.items() if made is not None}
     plain |= {"vit": lambda: _filled(lambda: Vit(config), tensors, config)}
@@ -218,8 +162,8 @@ def load(
     spots = (size // 16) ** 2
     before = spots + 2 if layout == "edit" else 0
     axes = {
-        "batch": (1, 2), "patches": (1, most), "context": (len(words) + 3, len(words) + 2 + most),
-        "past": (1, len(words) + 2 + most + before), "latents": (1, spots), "height": (2, size // 8),
+        "batch": (1, 3), "patches": (1, most), "context": (2 * len(words) + 3, 2 * len(words) + 2 + most),
+        "past": (1, 2 * len(words) + 2 + most + before), "latents": (1, spots), "height": (2, size // 8),
         "width": (2, size // 8),
     }  # fmt: skip
     if layout == "edit":
@@ -227,8 +171,8 @@ def load(
     constants = {
         "instruction": instruction, "words": len(words), "layers": config.layers, "kv_heads": config.kv_heads,
         "head": config.head, "size": size, "thumbnail": LAYOUTS[layout], "patch": config.patch,
-        "vit_side": config.vit_side, "latent_side": config.latent_side, "shift": 3.0, "layout": layout,
-        "cuts": [[c.start, c.stop] for c in cuts],
+        "vit_side": config.vit_side, "latent_side": config.latent_side, "shift": SHIFT, "layout": layout,
+        "most_steps": MAX_STEPS, "cuts": [[c.start, c.stop] for c in cuts],
     }  # fmt: skip
     return SgtBagel(config=config, constants=constants, axes=axes, graphs=graphs)
 
@@ -424,13 +368,13 @@ class _Shapes:
         seen = (
             [replace(t, name=f"seen_{t.name}") for t in self._cached(layers, "seen")] if self.edit and not dead else []
         )
-        length: Any = ("patches", 1, self.words + 2) if first else "context"
+        length: Any = ("patches", 1, 2 * self.words + 2) if first else "context"
         on = () if last else (_floats("next", 1, length, wide),)
         return {
             "inputs": (incoming, *(seen if self.edit and not dead else [])),
             "outputs": (*on, *self._cached(layers, length)),
-            "least": {"context": self.words + 3},
-            "sizes": tuple({"patches": n, "context": n + self.words + 2, "seen": n - 2} for n in (12, 7)),
+            "least": {"context": 2 * self.words + 3},
+            "sizes": tuple({"patches": n, "context": n + 2 * self.words + 2, "seen": n - 2} for n in (12, 7)),
         }
 
     def _flow(self, layers: range) -> dict[str, Any]:
@@ -438,7 +382,7 @@ class _Shapes:
         state: tuple[Tensor, ...] = (_floats("marks", "batch", 2, wide), _floats("states", "batch", "latents", wide))
         if first:
             latents = _floats("latents", "batch", "latents", PATCH_LATENT)
-            state = (latents, _floats("time", "batch"), _places("spots", "latents"))
+            state = (latents, _places("moment", "batch"), _places("spots", "latents"))
         out: tuple[Tensor, ...] = (_floats("velocity", "batch", "latents", PATCH_LATENT),)
         if not last:
             out = (_floats("next_marks", "batch", 2, wide), _floats("next_states", "batch", "latents", wide))
@@ -446,6 +390,6 @@ class _Shapes:
         return {
             "inputs": (*state, *self._cached(layers, "past", "batch"), *others),
             "outputs": out,
-            "sizes": ({"batch": 2, "latents": 6, "past": 9}, {"batch": 1, "latents": 15, "past": 4}),
+            "sizes": ({"batch": 2, "latents": 6, "past": 9}, {"batch": 3, "latents": 15, "past": 4}),
             "steps": min(POSITIONS, self.config.latent_side**2),
         }

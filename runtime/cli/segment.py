@@ -17,7 +17,12 @@ def segment(
         Path | None, typer.Option(help="A sheet to look at: the picture, what the model painted, the objects.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, max=50, help="Evaluations of the flow; fewer are faster.")] = 24,
-    guidance: Annotated[float, typer.Option(min=1, max=20, help="1 is none; over 1 costs twice.")] = 1.0,
+    guidance: Annotated[
+        float, typer.Option(min=1, max=20, help="By the instruction; 1 is none, over 1 costs twice.")
+    ] = 1.0,
+    image_guidance: Annotated[
+        float, typer.Option(min=1, max=20, help="By the picture, beside the other; over 1 costs half as much again.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the noise; the same seed gives the same labels.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, max=256, help="0: one per core.")] = 0,
@@ -51,7 +56,8 @@ def segment(
         def tell(stage: str, done: int, total: int) -> None:
             progress.update(task, description=stage, completed=done, total=total)
 
-        options: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": seed, "threads": threads}
+        options: dict[str, Any] = {"steps": steps, "guidance": guidance, "image_guidance": image_guidance}
+        options |= {"seed": seed, "threads": threads}
         plan = None if quiet else console.print
         segmenter = Segmenter(bundle, device=device, progress=tell, told=plan, **options)  # type: ignore[arg-type]
         result = segmenter.segment(loaded)

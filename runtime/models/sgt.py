@@ -4,7 +4,9 @@
 The bundle's engines, in the order in which they run: ``vit`` (a thumbnail's patches to tokens), in the edit layout
 ``encoder`` and ``look_K`` (keys and values of the picture's own latents), ``prefill_K`` (keys and values of picture and
 instruction), ``flow_K`` (one evaluation of the flow over the map's latents), ``decoder``. The
-sampler is the authors' (rectified flow, time shifted), with guidance against the picture alone when it is asked for.
+sampler is the authors' (rectified flow, time shifted), with guidance by the instruction and by the picture when it is
+asked for: the contexts without the one and without the other are rows of one batch over the same keys, which a mask
+tells apart.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,7 @@ _CONSTANTS = (
     "vit_side",
     "latent_side",
     "shift",
+    "most_steps",
     "cuts",
 )
 
@@ -140,6 +144,7 @@ class SgtBagel:
         if lacking or absent or not stages:
             raise ModelFormatError(f"{bundle}: lacks {', '.join([*lacking, *absent]) or 'layers'}; build it again.")
         self.constants: dict[str, Any] = constants
+        self._moments = {one: i for i, one in enumerate(moments(int(constants["most_steps"])))}
         self.stages = stages
         self.plan = plan_memory(self.bundle)
         if told is not None:
@@ -227,7 +232,9 @@ class SgtBagel:
         return kept
 
     def context(self, tokens: Floats, seen: list[tuple[Floats, Floats]] | None = None) -> list[tuple[Floats, Floats]]:
-        """The keys and values [layers, 1, kv heads, S, head] of picture and instruction, for each flow engine.
+        """The keys and values [layers, 1, kv heads, S, head] of picture, instruction, and the instruction by itself.
+
+        For each flow engine.
 
         Args:
             tokens: of :meth:`tokens`.
@@ -248,17 +255,37 @@ class SgtBagel:
         return kept
 
     def velocity(
-        self, latents: Floats, time: float, spots: NDArray[np.int64], context: list[tuple[Floats, Floats]], guided: bool
+        self,
+        latents: Floats,
+        step: tuple[int, int],
+        spots: NDArray[np.int64],
+        context: list[tuple[Floats, Floats]],
+        contexts: tuple[str, ...] = ("whole",),
     ) -> Floats:
-        """The flow at latents [T, 64], for the whole context and (guided) for the picture alone: [1 or 2, T, 64]."""
-        count = 2 if guided else 1
-        words, length = self.constants["words"], context[0][0].shape[3]
+        """The flow at latents [T, 64] in each of some contexts, [contexts, T, 64].
+
+        Args:
+            latents: where the flow is asked for.
+            step: (this one from 0, of how many).
+            spots: of :meth:`spots`.
+            context: of :meth:`context`.
+            contexts: ``whole``, ``untold`` (without the instruction), ``unseen`` (without the picture).
+        """
+        count, words = len(contexts), self.constants["words"]
+        if "unseen" not in contexts:  # the instruction by itself, the last that was read, is for that alone
+            context = [(keys[:, :, :, :-words], values[:, :, :, :-words]) for keys, values in context]
+        length = context[0][0].shape[3]
+        seen = length - (2 if "unseen" in contexts else 1) * words
+        hidden = {"whole": slice(seen + words, length), "untold": slice(seen, length), "unseen": slice(seen + words)}
         mask = np.zeros((count, length), np.float32)
-        mask[1:, length - words :] = PADDING  # the picture's block is the front: its keys know nothing of the words
         start = 2 if self.edit else 1  # after the picture's blocks, which have a position each
-        position = np.array([words + start, start][:count])
+        position = np.full(count, start + words)
+        for row, name in enumerate(contexts):
+            mask[row, hidden[name]] = PADDING
+            position[row] -= words if name == "untold" else 0
+        moment = self._moments[1 - Fraction(*step)]
         state: dict[str, NDArray[Any]] = {
-            "latents": np.repeat(latents[None], count, 0), "time": np.full(count, time, np.float32), "spots": spots,
+            "latents": np.repeat(latents[None], count, 0), "moment": np.full(count, moment), "spots": spots,
         }  # fmt: skip
         out: list[Floats] = []
         for k, (keys, values) in enumerate(context):
@@ -274,6 +301,7 @@ class SgtBagel:
         *,
         steps: int = 24,
         guidance: float = 1.0,
+        image_guidance: float = 1.0,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Pixels:
@@ -282,7 +310,9 @@ class SgtBagel:
         Args:
             picture: uint8 [H, W, 3].
             steps: evaluations of the flow, 1 to 50.
-            guidance: of the instruction against the picture alone; 1 is none, and costs half.
+            guidance: by the instruction, against the picture alone; 1 is none, and costs half.
+            image_guidance: by the picture, against the instruction alone; 1 is none. It needs the other, as in the
+                authors' recipe, which leaves it out otherwise.
             seed: of the noise.
             progress: called with (stage, done, total).
 
@@ -292,10 +322,16 @@ class SgtBagel:
         Raises:
             InvalidInputError: steps or guidance out of range.
         """
-        if not 1 <= steps <= MAX_STEPS or not 1.0 <= guidance <= 20.0:
+        most = int(self.constants["most_steps"])
+        if not 1 <= steps <= most or not 1.0 <= guidance <= 20.0 or not 1.0 <= image_guidance <= 20.0:
             raise InvalidInputError(
-                f"expected steps 1 to {MAX_STEPS} and guidance 1 to 20, got {steps} and {guidance}."
+                f"expected steps 1 to {most} and guidance 1 to 20, got {steps}, {guidance} and {image_guidance}."
             )
+        if image_guidance > 1 and guidance <= 1:
+            raise InvalidInputError(
+                f"guidance by the picture ({image_guidance}) needs guidance by the instruction: give that one over 1."
+            )
+        contexts = ("whole", *(["untold"] if guidance > 1 else []), *(["unseen"] if image_guidance > 1 else []))
         tell = progress or (lambda stage, done, total: None)
         height, width = self.map_size(*picture.shape[:2])
         rows, columns, spots = height // 16, width // 16, self.spots(height, width)
@@ -307,8 +343,7 @@ class SgtBagel:
         times = time_steps(steps, self.constants["shift"])
         for k in range(steps):
             tell("paint", k, steps)
-            both = self.velocity(x, float(times[k]), spots, context, guidance > 1)
-            v = guided_velocity(both[0], both[1], guidance) if guidance > 1 else both[0]
+            v = guided_velocity(self.velocity(x, (k, steps), spots, context, contexts), guidance, image_guidance)
             x = (x - v * (times[k] - times[k + 1])).astype(np.float32)
         tell("decode", 0, 1)
         latent = x.reshape(rows, columns, 2, 2, 16).transpose(4, 0, 2, 1, 3).reshape(1, 16, 2 * rows, 2 * columns)
@@ -328,14 +363,35 @@ def _values(picture: Pixels, height: int, width: int) -> Floats:
     return _bicubic(picture, height, width).astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
+def shifted(even: float, shift: float) -> float:
+    """The time at an even one from 0 to 1: t = s u / (1 + (s - 1) u)."""
+    return shift * even / (1 + (shift - 1) * even)
+
+
 def time_steps(steps: int, shift: float) -> Floats:
-    """The times 1 .. 0 between the evaluations, [steps + 1]: t = s u / (1 + (s - 1) u) of even u."""
-    even = np.linspace(1.0, 0.0, steps + 1, dtype=np.float32)
-    return (np.float32(shift) * even / (1 + np.float32(shift - 1) * even)).astype(np.float32)
+    """The times 1 .. 0 between the evaluations, [steps + 1]."""
+    return np.array([shifted(float(u), shift) for u in np.linspace(1.0, 0.0, steps + 1)], np.float32)
 
 
-def guided_velocity(whole: Floats, alone: Floats, scale: float) -> Floats:
-    """Classifier-free guidance whose every token keeps at most the length that it had (BAGEL's ``text_channel``)."""
-    pushed = alone + np.float32(scale) * (whole - alone)
-    lengths = [np.linalg.norm(v, axis=1, keepdims=True) for v in (whole, pushed)]
-    return (pushed * np.clip(lengths[0] / (lengths[1] + 1e-8), 0.0, 1.0)).astype(np.float32)
+def moments(most: int) -> list[Fraction]:
+    """All even times over 0 that runs of 1 to `most` steps evaluate the flow at, from the least: 774 for 50."""
+    return sorted({Fraction(k, n) for n in range(1, most + 1) for k in range(1, n + 1)})
+
+
+def guided_velocity(flows: Floats, guidance: float, image_guidance: float) -> Floats:
+    """Classifier-free guidance by the instruction, and then by the picture (BAGEL's ``text_channel``).
+
+    u = w + s (v - w), every token of which keeps at most v's length, and then a + r (u - a).
+
+    Args:
+        flows: [1 to 3, T, 64]: v with both, w without the instruction, a without the picture; those that are needed.
+        guidance, image_guidance: s and r; 1 is none.
+    """
+    pushed = flows[0]
+    if guidance > 1:
+        pushed = flows[1] + np.float32(guidance) * (flows[0] - flows[1])
+        lengths = [np.linalg.norm(v, axis=1, keepdims=True) for v in (flows[0], pushed)]
+        pushed = pushed * np.clip(lengths[0] / (lengths[1] + 1e-8), 0.0, 1.0)
+    if image_guidance > 1:
+        pushed = flows[2] + np.float32(image_guidance) * (pushed - flows[2])
+    return pushed.astype(np.float32)

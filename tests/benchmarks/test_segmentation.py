@@ -35,7 +35,12 @@ def test_labels_help_where_depth_is_right_but_soft(tmp_path):
     (case,) = segmentation.rendered(tmp_path)
     rows = list(segmentation.measure(case, lambda picture: near[::4, ::4].astype(np.float32), {}))
     found = {(one["depth"], one["segment"]): one for one in segmentation.summary(rows)}
-    plain, exact = found["soft truth", "off"], found["soft truth", "exact"]
+    plain, exact, read = (found["soft truth", name] for name in ("off", "exact", "colours"))
+    assert read["covering"] > 0.97
+    assert read["border_f"] > 0.9
+    assert read["edge"] < 0.7 * plain["edge"]
+    assert {"upsample_ms", "warp_ms"} <= plain.keys()
+    assert {"labels_ms", "align_ms", "upsample_ms", "warp_ms"} <= read.keys()
     assert exact["edge"] < 0.6 * plain["edge"]
     assert exact["hole_border"] < plain["hole_border"]
     assert exact["edge_better"] == exact["hole_border_better"] == 1.0

@@ -2,7 +2,6 @@
 """The student's training and export, for a few steps on made scenes; and the full-size proof's own files."""
 
 import argparse
-import math
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore")]
 
 import torch
 
-from secondeye.export import distill, full_size
+from secondeye.export import distill
 from secondeye.runtime.objects import open_labeller
 
 
@@ -69,27 +68,3 @@ def test_a_run_resumes_and_its_network_opens_as_a_segmenter(tmp_path):
     labels, confidence = open_labeller(tmp_path / "student.onnx")(np.zeros((120, 200, 3), np.uint8))
     assert labels.shape == (120, 200)
     assert 0 < confidence <= 1
-
-
-def test_the_full_size_checkpoint_has_every_tensor_and_holes_take_no_room(tmp_path):
-    shapes = full_size.bagel_shapes()
-    assert len(shapes) == 1223
-    assert sum(math.prod(s) for s in shapes.values()) == 14_607_260_128
-    assert len(full_size.autoencoder_shapes()) == 244
-    small = {"a.norm.weight": (8,), "b.weight": (64, 32), "c.weight": (1 << 16, 32)}
-    pool = torch.randn(full_size._POOL)
-    full_size.write_random(tmp_path / "x.safetensors", small, pool, lambda name: name != "c.weight")
-    from safetensors.torch import load_file
-
-    read = load_file(tmp_path / "x.safetensors")
-    assert {n: tuple(t.shape) for n, t in read.items()} == small
-    assert abs(float(read["a.norm.weight"].float().mean()) - 1) < 0.3
-    assert abs(float(read["b.weight"].float().std()) * 32**0.5 - 1) < 0.1
-    assert not read["c.weight"].any()
-    wanted = full_size.needed_by(["prefill_3", "flow_27"], 28)
-    assert wanted("language_model.model.layers.3.mlp.up_proj.weight")
-    assert wanted("llm2vae.weight")
-    assert not wanted("language_model.model.layers.13.mlp.up_proj.weight")
-    steps = {"vit": (30.0, 90.0), "flow_0": (90.0, 400.0), "flow_13": (60.0, 300.0), "flow_27": (30.0, 150.0)}
-    records = [{"step": n, "seconds": t, "mb": mb, "peak_gib": 5.0} for n, (t, mb) in steps.items()]
-    assert full_size.whole(records) == pytest.approx({"minutes": 28.5, "gb": 8.44, "peak_gib": 5.0})

@@ -4,6 +4,7 @@
 import itertools
 import json
 import shutil
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def prepared(model, pixels):
     return torch.tensor(np.array(patches)), torch.tensor(place)
 
 
-def reference(tiny, model, pixels, steps, guidance, seed):
+def reference(tiny, model, pixels, steps, guidance, image_guidance, seed):
     """The whole chain by the recipe: one packed sequence for every evaluation."""
     _, state, vae = tiny
     with torch.inference_mode():
@@ -80,6 +81,9 @@ def reference(tiny, model, pixels, steps, guidance, seed):
                 alone = sgt.velocity(state, vit, None, x, float(now), spots)
                 pushed = alone + guidance * (v - alone)
                 v = pushed * (v.norm(dim=1, keepdim=True) / (pushed.norm(dim=1, keepdim=True) + 1e-8)).clamp(0, 1)
+                if image_guidance > 1:
+                    unseen = sgt.velocity(state, None, WORDS, x, float(now), spots)
+                    v = unseen + image_guidance * (v - unseen)
             x = x - v * (now - then)
         rows, columns = height // 16, width // 16
         latent = x.view(rows, columns, 2, 2, 16)
@@ -109,20 +113,46 @@ def test_every_stage_equals_the_recipe(tiny, bundle):
         np.testing.assert_allclose(tokens[0], vit.numpy(), atol=2e-5)
         spots = np.array([0, 1, 2, 64, 65, 66])
         latents = np.random.default_rng(1).standard_normal((6, 64)).astype(np.float32)
-        got = model.velocity(latents, 0.7, spots, model.context(tokens), guided=True)
-        for row, words in ((0, WORDS), (1, None)):
-            want = sgt.velocity(tiny[1], vit, words, torch.tensor(latents), 0.7, torch.tensor(spots))
-            np.testing.assert_allclose(got[row], want.numpy(), atol=3e-5)
+        context, now = model.context(tokens), 3 * 0.7 / (1 + 2 * 0.7)  # the fourth of ten steps
+        for contexts in (("whole",), ("whole", "untold"), ("whole", "untold", "unseen")):
+            got = model.velocity(latents, (3, 10), spots, context, contexts)
+            assert len(got) == len(contexts)
+            for flow, sight, words in zip(got, (vit, vit, None), (WORDS, None, WORDS), strict=False):
+                want = sgt.velocity(tiny[1], sight, words, torch.tensor(latents), now, torch.tensor(spots))
+                np.testing.assert_allclose(flow, want.numpy(), atol=3e-5)
 
 
-@pytest.mark.parametrize(("steps", "guidance"), [(1, 1.0), (4, 1.0), (10, 1.0), (4, 4.0)])
+@pytest.mark.parametrize("steps", [1, 4, 10])
+@pytest.mark.parametrize("guidance", [(1.0, 1.0), (4.0, 1.0), (4.0, 2.0)])
 def test_picture_to_map_equals_the_recipe(tiny, bundle, steps, guidance):
     model = runtime.SgtBagel(bundle)
     pixels = picture()
-    _, want = reference(tiny, model, pixels, steps, guidance, seed=5)
-    got = model.colour_map(pixels, steps=steps, guidance=guidance, seed=5)
+    _, want = reference(tiny, model, pixels, steps, *guidance, seed=5)
+    calls = []
+    whole = model.run
+    model.run = lambda engine, **inputs: (
+        calls.append((engine, len(next(iter(inputs.values()))))) or whole(engine, **inputs)
+    )
+    got = model.colour_map(pixels, steps=steps, guidance=guidance[0], image_guidance=guidance[1], seed=5)
     assert got.shape == want.shape
     assert (np.abs(got - want) <= 1).mean() > 0.999
+    batch = 1 + sum(scale > 1 for scale in guidance)
+    assert [call for call in calls if call[0] == "flow_0"] == [("flow_0", batch)] * steps  # one call of a step
+
+
+def test_guidance_out_of_range_is_one_sentence(bundle):
+    model = runtime.SgtBagel(bundle)
+    with pytest.raises(InvalidInputError, match=r"steps 1 to 50 and guidance 1 to 20, got 51, 1\.0 and 1\.0"):
+        model.colour_map(picture(), steps=51)
+    with pytest.raises(InvalidInputError, match="needs guidance by the instruction"):
+        model.colour_map(picture(), image_guidance=2.0)
+
+
+def test_every_time_of_every_number_of_steps_is_folded():
+    times = runtime.moments(50)
+    assert len(times) == 774
+    assert times == sorted(times)
+    assert all(1 - Fraction(k, steps) in set(times) for steps in range(1, 51) for k in range(steps))
 
 
 def test_layers_may_be_cut_into_any_graphs(tiny, bundle, monkeypatch):
@@ -147,6 +177,48 @@ def test_precisions_report_their_error(tiny, bundle, tmp_path, precision, bound)
         assert 0 < error["relative_rms"] <= bound == error["bound"]
     size, whole = ((folder / "prefill_0.onnx.data").stat().st_size for folder in (tmp_path, bundle))
     assert size < 0.8 * whole
+
+
+def test_a_layer_like_the_one_before_takes_its_graph_and_is_the_same_to_the_byte(tiny, tmp_path, monkeypatch):
+    from secondeye.export import traced
+    from secondeye.export.graphs import make_graph
+    from secondeye.export.models import sgt_bagel
+
+    monkeypatch.setitem(sgt.LLM, "num_hidden_layers", 4)
+    sgt.checkpoint(tmp_path / "four")
+    graphs = {g.name: g for g in sgt_bagel.load(tmp_path / "four", instruction=sgt.TEXT, graph_bytes=1).graphs}
+    monkeypatch.setattr(traced, "_templates", {})
+    runs = []
+    whole = traced._traced
+    monkeypatch.setattr(traced, "_traced", lambda graph, module: runs.append(graph.name) or whole(graph, module))
+    for precision in ("int4", "fp32"):
+        for name in ("prefill_0", "prefill_1", "prefill_2", "prefill_3"):
+            make_graph(graphs[name], precision, tmp_path / f"{name}.onnx", lambda step: None)
+    assert runs == ["prefill_0", "prefill_1", "prefill_3"]
+    traced._templates.clear()
+    (tmp_path / "anew").mkdir()
+    make_graph(graphs["prefill_2"], "fp32", tmp_path / "anew" / "prefill_2.onnx", lambda step: None)
+    assert runs[3:] == ["prefill_2"]
+    for file in ("prefill_2.onnx", "prefill_2.onnx.data"):
+        assert (tmp_path / "anew" / file).read_bytes() == (tmp_path / file).read_bytes()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_are_packed_as_onnx_runtime_packs_them(bits):
+    from onnxruntime.capi._pybind_state import quantize_matmul_4bits, quantize_matmul_8bits
+
+    from secondeye.export.traced import packed_rows
+
+    weight = torch.randn(50, 100, generator=torch.Generator().manual_seed(1))
+    weight[3, 32:64] = 0
+    values, scales = packed_rows(weight, bits)
+    padded = np.zeros((128, 50), np.float32)
+    padded[:100] = weight.numpy().T
+    want, factors = np.zeros((50, 4, 4 * bits), np.uint8), np.zeros((50, 4), np.float32)
+    zeros = np.zeros((50, 4), np.uint8)
+    {4: quantize_matmul_4bits, 8: quantize_matmul_8bits}[bits](want, padded, factors, zeros, 32, 50, 128, True)
+    np.testing.assert_array_equal(scales, factors)
+    np.testing.assert_array_equal(values, want)
 
 
 def test_a_bfloat16_checkpoint_loses_nothing_in_bf16(tmp_path):
@@ -200,10 +272,13 @@ def test_the_edit_layout_equals_the_recipe(tiny):
         np.testing.assert_allclose(model.tokens(pixels)[0], vit.numpy(), atol=2e-5)
         latents = np.random.default_rng(1).standard_normal((len(spots), 64)).astype(np.float32)
         context = model.context(model.tokens(pixels), model.seen(pixels))
-        got = model.velocity(latents, 0.7, spots, context, guided=True)
-        for row, words in ((0, WORDS), (1, None)):
-            want = sgt.velocity(state, vit, words, torch.tensor(latents), 0.7, torch.tensor(spots), clean)
-            np.testing.assert_allclose(got[row], want.numpy(), atol=5e-5)
+        got = model.velocity(latents, (3, 10), spots, context, ("whole", "untold", "unseen"))
+        now = 3 * 0.7 / (1 + 2 * 0.7)
+        for flow, sights, words in zip(
+            got, ((vit, clean), (vit, clean), (None, None)), (WORDS, None, WORDS), strict=True
+        ):
+            want = sgt.velocity(state, sights[0], words, torch.tensor(latents), now, torch.tensor(spots), sights[1])
+            np.testing.assert_allclose(flow, want.numpy(), atol=5e-5)
     assert model.colour_map(pixels, steps=1).shape == (height, width, 3)
 
 

@@ -171,7 +171,10 @@ def vit_tokens(state, patches, place):
 
 
 def velocity(state, vit, words, latents, time, spots, seen=None):
-    """The flow at latents [T, 64]; words None leaves the instruction out; seen: the picture's own latents [T, 64]."""
+    """The flow at latents [T, 64]; vit or words None leaves the picture or the instruction out.
+
+    seen: the picture's own latents [T, 64], in the edit layout.
+    """
     embed = state["language_model.model.embed_tokens.weight"]
     start, end = embed[2][None], embed[3][None]
 
@@ -185,7 +188,8 @@ def velocity(state, vit, words, latents, time, spots, seen=None):
 
     noise = rows(latents, time)
     blocks = [] if seen is None else [("full", torch.cat([start, rows(seen, 0.0), end]))]
-    blocks.append(("full", torch.cat([start, vit, end])))
+    if vit is not None:
+        blocks.append(("full", torch.cat([start, vit, end])))
     if words is not None:
         blocks.append(("causal", embed[words]))
     blocks.append(("noise", torch.cat([start, noise, end])))
