@@ -30,7 +30,8 @@ from rich.table import Table
 from secondeye.benchmarks.latency import peaks
 from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime.bundle import Bundle
-from secondeye.runtime.converter import StereoConfig, StereoConverter
+from secondeye.runtime.config import StereoConfig
+from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.models.mono2stereo import Mono2Stereo, blend_mask

@@ -33,7 +33,8 @@ from secondeye.benchmarks.stereo_metrics import all_metrics, filled_in, true_hol
 from secondeye.runtime import ops
 from secondeye.runtime.bundle import read_bundle
 from secondeye.runtime.cli._guard import guarded
-from secondeye.runtime.converter import StereoConfig, StereoConverter
+from secondeye.runtime.config import StereoConfig
+from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.writers import save_picture
 

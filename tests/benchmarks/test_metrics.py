@@ -14,7 +14,8 @@ from secondeye.benchmarks import metrics, quality, stereo_metrics
 from secondeye.benchmarks.pairs import read_pairs
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
-from secondeye.runtime.converter import StereoConfig, StereoConverter
+from secondeye.runtime.config import StereoConfig
+from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.errors import MediaError
 
 RNG = np.random.default_rng(5)
