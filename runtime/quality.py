@@ -38,6 +38,7 @@ class QualityPainter:
     """Paints views with the model of the configuration's bundle.
 
     Attributes:
+        layout: the tiles of the last view that was painted in tiles.
         note: what its owner might not expect of the last view, or None.
 
     Raises:
@@ -48,6 +49,7 @@ class QualityPainter:
         if config.bundle is None:
             raise InvalidInputError("bundle: quality mode needs a bundle's folder.")
         self.config = config
+        self.layout: Layout | None = None
         self.note: str | None = None
         self.model = Mono2Stereo(os.fspath(config.bundle), device=config.device, threads=config.threads)
         steps = config.steps or DEFAULT_STEPS[config.scheduler]
@@ -141,7 +143,7 @@ class QualityPainter:
         where[(rows * 2 + 1) * high // (2 * height), (columns * 2 + 1) * wide // (2 * width)] = 255
         if (high, wide) != (height, width):
             where = blend_mask(where, 1)  # wider by what resizing back mixes in
-        layout = self.model.lay_out(where)
+        layout = self.layout = self.model.lay_out(where)
         if layout.whole:
             share = round(100 * min(1.0, layout.share))
             self.note = f"Tiles would come to {share} % of the picture, so the model saw it whole."
