@@ -7,9 +7,7 @@ export through torch.export, the gate, and the comparison with PyTorch in float3
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import io
 import logging
 import os
 import warnings
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from secondeye.export import quantise
 from secondeye.runtime.bundle import TensorSpec as Tensor, shape_of
 from secondeye.runtime.errors import ExportError
 from secondeye.runtime.sessions import first_line, open_session
@@ -29,9 +28,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 OPSET = 18
-Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
-"""Of weights and arithmetic; ``int8`` and ``int4`` are of the weights of matrix products alone, in blocks of 32, and
-``bf16`` of all large weights, with arithmetic in float32: ONNX Runtime's CPU kernels do not compute in bfloat16."""
+QUANTISED_OPSET = 21
+"""Of graphs with DequantizeLinear in blocks, which came with it; it changed nothing else that a graph of ours holds."""
+Precision = Literal["fp32", "bf16", "fp16", "int8", "int4", "fp8"]
+"""Of weights and arithmetic; ``int8``, ``int4`` and ``fp8`` (E4M3) are of the weights of matrix products alone, in
+blocks of 32, and ``bf16`` of all large weights, with arithmetic in float32: ONNX Runtime has no such CPU kernels."""
 ISLANDS = ("none", "norms", "norms and attention")
 """What stays in float32 inside a float16 graph, from the least to the most."""
 OPERATORS = frozenset((
@@ -43,8 +44,7 @@ OPERATORS = frozenset((
 ))  # fmt: skip
 """What a graph may hold: plain tensor arithmetic, no control flow, no functions, no custom code; and ONNX Runtime's own
 product with packed weights."""
-BLOCK = 32  # weights that share a scale
-BOUNDS = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 1e-2, "int8": 3e-2, "int4": 0.3}
+BOUNDS = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 1e-2, "int8": 3e-2, "int4": 0.3, "fp8": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,13 @@ def to_half(module: nn.Module, island: str) -> nn.Module:
 
 
 def make_graph(
-    graph: Graph, precision: Precision, path: Path, told: Callable[[str], None], *, floor: str | None = None
+    graph: Graph,
+    precision: Precision,
+    path: Path,
+    told: Callable[[str], None],
+    *,
+    floor: str | None = None,
+    standard: bool = False,
 ) -> dict[str, Any]:
     """Export one graph, check it, measure it.
 
@@ -159,6 +165,7 @@ def make_graph(
         path: the ONNX file to write; its weights go beside it as NAME.data.
         told: called with the name of each step.
         floor: of ``fp16``: at least this one of :data:`ISLANDS` stays in float32.
+        standard: of ``int8`` and ``int4``: by ONNX's own DequantizeLinear, for other backends than ONNX Runtime.
 
     Returns:
         What the manifest says: island, relative and absolute error, bound.
@@ -192,12 +199,18 @@ def make_graph(
     told("export")
     _export(graph, module, path)
     del module
-    if precision in ("int8", "int4"):
+    if precision in ("int8", "int4", "fp8", "bf16"):
         told(f"weights to {precision}")
-        _quantise(path, 8 if precision == "int8" else graph.least_bits)
-    if precision == "bf16":
-        told("weights to bfloat16")
-        _to_bfloat16(path)
+    if precision in ("int8", "int4"):
+        bits = 8 if precision == "int8" else graph.least_bits
+        if standard:
+            quantise.to_integers(path, bits, QUANTISED_OPSET)
+        else:
+            quantise.pack(path, bits)
+    elif precision == "fp8":
+        quantise.to_float8(path, QUANTISED_OPSET)
+    elif precision == "bf16":
+        quantise.to_bfloat16(path)
     told("check")
     _gate(path)
     told("compare")
@@ -275,55 +288,6 @@ def _export(graph: Graph, module: nn.Module, path: Path) -> None:
     import onnx_ir
 
     onnx_ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=1024)
-
-
-def _quantise(path: Path, bits: int) -> None:
-    """Pack the constant weights of matrix products, in place: symmetric, in blocks, the rest stays as it is."""
-    import onnx
-
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
-    # Its import sets up logging for the whole program, which is not its business.
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("onnxruntime.quantization").setLevel(logging.ERROR)
-    quantiser = MatMulNBitsQuantizer(onnx.load(str(path)), bits=bits, block_size=BLOCK, is_symmetric=True)
-    with contextlib.redirect_stdout(io.StringIO()):
-        quantiser.process()
-    model = quantiser.model.model
-    _save_apart(model, path)
-
-
-def _to_bfloat16(path: Path) -> None:
-    """Store large float32 weights as bfloat16 (half to even), each with a Cast back, in place."""
-    import onnx
-    import torch
-    from onnx import TensorProto, helper, numpy_helper
-
-    model = onnx.load(str(path))
-    casts = []
-    for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and len(tensor.raw_data) > 1024:
-            name = tensor.name
-            values = torch.from_numpy(numpy_helper.to_array(tensor).copy()).to(torch.bfloat16)
-            tensor.data_type, tensor.name = TensorProto.BFLOAT16, f"{name}_bf16"
-            tensor.raw_data = values.view(torch.int16).numpy().tobytes()
-            casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    _save_apart(model, path)
-
-
-def _save_apart(model: Any, path: Path) -> None:
-    """A model whose weights lie beside it, as NAME.data."""
-    import onnx
-
-    data = path.with_name(f"{path.name}.data")
-    data.unlink(missing_ok=True)
-    onnx.save(model, str(path), save_as_external_data=True, location=data.name, size_threshold=1024)
 
 
 def _gate(path: Path) -> None:
