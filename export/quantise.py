@@ -3,8 +3,8 @@
 
 Weights of matrix products are rounded symmetrically, in blocks of 32 along the inner axis with a scale each. ONNX
 Runtime has a product of its own that reads them packed (:func:`pack`); other backends take DequantizeLinear before an
-ordinary product. ONNX Runtime's scales may be negative, which wins a level; TensorRT takes positive ones alone, so there
-the scale is searched instead (:func:`to_integers`).
+ordinary product. ONNX Runtime's scales may be negative, which wins a level; TensorRT takes positive ones alone, so
+there the scale is searched instead (:func:`to_integers`).
 """
 
 from __future__ import annotations
