@@ -153,7 +153,8 @@ def main(
         for name, view in views(pair, converter, quality).items():
             row = {"pair": pair.name, "view": name, **all_metrics(view, pair.right, pair.left, holes)}
             rows.append(row)
-            strip[name] = _small(view), f"SIoU {row['siou']:.3f}, PSNR {row['psnr']:.1f} dB"
+            psnr = "" if row["psnr"] is None else f", PSNR {row['psnr']:.1f} dB"
+            strip[name] = _small(view), f"SIoU {row['siou']:.3f}{psnr}"
     _print(rows, f"Right views against the true ones ({depth_model} depth)")
     if json_file is not None:
         with atomic_write(json_file) as file:
