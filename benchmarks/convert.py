@@ -23,7 +23,8 @@ from rich.table import Table
 from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
-from secondeye.runtime.converter import StereoConfig, StereoConverter
+from secondeye.runtime.config import StereoConfig
+from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.layouts import compose
 from secondeye.runtime.pictures import read_picture

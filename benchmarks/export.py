@@ -49,8 +49,14 @@ SCHEDULER = {
 DEPTH = (384, 12, 1536, 37, 64, [48, 96, 192, 384])
 
 
-def _weights(make: Any, seed: int) -> dict[str, Any]:
-    """Seeded random tensors of a module's names and shapes: matrices keep their input's size, norms are ones."""
+_BRANCH_ENDS = ("conv2.weight", "to_out.0.weight", "net.2.weight", "proj_out.weight")
+
+
+def _weights(make: Any, seed: int, branches: float = 1.0) -> dict[str, Any]:
+    """Seeded random tensors of a module's names and shapes: matrices keep their input's size, norms are ones.
+
+    The last matrices of residual branches are `branches` times that.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -60,33 +66,51 @@ def _weights(make: Any, seed: int) -> dict[str, Any]:
     for name, like in wanted.items():
         if like.ndim >= 2:
             fan = like[0].numel()
-            tensors[name] = torch.randn(like.shape, generator=generator) / fan**0.5
+            scale = branches if name.endswith(_BRANCH_ENDS) else 1.0
+            tensors[name] = torch.randn(like.shape, generator=generator) * (scale / fan**0.5)
         else:
             ones = name.endswith(("weight", "gamma"))
             tensors[name] = torch.ones(like.shape) if ones else torch.zeros(like.shape)
     return tensors
 
 
-def make_sources(folder: Path) -> None:
-    """The files that a user of Mono2Stereo has, with random weights."""
+def narrowed(config: dict[str, Any], share: float) -> dict[str, Any]:
+    """A network's configuration with a share of its channels; heads and norms keep about the channels that each has."""
+    widths = [round(width * share) for width in config["block_out_channels"]]
+    heads = [max(1, int(n * share)) for n in config.get("attention_head_dim", ())]
+    narrow = config | {"block_out_channels": widths, "norm_num_groups": round(config["norm_num_groups"] * share)}
+    return narrow | ({"attention_head_dim": heads} if heads else {})
+
+
+def make_sources(folder: Path, share: float = 1.0, branches: float = 1.0) -> None:
+    """The files that a user of Mono2Stereo has, with random weights.
+
+    Args:
+        folder: is made.
+        share: of the real networks' channels; below 1 the text encoder has 2 layers, since what it gives is folded.
+        branches: of residual branches; at 1 every pixel of a random network depends on the whole picture, while in a
+            trained one a branch adds little.
+    """
     import torch
     from safetensors.torch import save_file
 
     # The rooms with torch in them are asked by name: the benchmarks' types are checked without it.
     diffusion = import_module("secondeye.export.models.diffusion")
     base = folder / "stable-diffusion-2"
-    for part, config in (("unet", UNET), ("vae", VAE), ("text_encoder", TEXT)):
+    unet_config, vae_config = narrowed(UNET, share), narrowed(VAE, share)
+    text_config = TEXT if share == 1.0 else TEXT | {"num_hidden_layers": 2}
+    for part, config in (("unet", unet_config), ("vae", vae_config), ("text_encoder", text_config)):
         (base / part).mkdir(parents=True)
         (base / part / "config.json").write_text(json.dumps(config))
     (base / "scheduler").mkdir()
     (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER))
-    unet = {f"module.{n}": t for n, t in _weights(lambda: diffusion.UNet(UNET, 12), 1).items()}
+    unet = {f"module.{n}": t for n, t in _weights(lambda: diffusion.UNet(unet_config, 12), 1, branches).items()}
     torch.save({"model": unet}, folder / "mono2stereo.ckpt")
     del unet
-    vae = _weights(lambda: diffusion.Autoencoder(VAE), 2)
+    vae = _weights(lambda: diffusion.Autoencoder(vae_config), 2, branches)
     save_file(vae, base / "vae" / "diffusion_pytorch_model.safetensors")
     text = import_module("secondeye.export.models.clip_text")
-    named = {f"text_model.{n}": t for n, t in _weights(lambda: text.TextEncoder(TEXT), 3).items()}
+    named = {f"text_model.{n}": t for n, t in _weights(lambda: text.TextEncoder(text_config), 3).items()}
     save_file(named, base / "text_encoder" / "model.safetensors")
     depth = import_module("secondeye.export.models.depth_anything_v2")
     torch.save(_weights(lambda: depth.DepthAnythingV2(*DEPTH), 4), folder / "depth_anything_v2_vits.pth")

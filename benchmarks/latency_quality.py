@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quality mode, stage by stage.
 
-    python -m secondeye.benchmarks.latency --mode quality --bundle FOLDER [--size 768x512] [--steps 1,4,50]
+    python -m secondeye.benchmarks.latency --mode quality [--bundle FOLDER] [--picture FILE]... [--size 896x512]
+        [--steps 1,4] [--json FILE]
 
-Paints a rendered scene with the bundle's model, whole (dense) and in tiles round the disocclusions (sparse), for each
-count of steps: milliseconds of every stage, median and p99. Beside them stand the multiplications and additions of the
-networks' convolutions and matrix products and the bytes that these must move (weights, inputs and outputs once each),
-counted by ONNX Runtime's profiler on the same shapes, as shares of a matrix product's and a copy's measured speed in
-the same run. Sparse pictures are compared with the dense one where they are used.
+Paints a rendered scene, and pictures of your own, with the bundle's model, whole (dense) and in tiles round the
+disocclusions (sparse), for each count of steps (pictures of your own for the first): milliseconds of every stage,
+median and p99. Beside them stand the multiplications and additions of the networks' convolutions and matrix products
+and the bytes that these must move (weights, inputs and outputs once each), counted by ONNX Runtime's profiler on the
+same shapes, as shares of a matrix product's and a copy's measured speed in the same run. Sparse pictures are compared
+with the dense one where they are used, and beside that stands what another seed of the noise makes of the dense one.
+
+Without --bundle one is built first, of the real networks' layout with a share (--share) of their channels and random
+weights: time and work are true for such networks, pictures and differences are no real model's. Needs the exporters.
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ import os
 import tempfile
 import time
 from collections import Counter, defaultdict
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,12 +36,15 @@ from rich.table import Table
 
 from secondeye.benchmarks.latency import peaks
 from secondeye.benchmarks.machine import console, machine
+from secondeye.runtime import ops
 from secondeye.runtime.bundle import Bundle
-from secondeye.runtime.converter import StereoConfig, StereoConverter
+from secondeye.runtime.config import StereoConfig
+from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
-from secondeye.runtime.models.mono2stereo import Mono2Stereo, blend_mask
-from secondeye.runtime.quality import QualityPainter
+from secondeye.runtime.models.mono2stereo import Mono2Stereo
+from secondeye.runtime.pictures import read_picture
+from secondeye.runtime.quality import QualityPainter, painting_mask
 from secondeye.runtime.sample import render_sample
 
 STAGES = ("to latents", "denoise", "to pixels")
@@ -97,14 +107,15 @@ def _measure(painter: QualityPainter, scene: Any, repeats: int) -> tuple[dict[st
         def told(stage: str, done: int, total: int, spent: Any = spent, mark: Any = mark) -> None:
             now = time.perf_counter()
             if mark[0]:
-                spent[mark[0]] += now - mark[1]
+                spent[mark[0]] = spent.get(mark[0], 0.0) + now - mark[1]
             mark[:] = [stage, now]
 
         begun = time.perf_counter()
         painted = painter(pixels, frame.disparity, frame.right, frame.holes, "right", told)
         told("", 0, 0)
         if k:
-            for stage, seconds in spent.items():
+            for stage in STAGES:
+                seconds = spent[stage]
                 times[stage].append(1000 * seconds)
             times["all"].append(1000 * (time.perf_counter() - begun))
     return times, painted
@@ -129,56 +140,142 @@ def _row(model: _Watched, times: dict[str, list[float]], repeats: int, peak: dic
     return stages
 
 
-def measure(bundle: Path, height: int, width: int, steps: list[int], repeats: int, device: Any) -> dict[str, Any]:
-    """Every row for one size, and what was measured beside."""
-    pixels, _ = render_sample(width, height)
-    frame = StereoConverter(StereoConfig(depth="cues")).convert(pixels)
-    peak = peaks()
-    known: dict[Any, tuple[float, float]] = {}
-    rows: list[dict[str, Any]] = []
-    used = blend_mask(frame.holes, min(16, max(2, round(height / 270)))) > 0
-    first = StereoConfig(mode="quality", bundle=bundle, depth="cues", device=device)
-    model = _Watched(QualityPainter(first).model.bundle, device=device)
-    for number in steps:
-        dense: NDArray[np.uint8] | None = None
-        for tiles in ("dense", "sparse"):
-            config = StereoConfig(
-                mode="quality", bundle=bundle, depth="cues", device=device, tiles=tiles, steps=number,
-                scheduler="warped" if number <= 4 else "ddim",
-            )  # fmt: skip
-            painter = QualityPainter(config)
-            painter.model = model
-            model.calls.clear()
-            try:
-                times, painted = _measure(painter, (pixels, frame), repeats)
-            except InvalidInputError as error:  # a bundle of one size takes no tiles
-                Console(stderr=True).print(f"{tiles}: {error}")
-                continue
-            row: dict[str, Any] = {"tiles": tiles, "steps": number, "scheduler": config.scheduler}
-            row["stages"] = _row(model, times, repeats, peak, known)
-            if dense is None:
-                dense = painted
-            else:
-                apart = np.abs(painted.astype(np.float64) - dense)[used]
-                row["from_dense"] = {"mean": round(float(apart.mean()), 2), "p99": float(np.percentile(apart, 99))}
-            rows.append(row)
+def random_bundle(folder: Path, share: float) -> Path:
+    """A bundle like the real one's with a share of its channels and random weights, as its own command builds it."""
+    from secondeye.benchmarks.export import make_sources
+
+    building = import_module("secondeye.export.build_engine")
+    make_sources(folder / "sources", share, branches=0.2)
+    request = building.Request(
+        checkpoint=folder / "sources" / "mono2stereo.ckpt", base=folder / "sources" / "stable-diffusion-2", depth=None,
+        shape=building.parse_shape("128x128:512x896:1088x1920"), out=folder / "bundle", cache=folder / "cache",
+    )  # fmt: skip
+    screen = Console(stderr=True)
+    bundle: Path = building.build(request, lambda piece, step: screen.print(f"{piece}: {step}", highlight=False))
+    return bundle
+
+
+def _scenes(pictures: list[Path], height: int, width: int) -> list[tuple[str, NDArray[np.uint8]]]:
+    scenes = [("rendered", render_sample(width, height)[0])]
+    for path in pictures:
+        pixels = np.ascontiguousarray(read_picture(path).pixels[:, :, :3])
+        scenes.append((path.parent.name, ops.resize(pixels, height, width, filter="bilinear")))
+    return scenes
+
+
+class _Bench:
+    """Measures one model; counts of work are made once for each shape."""
+
+    def __init__(self, bundle: Path, repeats: int, device: Any) -> None:
+        self.bundle, self.repeats, self.device = bundle, repeats, device
+        self.painter = QualityPainter(self.config("dense", 1))
+        self.model = self.painter.model = _Watched(self.painter.model.bundle, device=device)
+        self.converter = StereoConverter(StereoConfig())
+        self.peak, self.known = peaks(), dict[Any, tuple[float, float]]()
+
+    def config(self, tiles: Any, steps: int) -> StereoConfig:
+        return StereoConfig(
+            mode="quality", bundle=self.bundle, depth="builtin", device=self.device, tiles=tiles, steps=steps,
+            scheduler="warped" if steps <= 4 else "ddim",
+        )  # fmt: skip
+
+    def picture(self, name: str, pixels: NDArray[np.uint8], steps: list[int]) -> list[dict[str, Any]]:
+        """The rows of one picture."""
+        frame = self.converter.convert(pixels)
+        used = painting_mask(frame.holes) > 0
+        rows: list[dict[str, Any]] = []
+        for number in steps:
+            for tiles in ("dense", "sparse"):
+                painter = self.painter
+                painter.config = self.config(tiles, number)
+                painter.schedule = self.model.schedule(painter.config.scheduler, number, painter.config.noise)
+                self.model.calls.clear()
+                try:
+                    times, painted = _measure(painter, (pixels, frame), self.repeats)
+                except InvalidInputError as error:  # a bundle of one size takes no tiles
+                    Console(stderr=True).print(f"{tiles}: {error}")
+                    continue
+                row: dict[str, Any] = {
+                    "picture": name, "share_to_paint": round(float(used.mean()), 4), "tiles": tiles, "steps": number,
+                    "scheduler": painter.config.scheduler,
+                    "stages": _row(self.model, times, self.repeats, self.peak, self.known),
+                }  # fmt: skip
+                if tiles == "dense":
+                    dense, whole = painted, row
+                    if number == steps[0]:
+                        painter.config = replace(painter.config, seed=1)
+                        row["from_another_seed"] = _apart(_measure(painter, (pixels, frame), 0)[1], dense, used)
+                else:
+                    assert painter.layout is not None
+                    row |= {
+                        "tiles_of_picture": round(painter.layout.share, 3), "pieces": len(painter.layout.pieces),
+                        "note": painter.note, "from_dense": _apart(painted, dense, used),
+                        "speedup": round(whole["stages"]["all"]["p50_ms"] / row["stages"]["all"]["p50_ms"], 2),
+                    }  # fmt: skip
+                rows.append(row)
+        return rows
+
+
+def _apart(painted: NDArray[np.uint8], dense: NDArray[np.uint8], used: NDArray[np.bool_]) -> dict[str, float]:
+    """How far two pictures are from each other where they are used, in levels of 255."""
+    apart = np.abs(painted.astype(np.float64) - dense)[used]
+    if not apart.size:
+        return {"mean": 0.0, "p99": 0.0}
+    return {"mean": round(float(apart.mean()), 2), "p99": float(np.percentile(apart, 99))}
+
+
+def measure(
+    bundle: Path, pictures: list[Path], size: tuple[int, int], steps: list[int], repeats: int, device: Any
+) -> dict[str, Any]:
+    """Every row for one size (height, width), and what was measured beside."""
+    bench = _Bench(bundle, repeats, device)
+    rows = []
+    for number, (name, pixels) in enumerate(_scenes(pictures, *size)):
+        rows += bench.picture(name, pixels, steps if number == 0 else steps[:1])
     return {
-        "size": f"{width} x {height}",
+        "size": f"{size[1]} x {size[0]}",
         "device": device,
-        "precision": model.bundle.manifest.engines["unet"].precision,
+        "precision": bench.model.bundle.manifest.engines["unet"].precision,
         "bundle_gb": round(sum(p.stat().st_size for p in bundle.iterdir()) / 1e9, 3),
-        "share_to_paint": round(float(used.mean()), 4),
-        "peaks": peak,
+        "peaks": bench.peak,
         "results": rows,
     }
 
 
+def _table(result: dict[str, Any]) -> Table:
+    table = Table(
+        title=f"{result['size']}, {result['precision']}, {result['device']}",
+        box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False,
+    )  # fmt: skip
+    shown = ("tiles of it", "encode ms", "denoise ms", "decode ms", "all ms", "p99", "faster", "GFLOP", "GB",
+             "of matmul", "of copy", "off dense", "other seed")  # fmt: skip
+    for heading in ("picture", "to paint", "tiles", "steps", *shown):
+        table.add_column(heading, justify="left" if heading in ("picture", "tiles") else "right")
+    for row in result["results"]:
+        whole = row["stages"]["all"]
+        table.add_row(
+            row["picture"], f"{100 * row['share_to_paint']:.1f} %", row["tiles"], str(row["steps"]),
+            f"{100 * row['tiles_of_picture']:.0f} %" if "tiles_of_picture" in row else "",
+            *(f"{row['stages'][s]['p50_ms']:.0f}" for s in (*STAGES, "all")), f"{whole['p99_ms']:.0f}",
+            f"{row['speedup']:.2f} x" if "speedup" in row else "", f"{whole['gflop']:.1f}", f"{whole['gb']:.2f}",
+            f"{100 * whole['share_of_matmul']:.0f} %", f"{100 * whole['share_of_copy']:.0f} %",
+            *(f"{row[name]['mean']:.1f}" if name in row else "" for name in ("from_dense", "from_another_seed")),
+        )  # fmt: skip
+    return table
+
+
 def main(
-    bundle: Annotated[Path, typer.Option(help="A Mono2Stereo bundle; made by secondeye build-engine.")],
+    bundle: Annotated[
+        Path | None, typer.Option(help="A Mono2Stereo bundle; one of random weights is built when left out.")
+    ] = None,
+    share: Annotated[
+        float, typer.Option(help="Of that one's channels: 0.25, 0.5 or 1 (which needs 16 GB of memory).")
+    ] = 0.25,
     mode: Annotated[str, typer.Option(hidden=True)] = "quality",
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the picture.")] = "768x512",
-    steps: Annotated[str, typer.Option(help="Counts, with commas; up to 4 start from the warped view.")] = "1,4,50",
-    repeats: Annotated[int, typer.Option(min=1, help="Of every measurement.")] = 5,
+    picture: Annotated[list[Path] | None, typer.Option(help="Beside the rendered scene; again for more.")] = None,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the pictures.")] = "896x512",
+    steps: Annotated[str, typer.Option(help="Counts, with commas; up to 4 start from the warped view.")] = "1,4",
+    repeats: Annotated[int, typer.Option(min=1, help="Of every measurement.")] = 3,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt or tensorrt-rtx.")] = "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
 ) -> None:
@@ -187,35 +284,15 @@ def main(
     counts = [int(one) for one in steps.split(",") if one.strip().isdigit()]
     if not (wide.isdigit() and high.isdigit()) or not counts:
         raise InvalidInputError(f"expected --size WIDTHxHEIGHT and --steps 1,4,50 or so, got {size!r} and {steps!r}.")
+    if share not in (0.25, 0.5, 1.0):
+        raise InvalidInputError(f"--share: expected 0.25, 0.5 or 1, got {share:g}.")
     load = os.getloadavg()[0]
     result: dict[str, Any] = {"machine": machine(), "load_average": round(load, 1)}
-    result |= measure(bundle, int(high), int(wide), counts, repeats, device)
-    screen = console()
-    title = f"{result['size']}, {100 * result['share_to_paint']:.1f} % to paint, {result['precision']}, {device}"
-    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    shown = (
-        "encode ms",
-        "denoise ms",
-        "decode ms",
-        "all ms",
-        "p99",
-        "GFLOP",
-        "GB",
-        "of matmul",
-        "of copy",
-        "off dense",
-    )
-    for heading in ("tiles", "steps", *shown):
-        table.add_column(heading, justify="left" if heading == "tiles" else "right")
-    for row in result["results"]:
-        whole, apart = row["stages"]["all"], row.get("from_dense")
-        table.add_row(
-            row["tiles"], str(row["steps"]), *(f"{row['stages'][s]['p50_ms']:.0f}" for s in (*STAGES, "all")),
-            f"{whole['p99_ms']:.0f}", f"{whole['gflop']:.1f}", f"{whole['gb']:.2f}",
-            f"{100 * whole['share_of_matmul']:.0f} %", f"{100 * whole['share_of_copy']:.0f} %",
-            "" if apart is None else f"{apart['mean']:.1f}",
-        )  # fmt: skip
-    screen.print(table)
+    with tempfile.TemporaryDirectory(prefix="secondeye-latency-") as work:
+        made = random_bundle(Path(work), share) if bundle is None else bundle
+        result["bundle"] = f"random weights, {share:g} of the channels" if bundle is None else bundle.name
+        result |= measure(made, picture or [], (int(high), int(wide)), counts, repeats, device)
+    console().print(_table(result))
     if json_file is not None:
         with atomic_write(json_file) as file:
             file.write(json.dumps(result, indent=1).encode())

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from rich import box
 from rich.table import Table
 
@@ -33,11 +34,13 @@ from secondeye.benchmarks.stereo_metrics import all_metrics, filled_in, true_hol
 from secondeye.runtime import ops
 from secondeye.runtime.bundle import read_bundle
 from secondeye.runtime.cli._guard import guarded
-from secondeye.runtime.converter import StereoConfig, StereoConverter
+from secondeye.runtime.config import StereoConfig
+from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.writers import save_picture
 
 Map = NDArray[np.float32]
+_TILE, _BAR = 480, 30  # of the contact sheet, pixels
 
 
 def fitted_disparity(pair: Pair, depth: Map) -> Map:
@@ -143,24 +146,54 @@ def main(
     converter = StereoConverter(StereoConfig(depth=depth_model))
     quality = None if bundle is None else quality_converters(bundle, depth_model, scheduler, steps)
     rows: list[dict[str, Any]] = []
-    strips = []
+    strips: dict[str, dict[str, tuple[NDArray[np.uint8], str]]] = {}
     for pair in read_pairs(pairs):
-        strip = [pair.right]
+        strip = strips[pair.name] = {"truth": (_small(pair.right), "")}
         holes = true_holes(pair.left, pair.right, pair.disparity)
         for name, view in views(pair, converter, quality).items():
-            rows.append({"pair": pair.name, "view": name, **all_metrics(view, pair.right, pair.left, holes)})
-            strip.append(view)
-        size = (480, round(480 * pair.left.shape[0] / pair.left.shape[1]))
-        strips.append(np.hstack([np.asarray(cv2.resize(s, size, interpolation=cv2.INTER_AREA)) for s in strip]))
+            row = {"pair": pair.name, "view": name, **all_metrics(view, pair.right, pair.left, holes)}
+            rows.append(row)
+            psnr = "" if row["psnr"] is None else f", PSNR {row['psnr']:.1f} dB"
+            strip[name] = _small(view), f"SIoU {row['siou']:.3f}{psnr}"
     _print(rows, f"Right views against the true ones ({depth_model} depth)")
     if json_file is not None:
         with atomic_write(json_file) as file:
             result = {"machine": machine(), "depth_model": depth_model, "results": rows}
             file.write(json.dumps(result, indent=1).encode())
     if sheet is not None and strips:
-        widest = max(s.shape[1] for s in strips)
-        padded = [np.pad(s, ((0, 0), (0, widest - s.shape[1]), (0, 0))) for s in strips]
-        save_picture(sheet, np.vstack(padded))
+        save_picture(sheet, contact_sheet(strips))
+
+
+def _small(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    size = (_TILE, round(_TILE * view.shape[0] / view.shape[1]))
+    return np.asarray(cv2.resize(view, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def contact_sheet(strips: dict[str, dict[str, tuple[NDArray[np.uint8], str]]]) -> NDArray[np.uint8]:
+    """Every view of every pair, uint8 [H, W, 3].
+
+    Args:
+        strips: by the pair's name, then by the view's: uint8 [h, 480, 3] and a line to stand over it. A pair is a row
+            with its name on the left; a view is a column with its name on top, empty where a pair has none.
+    """
+    columns = list(dict.fromkeys(name for strip in strips.values() for name in strip))
+    heights = [max(view.shape[0] for view, _ in strip.values()) + _BAR for strip in strips.values()]
+    font = ImageFont.load_default(size=18)
+    margin = 16 + max(round(font.getlength(name)) for name in strips)
+    image = Image.new("RGB", (margin + _TILE * len(columns), _BAR + sum(heights)), (24, 24, 24))
+    draw = ImageDraw.Draw(image)
+    for column, name in enumerate(columns):
+        draw.text((margin + _TILE * column + 8, 4), name, fill=(255, 255, 255), font=font)
+    top = _BAR
+    for (pair, strip), height in zip(strips.items(), heights, strict=True):
+        draw.text((8, top + height // 2), pair, fill=(255, 255, 255), font=font)
+        for column, name in enumerate(columns):
+            if name in strip:
+                view, line = strip[name]
+                draw.text((margin + _TILE * column + 8, top + 4), line, fill=(190, 190, 190), font=font)
+                image.paste(Image.fromarray(view), (margin + _TILE * column, top + _BAR))
+        top += height
+    return np.asarray(image)
 
 
 def _print(rows: list[dict[str, Any]], title: str) -> None:

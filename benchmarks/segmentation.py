@@ -39,7 +39,8 @@ from secondeye.benchmarks.stereo_metrics import filled_in
 from secondeye.runtime import ops
 from secondeye.runtime.alignment import aligned
 from secondeye.runtime.cli._guard import guarded
-from secondeye.runtime.converter import StereoConfig, StereoConverter
+from secondeye.runtime.config import StereoConfig
+from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.depth import DepthModel
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import atomic_write

@@ -32,7 +32,8 @@ from rich.table import Table
 
 from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime.cli._guard import guarded
-from secondeye.runtime.converter import StereoConfig, StereoConverter
+from secondeye.runtime.config import StereoConfig
+from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.sample import render_sample
 from secondeye.runtime.video import media

@@ -67,7 +67,7 @@ class Common:
     Attributes:
         out: the bundle's folder.
         precision: ``fp32``; ``bf16`` (weights alone); ``fp16`` (weights and arithmetic; what must stay in float32 is
-            measured); ``int8`` or ``int4`` (weights of matrix products alone).
+            measured); ``int8``, ``int4`` or, for plans, ``fp8`` (weights of matrix products alone).
         backend: ``onnx``; ``tensorrt`` or ``tensorrt-rtx`` put plans beside the graphs.
         target: GPU architectures of the plans; see :func:`secondeye.export.engines.choose_target`.
         cache: where finished pieces are kept.
@@ -99,11 +99,8 @@ class Common:
             yield f"--backend: expected one of {', '.join(BACKENDS)}, got {self.backend!r}"
         elif self.backend == "onnx" and self.target != "auto":
             yield f"--target: graphs are for any machine, got {self.target!r} with --backend onnx"
-        elif self.backend != "onnx" and self.precision in ("int8", "int4"):
-            yield (
-                f"--precision {self.precision}: its packed products are ONNX Runtime's own, {self.backend} has none; "
-                "take fp16, or --backend onnx"
-            )
+        elif self.backend == "onnx" and self.precision == "fp8":
+            yield "--precision fp8: is for tensorrt and tensorrt-rtx; with --backend onnx take int8"
         if not self.out.parent.is_dir():
             yield f"--out: the folder {self.out.parent} does not exist"
         elif self.out.exists() and not (self.out.is_dir() and _replaceable(self.out)):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from secondeye.export import quantise
 from secondeye.runtime.bundle import TensorSpec as Tensor, shape_of
 from secondeye.runtime.errors import ExportError
 from secondeye.runtime.sessions import first_line, open_session
@@ -23,9 +24,11 @@ from secondeye.runtime.sessions import first_line, open_session
 if TYPE_CHECKING:
     from torch import nn
 
-Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
-"""Of weights and arithmetic; ``int8`` and ``int4`` are of the weights of matrix products alone, in blocks of 32, and
-``bf16`` of all large weights, with arithmetic in float32: ONNX Runtime's CPU kernels do not compute in bfloat16."""
+QUANTISED_OPSET = 21
+"""Of graphs with DequantizeLinear in blocks, which came with it; it changed nothing else that a graph of ours holds."""
+Precision = Literal["fp32", "bf16", "fp16", "int8", "int4", "fp8"]
+"""Of weights and arithmetic; ``int8``, ``int4`` and ``fp8`` (E4M3) are of the weights of matrix products alone, in
+blocks of 32, and ``bf16`` of all large weights, with arithmetic in float32: ONNX Runtime has no such CPU kernels."""
 ISLANDS = ("none", "norms", "norms and attention")
 """What stays in float32 inside a float16 graph, from the least to the most."""
 OPERATORS = frozenset((
@@ -37,7 +40,7 @@ OPERATORS = frozenset((
 ))  # fmt: skip
 """What a graph may hold: plain tensor arithmetic, no control flow, no functions, no custom code; and ONNX Runtime's own
 product with packed weights."""
-BOUNDS = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 1e-2, "int8": 3e-2, "int4": 0.3}
+BOUNDS = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 1e-2, "int8": 3e-2, "int4": 0.3, "fp8": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +145,13 @@ def to_half(module: nn.Module, island: str) -> nn.Module:
 
 
 def make_graph(
-    graph: Graph, precision: Precision, path: Path, told: Callable[[str], None], *, floor: str | None = None
+    graph: Graph,
+    precision: Precision,
+    path: Path,
+    told: Callable[[str], None],
+    *,
+    floor: str | None = None,
+    standard: bool = False,
 ) -> dict[str, Any]:
     """Export one graph, check it, measure it.
 
@@ -152,6 +161,7 @@ def make_graph(
         path: the ONNX file to write; its weights go beside it as NAME.data.
         told: called with the name of each step.
         floor: of ``fp16``: at least this one of :data:`ISLANDS` stays in float32.
+        standard: of ``int8`` and ``int4``: by ONNX's own DequantizeLinear, for other backends than ONNX Runtime.
 
     Returns:
         What the manifest says: island, relative and absolute error, bound.
@@ -188,14 +198,19 @@ def make_graph(
     names = {name for name, _ in module.named_parameters()}
     model = traced.trace(graph, module)
     del module
-    told("weights")
-    if precision in ("int8", "int4"):
-        traced.pack(model, 8 if precision == "int8" else graph.least_bits)
+    told("weights" if precision in ("fp32", "fp16") else f"weights to {precision}")
+    bits = 8 if precision == "int8" else graph.least_bits
+    if precision in ("int8", "int4") and not standard:
+        traced.pack(model, bits)
     traced.fold_transposes(model)
     if precision == "bf16":
         traced.to_bfloat16(model, names)
     traced.save(model, path)
     del model
+    if precision in ("int8", "int4") and standard:
+        quantise.to_integers(path, bits, QUANTISED_OPSET)
+    elif precision == "fp8":
+        quantise.to_float8(path, QUANTISED_OPSET)
     told("check")
     _gate(path)
     told("compare")

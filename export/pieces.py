@@ -80,10 +80,13 @@ class Pieces:
     def _graph(
         self, name: str, parts: dict[str, Any], graph_of: Callable[[], Any], told: Told, floor: str | None
     ) -> tuple[Path, dict[str, Any]]:
-        from secondeye.export.graphs import make_graph
+        from secondeye.export.graphs import QUANTISED_OPSET, make_graph
         from secondeye.export.traced import OPSET
 
-        made_from = {**parts, "name": name, "precision": self._precision, "floor": floor, "opset": OPSET}
+        # Vendors' parsers know ONNX's own operators alone.
+        standard = self._target is not None and self._precision in ("int8", "int4")
+        opset = QUANTISED_OPSET if standard or self._precision == "fp8" else OPSET
+        made_from = {**parts, "name": name, "precision": self._precision, "floor": floor, "opset": opset}
         key = content_key(made_from | {"versions": versions(), "code": code_hash()})
         found = self._cache.find(key)
         if found is not None:
@@ -92,10 +95,12 @@ class Pieces:
         graph = graph_of()
         folder = _empty(self._work / name)
         path = folder / f"{name}.onnx"
-        error = make_graph(graph, self._precision, path, lambda step: told(name, step), floor=floor)  # type: ignore[arg-type]
+        error = make_graph(
+            graph, self._precision, path, lambda step: told(name, step), floor=floor, standard=standard  # type: ignore[arg-type]
+        )  # fmt: skip
         record = {
             "error": error,
-            "opset": OPSET,
+            "opset": opset,
             "precision": self._precision,
             "inputs": [asdict(one) for one in graph.inputs],
             "outputs": [asdict(one) for one in graph.outputs],

@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -15,161 +12,21 @@ from numpy.typing import NDArray
 
 from secondeye.runtime import ops
 from secondeye.runtime.alignment import aligned
-from secondeye.runtime.comfort import HIGHEST, Screen, Unit, strength_percent
-from secondeye.runtime.depth import AUTO, BUILTIN, DepthModel, DepthOptions, Normalisation, OutputKind, open_depth
+from secondeye.runtime.clock import Progress, StageClock
+from secondeye.runtime.config import StereoConfig
+from secondeye.runtime.depth import AUTO, BUILTIN, DepthModel, DepthOptions, open_depth
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.labels import enlarged
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 from secondeye.runtime.objects import OFF, SURE, Labeller, at_size, open_labeller, seen_objects
 from secondeye.runtime.pictures import Picture, read_picture
-from secondeye.runtime.schedulers import MAX_STEPS, Scheduler
-from secondeye.runtime.sessions import Device
 
 if TYPE_CHECKING:
     from secondeye.runtime.quality import QualityPainter
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
-View = Literal["right", "both"]
 MapKind = Literal["disparity", "depth", "pixels"]
-Mode = Literal["fast", "quality"]
-Compose = Literal["inpaint", "generated"]
-Conditioning = Literal["stereo", "authors"]
-Tiles = Literal["dense", "sparse"]
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StereoConfig:
-    """What a conversion looks like. Every field has a default that suits a photograph on a screen.
-
-    Attributes:
-        strength: full disparity range, in percent of the picture's width, 0 to 20; about 3 is the comfort limit.
-        strength_unit: ``percent``, ``pixels`` of the picture, or ``degrees`` on a `screen`.
-        screen: where the result will be looked at; see :func:`secondeye.comfort_limit` too.
-        convergence: the depth, 0 (far) to 1 (near), that lies on the screen; what is nearer stands out of it.
-        gamma: bends the depth before it becomes disparity; over 1 flattens the background.
-        view: ``right`` keeps the source as the left view; ``both`` moves each eye half way.
-        swap: exchange the two views at the end.
-        size: (width, height) that the picture is scaled to first; None keeps it.
-        depth: ``builtin``, ``cues``, or the path of an ONNX depth model; ``auto`` is the bundle's own in quality mode,
-            else the built-in one.
-        depth_size, depth_normalisation, depth_output: how a depth model of your own is fed and read; see
-            :class:`secondeye.runtime.depth.DepthOptions`. Found by themselves for the public ones.
-        segment: who tells objects apart, so that depth's edges fall on their borders: ``off``, ``sgt:FOLDER`` (a
-            bundle), an ONNX segmentation network, or labels of the picture (16-bit PNG, .npy).
-        device: where the models run: ``cpu``, ``cuda``, ``tensorrt`` or ``tensorrt-rtx``; see
-            :mod:`secondeye.runtime.backends`.
-        widen: the rim of near objects moves with them by up to this many pixels at 1080p; 0 to 16.
-        fill: whether disocclusions are painted; when not, they stay black.
-        threads: 0 for one per core. What the kernels give does not depend on it.
-        mode: ``fast`` fills disocclusions by kernels; ``quality`` has them painted by the model of a bundle.
-        bundle: the folder of a Mono2Stereo bundle, for quality mode; ``secondeye build-engine`` makes one.
-        scheduler: ``ddim`` starts from noise, as the model's authors do; ``warped`` starts from the warped view with
-            noise added, for few steps.
-        steps: 1 to 1000; None is 50 for ``ddim`` and 4 for ``warped``.
-        noise: how far towards noise ``warped`` starts, over 0 to 1.
-        seed: of the noise; the same seed gives the same picture.
-        compose: ``inpaint`` keeps the warped pixels and takes the model's in and round disocclusions, blended;
-            ``generated`` takes the model's whole picture.
-        tiles: ``dense`` has the model see the whole picture; ``sparse`` only tiles round the disocclusions, for
-            ``inpaint``: less work, and each tile knows nothing of what lies beyond it.
-        conditioning: ``stereo`` moves pixels by strength and convergence; ``authors`` does what the published code
-            does (8 x 0.6 x raw depth, nearest pixel, wrapping round the left border), exactly where the picture has
-            the bundle's size.
-    """
-
-    strength: float = 2.5
-    strength_unit: Unit = "percent"
-    screen: Screen | None = None
-    convergence: float = 0.5
-    gamma: float = 1.0
-    view: View = "right"
-    swap: bool = False
-    size: tuple[int, int] | None = None
-    depth: str | os.PathLike[str] = AUTO
-    depth_size: int | None = None
-    depth_normalisation: Normalisation = "auto"
-    depth_output: OutputKind = "auto"
-    segment: str | os.PathLike[str] = OFF
-    device: Device = "cpu"
-    widen: int = 2
-    fill: bool = True
-    threads: int = 0
-    mode: Mode = "fast"
-    bundle: str | os.PathLike[str] | None = None
-    scheduler: Scheduler = "ddim"
-    steps: int | None = None
-    noise: float = 0.8
-    seed: int = 0
-    compose: Compose = "inpaint"
-    tiles: Tiles = "dense"
-    conditioning: Conditioning = "stereo"
-
-    def __post_init__(self) -> None:
-        problems = [
-            *self._strength(),
-            *self._range("convergence", 0.0, 1.0, "0 far to 1 near"),
-            *self._range("gamma", 0.1, 10.0, "1 is neutral"),
-            *self._range("widen", 0, 16, "pixels at 1080p"),
-            *self._range("threads", 0, 256, "0 is one per core"),
-            *self._choice("view", get_args(View)),
-            *self._choice("device", get_args(Device)),
-            *self._choice("depth_normalisation", get_args(Normalisation)),
-            *self._choice("depth_output", get_args(OutputKind)),
-            *self._choice("mode", get_args(Mode)),
-            *self._choice("scheduler", get_args(Scheduler)),
-            *self._choice("compose", get_args(Compose)),
-            *self._choice("tiles", get_args(Tiles)),
-            *self._choice("conditioning", get_args(Conditioning)),
-            *self._range("noise", 0.01, 1.0, "1 is pure noise"),
-            *self._range("seed", 0, 2**63 - 1, "any number"),
-        ]
-        if self.steps is not None:
-            problems += self._range("steps", 1, MAX_STEPS, "of the scheduler")
-        if self.mode == "quality":
-            problems += self._quality()
-        if self.depth_size is not None and not 32 <= self.depth_size <= 2048:
-            problems.append(f"depth_size: expected 32 to 2048 pixels, got {self.depth_size}")
-        if problems:
-            raise InvalidInputError("; ".join(problems) + ".")
-        if self.size is not None:
-            DEFAULT_LIMITS.check_size("size", *self.size)
-
-    def strength_for(self, width: int) -> float:
-        """The strength in percent of a picture's width.
-
-        Raises:
-            InvalidInputError: pixels or degrees that are over 20 percent of it.
-        """
-        return strength_percent(self.strength, self.strength_unit, frame_width=width, screen=self.screen)
-
-    def _strength(self) -> Iterator[str]:
-        yield from self._choice("strength_unit", get_args(Unit))
-        highest = HIGHEST.get(self.strength_unit, HIGHEST["percent"])
-        meaning = "percent of the width" if self.strength_unit == "percent" else self.strength_unit
-        yield from self._range("strength", 0.0, highest, meaning)
-        if self.strength_unit == "degrees" and self.screen is None:
-            yield "screen: degrees need one, its width and the viewer's distance in metres"
-
-    def _quality(self) -> Iterator[str]:
-        if self.bundle is None:
-            yield "bundle: quality mode needs a bundle's folder; build one with: secondeye build-engine"
-        if not self.fill:
-            yield "fill: quality mode paints the disocclusions; use mode fast to leave them"
-        if self.tiles == "sparse" and self.compose != "inpaint":
-            yield "tiles: sparse paints the disocclusions alone; use compose inpaint"
-        if self.conditioning == "authors" and str(self.depth) != AUTO:
-            yield "depth: the authors' conditioning takes the bundle's own depth; leave it out"
-
-    def _range(self, name: str, low: float, high: float, meaning: str) -> Iterator[str]:
-        value = getattr(self, name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-            yield f"{name}: expected {low:g} to {high:g} ({meaning}), got {value!r}"
-
-    def _choice(self, name: str, choices: tuple[str, ...]) -> Iterator[str]:
-        if getattr(self, name) not in choices:
-            yield f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,37 +54,6 @@ class StereoFrame:
     timings: dict[str, float]
     labels: NDArray[np.uint16] | None = None
     notes: tuple[str, ...] = ()
-
-
-class _Clock:
-    """Times named stages, in order, and tells a listener of those that come in steps."""
-
-    def __init__(self, progress: Progress | None = None) -> None:
-        self.timings: dict[str, float] = {}
-        self._progress = progress
-        self._open: tuple[str, float] | None = None
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._add(name, start)
-
-    def step(self, name: str, done: int, total: int) -> None:
-        """The last step ends and one of stage `name` begins."""
-        self.finish()
-        self._open = (name, time.perf_counter())
-        if self._progress is not None:
-            self._progress(name, done, total)
-
-    def finish(self) -> None:
-        """The last step ends."""
-        if self._open is not None:
-            self._add(*self._open)
-            self._open = None
-
-    def _add(self, name: str, start: float) -> None:
-        self.timings[name] = self.timings.get(name, 0.0) + (time.perf_counter() - start) * 1e3
 
 
 class StereoConverter:
@@ -314,7 +140,7 @@ class StereoConverter:
             InvalidInputError: pixels or a map that do not fit.
             MediaError, ResourceLimitError: see :func:`secondeye.runtime.pictures.read_picture`.
         """
-        clock = _Clock(self.progress)
+        clock = StageClock(self.progress)
         with clock.stage("read"):
             loaded = self._read(picture)
             pixels = self._resized(loaded.pixels)
@@ -333,7 +159,7 @@ class StereoConverter:
                     disparity = self._condition(nearness, pixels, guided=True, labels=labels)
         return self._render(pixels, disparity, clock, notes, labels)
 
-    def _labels(self, pixels: Pixels, clock: _Clock, notes: list[str]) -> NDArray[np.uint16] | None:
+    def _labels(self, pixels: Pixels, clock: StageClock, notes: list[str]) -> NDArray[np.uint16] | None:
         """The picture's objects, where somebody tells them apart and is sure."""
         config = self.config
         if str(config.segment) == OFF:
@@ -374,7 +200,7 @@ class StereoConverter:
         Raises:
             InvalidInputError: arrays that do not fit.
         """
-        clock = _Clock()
+        clock = StageClock()
         if labels is not None:
             with clock.stage("objects"):
                 labels = enlarged(labels, pixels)
@@ -395,7 +221,7 @@ class StereoConverter:
         Raises:
             InvalidInputError: arrays that do not fit.
         """
-        return self._render(pixels, disparity, _Clock(self.progress), [])
+        return self._render(pixels, disparity, StageClock(self.progress), [])
 
     def _read(self, picture: str | os.PathLike[str] | bytes | Pixels | Picture) -> Picture:
         if isinstance(picture, Picture):
@@ -486,7 +312,7 @@ class StereoConverter:
         self,
         pixels: Pixels,
         disparity: Map,
-        clock: _Clock,
+        clock: StageClock,
         notes: list[str],
         labels: NDArray[np.uint16] | None = None,
     ) -> StereoFrame:
@@ -503,7 +329,10 @@ class StereoConverter:
             moved = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
             warped = ops.warp_views(moved, disparity, scales, law=law, wrap=authors, out=out, threads=config.threads)
         moves = disparity if len(eyes) == 1 else disparity * np.float32(0.5)
-        done = [self._finish(pixels, moves, one, eye, clock, labels) for one, eye in zip(warped, eyes, strict=True)]
+        done = [
+            self._finish(pixels, moves, one, eye, clock, notes, labels)
+            for one, eye in zip(warped, eyes, strict=True)
+        ]  # fmt: skip
         right, left = done[0], done[1] if len(done) > 1 else pixels
         if config.swap:
             left, right = right, left
@@ -533,7 +362,8 @@ class StereoConverter:
         moves: Map,
         warped: ops.Warped,
         eye: ops.Eye,
-        clock: _Clock,
+        clock: StageClock,
+        notes: list[str],
         labels: NDArray[np.uint16] | None,
     ) -> Pixels:
         """The view without holes: filled, and in quality mode painted."""
@@ -544,9 +374,11 @@ class StereoConverter:
         objects = None if labels is None else seen_objects(labels, warped, eye)
         painted = painter(pixels, moves, filled, warped.holes, eye, clock.step, objects)
         clock.finish()
+        if painter.note is not None and painter.note not in notes:
+            notes.append(painter.note)
         return painted
 
-    def _fill(self, warped: ops.Warped, eye: ops.Eye, clock: _Clock) -> Pixels:
+    def _fill(self, warped: ops.Warped, eye: ops.Eye, clock: StageClock) -> Pixels:
         if warped.view.dtype == np.float32:
             warped = warped._replace(view=np.rint(warped.view, out=warped.view).astype(np.uint16))
         if not self.config.fill:

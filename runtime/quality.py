@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import ops
-from secondeye.runtime.converter import Progress, StereoConfig
+from secondeye.runtime.clock import Progress
+from secondeye.runtime.config import StereoConfig
 from secondeye.runtime.depth import DepthModel
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity, blend, blend_mask
 from secondeye.runtime.objects import Labels, keep_near_objects
 from secondeye.runtime.schedulers import DEFAULT_STEPS
+from secondeye.runtime.tiles import Layout
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
@@ -35,6 +37,10 @@ class BundleDepth:
 class QualityPainter:
     """Paints views with the model of the configuration's bundle.
 
+    Attributes:
+        layout: the tiles of the last view that was painted in tiles.
+        note: what its owner might not expect of the last view, or None.
+
     Raises:
         MediaError, ModelFormatError, BackendUnavailableError: see :class:`Mono2Stereo`.
     """
@@ -43,6 +49,8 @@ class QualityPainter:
         if config.bundle is None:
             raise InvalidInputError("bundle: quality mode needs a bundle's folder.")
         self.config = config
+        self.layout: Layout | None = None
+        self.note: str | None = None
         self.model = Mono2Stereo(os.fspath(config.bundle), device=config.device, threads=config.threads)
         steps = config.steps or DEFAULT_STEPS[config.scheduler]
         self.schedule = self.model.schedule(config.scheduler, steps, config.noise)
@@ -92,10 +100,11 @@ class QualityPainter:
                 pixels[:, ::-1], disparity[:, ::-1], filled[:, ::-1], holes[:, ::-1], "right", progress, seen
             )
             return np.ascontiguousarray(mirrored[:, ::-1])
-        if self.config.compose == "inpaint" and not holes.any():
-            return filled
         height, width = pixels.shape[:2]
-        mask = blend_mask(holes, min(16, max(2, round(height / 270))))
+        mask = painting_mask(holes)
+        self.note = None
+        if self.config.compose == "inpaint" and not mask.any():
+            return filled
         if objects is not None:
             mask = keep_near_objects(mask, holes, objects)
         painted = self._paint(pixels[:, :, :3], disparity, mask if self.config.tiles == "sparse" else None, progress)
@@ -122,10 +131,34 @@ class QualityPainter:
             small, moves, law="nearest" if authors else "surface", wrap=authors, threads=self.config.threads
         )
         noise = self.model.noise(high, wide, self.config.seed)
-        where = None
-        if mask is not None:
-            where = np.zeros((high, wide), np.uint8)
-            rows, columns = np.nonzero(mask)
-            where[(rows * 2 + 1) * high // (2 * height), (columns * 2 + 1) * wide // (2 * width)] = 255
+        layout = None if mask is None else self._lay_out(mask, high, wide, progress)
+        return self.model(small, warped.view, warped.holes, self.schedule, noise, layout=layout, progress=progress)
+
+    def _lay_out(self, mask: Pixels, high: int, wide: int, progress: Progress) -> Layout:
+        """The tiles of a mask of the picture's size, at the model's."""
+        progress("tiles", 0, 1)
+        height, width = mask.shape
+        where = np.zeros((high, wide), np.uint8)
+        rows, columns = np.nonzero(mask)
+        where[(rows * 2 + 1) * high // (2 * height), (columns * 2 + 1) * wide // (2 * width)] = 255
+        if (high, wide) != (height, width):
             where = blend_mask(where, 1)  # wider by what resizing back mixes in
-        return self.model(small, warped.view, warped.holes, self.schedule, noise, where=where, progress=progress)
+        layout = self.layout = self.model.lay_out(where)
+        if layout.whole:
+            share = round(100 * min(1.0, layout.share))
+            self.note = f"Tiles would come to {share} % of the picture, so the model saw it whole."
+        return layout
+
+
+def painting_mask(holes: Pixels) -> Pixels:
+    """How much of a model's picture is taken for a view, 0 to 255: all in and round its holes, then less and less.
+
+    Holes thinner than 3 pixels are left to :func:`secondeye.runtime.ops.fill`, which does them well: they are strewn
+    along every slope of depth, and would have a model look at most of a picture.
+
+    Args:
+        holes: uint8 [H, W], not 0 where nothing landed.
+    """
+    unused = np.zeros(holes.shape, np.int32)  # a map only tells which side to grow towards
+    wide = ops.inpaint_mask(ops.Warped(holes, holes, unused), close=1, speck=1, far=0, near=0, tall=0)
+    return blend_mask(wide, min(16, max(2, round(holes.shape[0] / 270))))

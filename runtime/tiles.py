@@ -1,109 +1,179 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture worked on in tiles: which ones, cut out, and put together again without seams."""
+"""What a model has to paint, cut out of a picture and laid side by side on a smaller one.
+
+Disocclusions are thin strips along things' edges. Squares that cover them, each with room round it, come to the whole
+picture; so here a mask is cut into boxes as narrow as it is, and the boxes are packed onto one canvas, which the model
+sees as one picture. Attention has no sense of place, so over a canvas it is attention over the picture with most of it
+left out, and norms are taken over everything that is painted, not over each box.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.ops.mask import Tile
-
-SIDES, CONTEXT = (128, 192, 256, 384), 32
-"""Sides of tiles to choose from, and the least that a tile sees round what it has to paint (at a picture's border there
-is less), pixels."""
+CELL = 8  # every edge is a multiple of this, pixels: a latent's side
+CONTEXT = 3  # what is seen round a box, latents: the picture itself, not its neighbour on the canvas
+STEP = 8  # a canvas's sides are multiples of this, latents: the networks halve them three times
+MOST = 0.75  # of the picture's area; a larger canvas saves too little for what the model then does not see
 Pixels = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
 
 
-def cover(where: Pixels, least: tuple[int, int]) -> list[Tile]:
-    """Tiles of one size that cover a mask with context round it, of least area in all.
+class Piece(NamedTuple):
+    """A box of a picture, pixels, and where it lies on the canvas."""
 
-    Where tiles would be more work than the picture, the picture is the one tile.
+    y: int
+    x: int
+    height: int
+    width: int
+    top: int
+    left: int
+
+
+class Layout(NamedTuple):
+    """A canvas and what lies on it.
+
+    Attributes:
+        height, width: of the canvas, pixels.
+        pieces: none where nothing is masked; the picture as it is where a canvas would not be much smaller.
+        share: of the canvas that would be needed in the picture's area, also where it was not taken.
+    """
+
+    height: int
+    width: int
+    pieces: tuple[Piece, ...]
+    share: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether the canvas is the picture."""
+        return self.share > MOST
+
+
+def lay_out(where: Pixels, least: tuple[int, int]) -> Layout:
+    """Pieces that cover a mask with room round it, on a canvas of least area.
 
     Args:
         where: uint8 [H, W], not 0 where something has to be painted; sides are multiples of 8 that a model takes.
         least: the least (height, width) that it takes, multiples of 8.
-
-    Returns:
-        From top to bottom, every edge a multiple of 8. Empty when nothing is masked.
-
-    Raises:
-        InvalidInputError: it takes nothing smaller than the picture.
     """
     height, width = where.shape
-    if max(least) > SIDES[-1] and max(least) >= max(height, width):
-        raise InvalidInputError(
-            f"tiles: the bundle takes no less than {least[0]} x {least[1]} pixels, so a tile is the whole picture; "
-            "build it with a range such as --shape 128x128:768x1280:1088x1920, or use tiles='dense'."
-        )
-    mask = np.asarray(where != 0, np.bool_)
-    if not mask.any():
-        return []
-    best = [Tile(0, 0, height, width)]
-    for side in sorted({max(side, *least) for side in SIDES}, reverse=True):
-        tiles = _shelves(mask, min(side, height), min(side, width))
-        if sum(t.height * t.width for t in tiles) < sum(t.height * t.width for t in best):
-            best = tiles
-    return best
+    cells = (where != 0).reshape(height // CELL, CELL, width // CELL, CELL).any((1, 3))
+    if not cells.any():
+        return Layout(0, 0, (), 0.0)
+    boxes = _boxes(cells)
+    sizes = [(y1 - y0, x1 - x0) for y0, y1, x0, x1 in boxes]
+    high, wide = cells.shape
+    best: tuple[int, int, list[tuple[int, int]]] = high, wide, [(0, 0)]
+    for across in range(_up(max(least[1] // CELL, *(size[1] for size in sizes))), wide + STEP, STEP):
+        needed, places = _pack(sizes, min(across, wide))
+        down = min(_up(max(least[0] // CELL, needed)), high)
+        if needed <= high and down * across < best[0] * best[1]:
+            best = down, across, places
+    share = best[0] * best[1] / cells.size
+    if share > MOST:
+        return Layout(height, width, (Piece(0, 0, height, width, 0, 0),), share)
+    pieces = tuple(
+        Piece(*(CELL * n for n in (y0, x0, y1 - y0, x1 - x0, *place)))
+        for (y0, y1, x0, x1), place in zip(boxes, best[2], strict=True)
+    )
+    return Layout(best[0] * CELL, best[1] * CELL, pieces, share)
 
 
-def _shelves(mask: NDArray[np.bool_], height: int, width: int) -> list[Tile]:
-    """Tiles in rows, each row and each tile beginning at the first masked pixel that is not covered yet."""
-
-    def place(first: int, size: int, length: int) -> tuple[int, int]:
-        """Where a tile with context before `first` begins, and where what it covers ends."""
-        begin = max(0, min((first - CONTEXT) // 8 * 8, length - size))
-        return begin, length if begin + size == length else begin + size - CONTEXT
-
-    rows = np.asarray(mask.any(1), np.bool_)
-    tiles, y = [], 0
-    while rows[y:].any():
-        y += int(rows[y:].argmax())
-        top, bottom = place(y, height, mask.shape[0])
-        columns, x = np.asarray(mask[y:bottom].any(0), np.bool_), 0
-        while columns[x:].any():
-            x += int(columns[x:].argmax())
-            left, right = place(x, width, mask.shape[1])
-            tiles.append(Tile(top, left, height, width))
-            x = right
-        y = bottom
-    return tiles
+def _up(cells: int) -> int:
+    return -(-cells // STEP) * STEP
 
 
-def cut(array: NDArray[Any], tiles: list[Tile], scale: int = 1) -> NDArray[Any]:
-    """[H / scale, W / scale, ...] -> [tiles, h / scale, w / scale, ...]."""
-    return np.stack(
-        [
-            array[t.y // scale : (t.y + t.height) // scale, t.x // scale : (t.x + t.width) // scale]
-            for t in tiles
-        ]
-    )  # fmt: skip
+def _boxes(cells: NDArray[np.bool_]) -> list[Box]:
+    """Boxes (top, bottom, left, right) with room round what they cover: cut in two where that saves most, and again."""
+    found, left = [], [(0, cells.shape[0], 0, cells.shape[1])]
+    while left:
+        y0, y1, x0, x1 = left.pop()
+        part = cells[y0:y1, x0:x1]
+        rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
+        y0, y1, x0, x1 = y0 + rows[0], y0 + rows[-1] + 1, x0 + columns[0], x0 + columns[-1] + 1
+        part = cells[y0:y1, x0:x1]
+        area, (down, row), (across, column) = _room(*part.shape), _best_cut(part), _best_cut(part.T)
+        if min(down, across) >= area:
+            high, wide = cells.shape
+            found.append(
+                (max(0, y0 - CONTEXT), min(high, y1 + CONTEXT), max(0, x0 - CONTEXT), min(wide, x1 + CONTEXT))
+            )  # fmt: skip
+        elif down <= across:
+            left += [(y0, y0 + row, x0, x1), (y0 + row, y1, x0, x1)]
+        else:
+            left += [(y0, y1, x0, x0 + column), (y0, y1, x0 + column, x1)]
+    return [(int(a), int(b), int(c), int(d)) for a, b, c, d in found]
 
 
-def join(base: Pixels, parts: Pixels, tiles: list[Tile]) -> Pixels:
-    """Tiles over a picture; where they overlap, the mean with weights that fall towards each tile's border.
+def _room(height: Any, width: Any) -> Any:
+    return (height + 2 * CONTEXT) * (width + 2 * CONTEXT)
+
+
+def _best_cut(part: NDArray[np.bool_]) -> tuple[float, int]:
+    """(the area of two boxes above and below a cut, the first row below it); the first and the last row are masked."""
+    if len(part) < 2:
+        return np.inf, 0
+    both = _growing(part)[:-1] + _growing(part[::-1])[-2::-1]
+    return float(both.min()), int(both.argmin()) + 1
+
+
+def _growing(part: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The area of the box that covers the first row, the first two rows, and so on."""
+    high, wide = part.shape
+    masked = part.any(1)
+    first = np.where(masked, part.argmax(1), wide)
+    last = np.where(masked, wide - part[:, ::-1].argmax(1), 0)
+    bottom = np.maximum.accumulate(np.where(masked, np.arange(1, high + 1), 0))
+    span = np.maximum.accumulate(last) - np.minimum.accumulate(first)
+    return np.asarray(_room(bottom, span), np.int64)
+
+
+def _pack(sizes: list[tuple[int, int]], width: int) -> tuple[int, list[tuple[int, int]]]:
+    """(height needed, where each size lies): the tallest first, each as high up as it goes."""
+    skyline = np.zeros(width, np.int64)
+    places = [(0, 0)] * len(sizes)
+    for k in sorted(range(len(sizes)), key=lambda k: (-sizes[k][0], -sizes[k][1])):
+        tall, wide = sizes[k]
+        tops = np.lib.stride_tricks.sliding_window_view(skyline, wide).max(1)
+        left = int(tops.argmin())
+        places[k] = int(tops[left]), left
+        skyline[left : left + wide] = tops[left] + tall
+    return int(skyline.max()), places
+
+
+def cut(array: NDArray[Any], layout: Layout, scale: int = 1) -> NDArray[Any]:
+    """[H / scale, W / scale, ...] -> [height / scale, width / scale, ...] of a canvas.
+
+    Between the pieces there is more of the picture, so that a network's norms see what they would see.
+    """
+    canvas = array[: layout.height // scale, : layout.width // scale].copy()
+    for y, x, height, width, top, left in (tuple(n // scale for n in piece) for piece in layout.pieces):
+        canvas[top : top + height, left : left + width] = array[y : y + height, x : x + width]
+    return canvas
+
+
+def join(base: Pixels, canvas: Pixels, layout: Layout) -> Pixels:
+    """A canvas's pieces over a picture; where they overlap, the mean with weights that fall towards a piece's border.
 
     Args:
-        base: uint8 [H, W, 3], kept where there is no tile.
-        parts: uint8 [tiles, h, w, 3].
-        tiles: where they lie.
+        base: uint8 [H, W, 3], kept where there is no piece.
+        canvas: uint8 [height, width, 3].
+        layout: where the pieces lie.
 
     Returns:
         uint8 [H, W, 3], rounded to the nearest.
     """
-    if not tiles:
-        return base.copy()
-    height, width = tiles[0].height, tiles[0].width
-    across, down = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 1 for n in (width, height))
-    weight = np.minimum(np.minimum(down[:, None], across), CONTEXT).astype(np.uint32)[:, :, None]
     total = np.zeros(base.shape, np.uint32)
     weights = np.zeros((*base.shape[:2], 1), np.uint32)
-    for tile, part in zip(tiles, parts, strict=True):
-        place = np.s_[tile.y : tile.y + height, tile.x : tile.x + width]
-        total[place] += weight * part
-        weights[place] += weight
+    for y, x, height, width, top, left in layout.pieces:
+        across, down = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 1 for n in (width, height))
+        weight = np.minimum(np.minimum(down[:, None], across), CONTEXT * CELL).astype(np.uint32)[:, :, None]
+        total[y : y + height, x : x + width] += weight * canvas[top : top + height, left : left + width]
+        weights[y : y + height, x : x + width] += weight
     covered = weights > 0
     weights[~covered] = 1
     return np.where(covered, (total + weights // 2) // weights, base).astype(np.uint8)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "StereoConfig": "secondeye.runtime.converter",
+    "StereoConfig": "secondeye.runtime.config",
     "StereoConverter": "secondeye.runtime.converter",
     "StereoFrame": "secondeye.runtime.converter",
     "convert": "secondeye.runtime.converter",
@@ -50,8 +50,8 @@ __all__ = ["__version__", *sorted(_HOMES)]
 if TYPE_CHECKING:
     from secondeye.runtime import ops as ops
     from secondeye.runtime.comfort import Screen as Screen, comfort_limit as comfort_limit
+    from secondeye.runtime.config import StereoConfig as StereoConfig
     from secondeye.runtime.converter import (
-        StereoConfig as StereoConfig,
         StereoConverter as StereoConverter,
         StereoFrame as StereoFrame,
         convert as convert,

@@ -13,7 +13,7 @@ import typer
 from secondeye.runtime.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from secondeye.runtime.converter import StereoConfig
+    from secondeye.runtime.config import StereoConfig
     from secondeye.runtime.video.config import FilmConfig
     from secondeye.runtime.video.film import FilmReport
 

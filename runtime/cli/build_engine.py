@@ -44,7 +44,7 @@ def build_engine(
     precision: Annotated[
         str,
         typer.Option(
-            help="fp32; bf16 (weights alone, arithmetic in fp32); fp16 (what it would spoil stays in fp32, found by measuring); int8 or int4 (weights of matrix products alone)."
+            help="fp32; bf16 (weights alone, arithmetic in fp32); fp16 (what it would spoil stays in fp32, found by measuring); int8, int4 or, for plans, fp8 (weights of matrix products alone)."
         ),
     ] = "fp32",
     backend: Annotated[

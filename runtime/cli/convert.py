@@ -319,7 +319,8 @@ def convert(
 
     secondeye convert photo.jpg --mode quality --bundle stereo_bundle --scheduler warped --steps 4
     """
-    from secondeye.runtime.converter import StereoConfig, StereoConverter
+    from secondeye.runtime.config import StereoConfig
+    from secondeye.runtime.converter import StereoConverter
     from secondeye.runtime.layouts import LAYOUTS, SEPARATE
     from secondeye.runtime.ops import ANAGLYPHS
 

@@ -8,7 +8,7 @@ The bundle's engines: ``encoder`` (picture to latent), ``unet`` (one step, sched
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from secondeye.runtime import tiles
 from secondeye.runtime.bundle import Bundle, read_bundle
+from secondeye.runtime.clock import Progress
 from secondeye.runtime.errors import EngineError, InvalidInputError, ModelFormatError
 from secondeye.runtime.interpolate import interpolate
 from secondeye.runtime.schedulers import Schedule, make_schedule
@@ -28,7 +29,6 @@ AUTHORS_GAIN = 8 * 0.6
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
 Tensor = NDArray[Any]
-Progress = Callable[[str, int, int], None]
 _MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 _STD = np.array((0.229, 0.224, 0.225), np.float32)
 _ENGINES = {
@@ -144,7 +144,7 @@ class Mono2Stereo:
         schedule: Schedule,
         noise: Tensor,
         *,
-        where: Pixels | None = None,
+        layout: tiles.Layout | None = None,
         progress: Progress | None = None,
     ) -> Pixels:
         """Paint the right view.
@@ -155,41 +155,54 @@ class Mono2Stereo:
             holes: uint8 [H, W], not 0 where nothing landed.
             schedule: of :meth:`schedule`.
             noise: float32 [1, 4, H / 8, W / 8], normal; of :meth:`noise`.
-            where: uint8 [H, W], not 0 where the model's picture is needed: only tiles that cover it are painted, each
-                for itself, as many in one call as the bundle's batch allows. None paints everything at once.
+            layout: of :meth:`lay_out`: only its pieces are painted, on its canvas. None paints the whole picture.
             progress: called before each part of it with its stage (``to latents``, ``denoise`` or ``to pixels``), how
                 much of the stage is done, and how much there is.
 
         Returns:
-            uint8 [H, W, 3]: (v + 1) / 2 * 255, truncated, as the authors' code does; `warped` where there is no tile.
+            uint8 [H, W, 3]: (v + 1) / 2 * 255, truncated, as the authors' code does; `warped` where there is no piece.
 
         Raises:
-            InvalidInputError: shapes do not fit, or the bundle takes no tiles.
+            InvalidInputError: shapes do not fit.
         """
         if source.shape != warped.shape or holes.shape != source.shape[:2] or source.shape[2:] != (3,):
             raise InvalidInputError(
                 f"expected source and warped [H, W, 3] and holes [H, W], got {source.shape}, {warped.shape}, "
                 f"{holes.shape}."
             )
-        if where is None:
-            return self._paint(source[None], warped[None], holes[None], schedule, noise, _told(progress))[0]
-        axes = self.bundle.manifest.axes
-        covering = tiles.cover(where, (axes["height"][0] * self.factor, axes["width"][0] * self.factor))
-        cells = np.ascontiguousarray(noise[0].transpose(1, 2, 0))
-        batch = axes["batch"][1]
-        painted = []
-        for k in range(0, len(covering), batch):
-            some = covering[k : k + batch]
-            seeds = np.ascontiguousarray(tiles.cut(cells, some, self.factor).transpose(0, 3, 1, 2))
-            left, right, empty = (tiles.cut(one, some) for one in (source, warped, holes))
-            tell = _told(progress, k // batch, -(-len(covering) // batch))
-            painted.append(self._paint(left, right, empty, schedule, seeds, tell))
-        return tiles.join(warped, np.concatenate(painted), covering) if painted else warped.copy()
+        if layout is None or layout.whole:
+            return self._paint(source[None], warped[None], holes[None], schedule, noise, progress)[0]
+        if not layout.pieces:
+            return warped.copy()
+        seeds = tiles.cut(noise[0].transpose(1, 2, 0), layout, self.factor).transpose(2, 0, 1)[None]
+        left, right, empty = (tiles.cut(one, layout)[None] for one in (source, warped, holes))
+        painted = self._paint(left, right, empty, schedule, np.ascontiguousarray(seeds), progress)[0]
+        return tiles.join(warped, painted, layout)
+
+    def lay_out(self, where: Pixels) -> tiles.Layout:
+        """What has to be painted, on a canvas that this bundle takes; see :func:`secondeye.runtime.tiles.lay_out`.
+
+        Args:
+            where: uint8 [H, W] at a size of :meth:`size_for`, not 0 where the model's picture is needed.
+
+        Raises:
+            InvalidInputError: the bundle takes one size alone.
+        """
+        (low, high), (narrow, wide) = (self.bundle.manifest.axes[axis] for axis in ("height", "width"))
+        least = low * self.factor, narrow * self.factor
+        if (low, narrow) == (high, wide):
+            raise InvalidInputError(
+                f"tiles: the bundle takes pictures of {least[0]} x {least[1]} pixels alone; build it with a range such "
+                "as --shape 128x128:768x1280:1088x1920, or use tiles='dense'."
+            )
+        return tiles.lay_out(where, least)
 
     def _paint(
-        self, source: Pixels, warped: Pixels, holes: Pixels, schedule: Schedule, noise: Tensor, tell: Progress
+        self, source: Pixels, warped: Pixels, holes: Pixels, schedule: Schedule, noise: Tensor, tell: Progress | None
     ) -> Pixels:
         """Pictures [N, H, W, 3], holes [N, H, W], noise [N, 4, H / 8, W / 8] -> views [N, H, W, 3]."""
+        if tell is None:
+            tell = _unheard
         tell("to latents", 0, 1)
         latent, given = self.start(source, warped, holes, schedule, noise)
         latent = self.denoise(latent, given, schedule, progress=tell)
@@ -251,14 +264,8 @@ class Mono2Stereo:
         return latent
 
 
-def _told(progress: Progress | None, part: int = 0, parts: int = 1) -> Progress:
-    """A listener that hears of one of several equal parts as of a share of the whole."""
-
-    def tell(stage: str, done: int, total: int) -> None:
-        if progress is not None:
-            progress(stage, part * total + done, parts * total)
-
-    return tell
+def _unheard(stage: str, done: int, total: int) -> None:
+    """Nobody listens."""
 
 
 def _planes(pictures: Pixels) -> Tensor:

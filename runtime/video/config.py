@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from secondeye.runtime import ops
-from secondeye.runtime.converter import StereoConfig
+from secondeye.runtime.config import StereoConfig
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS
 from secondeye.runtime.video import adjust, encode, media, mux, projection, sequence

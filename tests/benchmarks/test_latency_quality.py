@@ -52,6 +52,11 @@ def test_dense_and_sparse_stand_side_by_side(bundle, tmp_path, monkeypatch, capf
         stages = row["stages"]
         assert stages["all"]["p50_ms"] >= stages["denoise"]["p50_ms"] > 0
         assert stages["all"]["p99_ms"] >= stages["all"]["p50_ms"]
+    for dense, sparse in (rows[:2], rows[2:]):
+        assert ("from_another_seed" in dense) == (dense["steps"] == 1)
+        assert 0 < sparse["tiles_of_picture"] <= 1
+        assert sparse["pieces"] >= 1
+        assert sparse["stages"]["denoise"]["gflop"] <= dense["stages"]["denoise"]["gflop"]
     cells = 48 * 80
     dense = rows[2]["stages"]["denoise"]
     assert dense["gflop"] == round(6 * 2 * cells * 12 * 4 / 1e9, 2)

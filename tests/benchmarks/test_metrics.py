@@ -14,7 +14,8 @@ from secondeye.benchmarks import metrics, quality, stereo_metrics
 from secondeye.benchmarks.pairs import read_pairs
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
-from secondeye.runtime.converter import StereoConfig, StereoConverter
+from secondeye.runtime.config import StereoConfig
+from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.errors import MediaError
 
 RNG = np.random.default_rng(5)
@@ -181,3 +182,19 @@ def test_the_authors_folders(tmp_path):
             Image.fromarray(textured(32, 48)).save(tmp_path / side / f"{name}.png")
     Image.fromarray(textured(32, 48)).save(tmp_path / "left" / "alone.png")
     assert [pair.name for pair in read_pairs(tmp_path)] == ["a", "b"]
+
+
+def test_the_contact_sheet_names_its_rows_and_columns():
+    tile = np.full((270, 480, 3), 200, np.uint8)
+    strips = {"one": {"truth": (tile, ""), "identity": (tile, "SIoU 0.1")}, "two": {"fast": (tile[:240], "SIoU 0.2")}}
+    sheet = quality.contact_sheet(strips)
+    margin = sheet.shape[1] - 3 * 480
+    assert margin > 16
+    assert sheet.shape[0] == 30 + 300 + 270
+    np.testing.assert_array_equal(sheet[60:330, margin : margin + 960], np.hstack([tile, tile]))
+    np.testing.assert_array_equal(sheet[360:600, margin + 960 :], tile[:240])
+    background = sheet[0, -1]
+    assert (sheet[30:, margin + 960 :][:300] == background).all()  # no view of that name
+    for bar in (sheet[:30, margin : margin + 480], sheet[:30, margin + 960 :], sheet[30:330, :margin],
+                sheet[30:60, margin + 480 : margin + 960]):  # fmt: skip
+        assert bar.max() > 150  # something is written

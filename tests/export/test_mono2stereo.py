@@ -203,10 +203,24 @@ def test_plans_go_beside_the_graphs(tiny, bundle):
         assert (folder / file.name).read_bytes() == file.read_bytes()
 
 
+def test_a_quantised_bundle_has_plans_and_runs_by_its_graphs(tiny):
+    pytest.importorskip("tensorrt_rtx", reason="plans need TensorRT-RTX (pip install -e '.[tensorrt-rtx]')")
+    from secondeye.export.build_engine import build
+    from secondeye.runtime.models.mono2stereo import Mono2Stereo
+
+    request = request_for(tiny, tiny[0] / "int4", backend="tensorrt-rtx", target="sm_89", precision="int4")
+    model = Mono2Stereo(str(build(request, lambda piece, step: None)))
+    for engine in model.bundle.manifest.engines.values():
+        assert (engine.precision, engine.opset, len(engine.plans)) == ("int4", 21, 1)
+        assert 0 < engine.error["relative_rms"] < engine.error["bound"]
+    want, got = chain(tiny, tiny[1], model, ("source", "warped", "latent"), 1)
+    assert np.abs(got.astype(int) - want).mean() < 8
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"backend": "tensorrt-rtx", "precision": "int8"}, "packed products"),
+        ({"precision": "fp8"}, "is for tensorrt and tensorrt-rtx"),
         ({"target": "sm_89"}, "graphs are for any machine"),
         ({"backend": "vulkan"}, "expected one of onnx, tensorrt, tensorrt-rtx"),
     ],

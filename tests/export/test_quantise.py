@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantised weights: ONNX Runtime's own product, ONNX's operators, and plans of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="building needs torch (pip install -e '.[dev-export]')")
+pytest.importorskip("onnxscript", reason="building needs onnxscript (pip install -e '.[dev-export]')")
+# These packages warn about themselves and each other.
+pytestmark = [pytest.mark.filterwarnings("ignore")]
+
+from secondeye.export.graphs import Graph, Tensor, make_graph, relative_error
+from secondeye.runtime.bundle import EngineEntry, File
+from secondeye.runtime.errors import ExportError
+from secondeye.runtime.files import file_hash
+from secondeye.runtime.sessions import open_session
+
+AXES = {"batch": (1, 1, 2), "tokens": (8, 16, 64)}
+
+
+def network(inner):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(128, inner), torch.nn.GELU(), torch.nn.Linear(inner, 96, bias=False))
+
+
+def graph_of(inner=192, **changes):
+    return Graph(
+        **{
+            "name": "net", "build": lambda: network(inner).eval(),
+            "inputs": (Tensor(name="x", dtype="float32", shape=("batch", "tokens", 128)),),
+            "outputs": (Tensor(name="y", dtype="float32", shape=("batch", "tokens", 96)),),
+            "sizes": ({"batch": 2, "tokens": 9}, {"batch": 1, "tokens": 17}),
+        } | changes
+    )  # fmt: skip
+
+
+def made(folder, precision, graph, **options):
+    folder.mkdir()
+    return folder / "net.onnx", make_graph(graph, precision, folder / "net.onnx", lambda step: None, **options)
+
+
+def types(path):
+    import onnx
+
+    model = onnx.load(path)
+    return {n.op_type for n in model.graph.node}, {i.data_type for i in model.graph.initializer}, model
+
+
+@pytest.mark.parametrize(("precision", "name", "inner"), [("int8", "INT8", 192), ("int4", "INT4", 80)])
+def test_standard_operators_are_as_good_as_packed_products(tmp_path, precision, name, inner):
+    from onnx import TensorProto
+
+    graph = graph_of(inner)  # 80 is not whole blocks of 32
+    packed, error = made(tmp_path / "packed", precision, graph)
+    plain, other = made(tmp_path / "plain", precision, graph, standard=True)
+    operators, kinds, model = types(plain)
+    assert "MatMulNBits" in types(packed)[0]
+    assert "DequantizeLinear" in operators
+    assert getattr(TensorProto, name) in kinds
+    assert not [n for n in model.graph.node if n.domain]
+    assert other["relative_rms"] <= 1.05 * error["relative_rms"]
+    inputs = graph.example({"batch": 2, "tokens": 33}, 5)
+    results = [open_session(path).run(None, inputs) for path in (packed, plain)]
+    assert relative_error(*results)[0] < 2 * error["relative_rms"]
+
+
+def test_eight_bit_floats_are_what_their_format_says(tmp_path):
+    import ml_dtypes
+    from onnx import numpy_helper
+
+    path, error = made(tmp_path / "f", "fp8", graph_of())
+    assert 0.005 < error["relative_rms"] < 0.06
+    _, _, model = types(path)
+    tensors = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    values = next(v for v in tensors.values() if v.dtype == ml_dtypes.float8_e4m3fn and v.shape == (192, 96))
+    scales = next(v for v in tensors.values() if v.shape == (6, 96))
+    want = network(192)[2].weight.detach().numpy().T
+    got = values.astype(np.float32) * np.repeat(scales, 32, axis=0)
+    assert (np.abs(got - want) <= np.abs(want) / 16 + 2.0**-10 * np.repeat(scales, 32, axis=0)).all()
+    assert (np.abs(values.astype(np.float32)).reshape(6, 32, 96).max(1) == 448).all()
+
+
+def test_an_error_over_the_bound_is_refused(tmp_path):
+    graph = graph_of(bounds={"int4": 1e-3})
+    with pytest.raises(ExportError, match="over the bound"):
+        made(tmp_path / "x", "int4", graph, standard=True)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4", "fp8"])
+def test_plans_of_quantised_weights_are_built_without_a_gpu(tmp_path, monkeypatch, precision):
+    pytest.importorskip("tensorrt_rtx", reason="plans need TensorRT-RTX (pip install -e '.[tensorrt-rtx]')")
+    from secondeye.export.engines import choose_target, compile_plan
+
+    monkeypatch.setenv("SECONDEYE_CACHE", str(tmp_path / "cache"))
+    graph = graph_of()
+    path, error = made(tmp_path / "graph", precision, graph, standard=True)
+    data = path.with_name("net.onnx.data")
+    entry = EngineEntry(
+        file=path.name, sha256=file_hash(path), data=File(file=data.name, sha256=file_hash(data)), backend="onnx",
+        opset=21, precision=precision, inputs=graph.inputs, outputs=graph.outputs, error=error,
+    )  # fmt: skip
+    target = replace(choose_target("tensorrt-rtx", "sm_89,sm_120"), gpu=None)
+    plan = compile_plan(path.parent, entry, AXES, target, "key", tmp_path, timing=tmp_path, steps=1000)
+    assert (tmp_path / plan.file).stat().st_size > 10_000
+    assert plan.targets == ("sm_89", "sm_120")
