@@ -30,11 +30,12 @@ from secondeye.runtime.video.cluster import share_over_ray
 from secondeye.runtime.video.config import FilmConfig, checked_target, depth_notes, open_film
 from secondeye.runtime.video.draw import Ring, draw_frame, read_frame, screen_of, window_of
 from secondeye.runtime.video.journal import Journal
+from secondeye.runtime.video.look import Look, look
 from secondeye.runtime.video.objects import Labels, ObjectTrack, with_subject
 from secondeye.runtime.video.report import Shot, ShotLog, joined_shots
 from secondeye.runtime.video.signals import signal_of
 from secondeye.runtime.video.stages import Pipe, Progress, Stopped, Tally
-from secondeye.runtime.video.temporal import WARM_UP, WINDOW, Look, Steady, TemporalState, look
+from secondeye.runtime.video.temporal import WARM_UP, WINDOW, Steady, TemporalState
 
 Pixels = NDArray[np.uint8]
 _GROUP = 6  # segments that one process takes in a row, so that few frames are looked at twice

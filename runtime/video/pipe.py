@@ -16,7 +16,8 @@ from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.limits import DEFAULT_LIMITS
 from secondeye.runtime.video import media
 from secondeye.runtime.video.config import FilmConfig, open_film
-from secondeye.runtime.video.temporal import TemporalState, look
+from secondeye.runtime.video.look import look
+from secondeye.runtime.video.temporal import TemporalState
 
 MAGIC = b"YUV4MPEG2"
 
