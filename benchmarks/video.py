@@ -41,7 +41,8 @@ from secondeye.runtime.video.config import FilmConfig
 from secondeye.runtime.video.draw import Ring, draw_frame, read_frame
 from secondeye.runtime.video.encode import SegmentWriter
 from secondeye.runtime.video.film import convert_video
-from secondeye.runtime.video.temporal import Look, TemporalState, look
+from secondeye.runtime.video.look import Look, look
+from secondeye.runtime.video.temporal import TemporalState
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
 OURS = ("pixels out", "steady", "disparity", "warp", "fill", "layout", "pixels in")

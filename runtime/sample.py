@@ -23,29 +23,36 @@ _WALL = 7.0
 _SUN = np.array([-0.45, 0.8, -0.4]) / np.linalg.norm([-0.45, 0.8, -0.4])
 
 
-def render_sample(width: int = 1280, height: int = 720) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+FOCAL = 1.15
+"""The camera's focal length, in widths of the picture."""
+
+
+def render_sample(
+    width: int = 1280, height: int = 720, *, aside: float = 0.0
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Balls on a wooden table before a papered wall, by ray casting with shadows.
 
     Args:
         width, height: pixels.
+        aside: metres that the camera stands to the right: what has the inverse depth d is then seen
+            FOCAL * width * d * aside pixels further left.
 
     Returns:
         picture uint8 [H, W, 3] and inverse depth float32 [H, W], larger = nearer.
     """
     fine = 2  # samples a pixel and axis
     y, x = np.mgrid[0 : height * fine, 0 : width * fine].astype(np.float64)
-    focal = 1.15
     direction = np.stack(
         [
             (x + 0.5) / (width * fine) - 0.5,
             (0.5 - (y + 0.5) / (height * fine)) * height / width,
-            np.full_like(x, focal),
+            np.full_like(x, FOCAL),
         ],
         -1,
     )
-    direction[..., 1] -= 0.11 * focal  # looking down a little
+    direction[..., 1] -= 0.11 * FOCAL  # looking down a little
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
-    origin = np.array([0.0, 0.78, 0.0])
+    origin = np.array([aside, 0.78, 0.0])
     distance, normal, colour = _nearest_hit(origin, direction)
     point = origin + direction * distance[..., None]
     light = _lit(point + normal * 1e-4, normal)

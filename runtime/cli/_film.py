@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from secondeye.runtime.cli._bar import progress_bar
 from secondeye.runtime.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from secondeye.runtime.config import StereoConfig
     from secondeye.runtime.video.config import FilmConfig
     from secondeye.runtime.video.film import FilmReport
+    from secondeye.runtime.video.stages import Progress as Told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,9 @@ class FilmOptions:
     allow_network: bool
     floating_window: bool
     key_every: int
+    subtitles: str
+    subtitle_depth: float
+    subtitle_font: Path | None
 
 
 def is_film(name: str) -> bool:
@@ -106,7 +111,8 @@ def convert_film(
         codec=options.codec, quality=options.crf, preset=options.preset, start=seconds("--start", options.start),
         end=seconds("--end", options.end), bits=options.bits, projection=options.projection,  # type: ignore[arg-type]
         fov=options.fov, fps=options.fps, crop_bars=options.crop_bars, floating_window=options.floating_window,
-        key_every=options.key_every,
+        key_every=options.key_every, subtitles=options.subtitles, subtitle_depth=options.subtitle_depth,
+        subtitle_font=None if options.subtitle_font is None else str(options.subtitle_font),
     )  # fmt: skip
     if source == "-" and output != "-":
         raise InvalidInputError("standard input: y4m from a pipe goes to a pipe, as y4m; add -o - and pipe it on.")
@@ -148,35 +154,13 @@ def _sized(source: str, size: str, config: FilmConfig) -> tuple[int, int]:
 
 
 def _with_bar(source: str, target: Path, config: FilmConfig, options: FilmOptions, *, quiet: bool) -> FilmReport:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     from secondeye.runtime.video.film import convert_video
-    from secondeye.runtime.video.stages import Progress as Told
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task(target.name[:40], total=None, speed="")
+    with progress_bar(told=True, remaining=True, disable=quiet) as bar:
+        task = bar.add_task(target.name[:40], total=None, told="")
 
         def told(now: Told) -> None:
-            slowest = max(now.timings.items(), key=lambda item: item[1], default=("", 0.0))
-            speed = bar.tasks[0].speed
-            text = f"{speed:.1f} frames/s, slowest: {slowest[0]}" if speed and slowest[0] else ""
-            bar.update(task, total=now.total, completed=now.done, speed=text)
+            bar.update(task, total=now.total, completed=now.done, told=status(now, bar.tasks[0].speed))
 
         try:
             return convert_video(source, target, config, jobs=options.jobs, cluster=options.cluster, progress=told)
@@ -184,6 +168,16 @@ def _with_bar(source: str, target: Path, config: FilmConfig, options: FilmOption
             bar.stop()
             typer.echo(f"secondeye: stopped; the same command goes on from {target}.parts.", err=True)
             raise typer.Exit(130) from None
+
+
+def status(now: Told, speed: float | None) -> str:
+    """Frames a second, the shot that is being made, and the slowest stage."""
+    words = [f"{speed:.1f} frames/s"] if speed else []
+    if now.shot:
+        words.append(f"shot {now.shot}: {now.shot_frames} frames")
+    if now.timings:
+        words.append(f"slowest: {max(now.timings, key=now.timings.__getitem__)}")
+    return ", ".join(words)
 
 
 def _write_page(path: Path, source: str, config: FilmConfig, report: FilmReport) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from secondeye.runtime.cli._bar import progress_bar
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
 from secondeye.runtime.files import check_place
 
@@ -160,11 +161,7 @@ def convert_one(job: Job, source: str, target: str) -> None:
     if job.quiet or job.converter.config.mode == "fast":
         job.run(source, target)
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with progress_bar(transient=True) as progress:
         task = progress.add_task("load", total=None)
         job.converter.progress = lambda stage, done, total: progress.update(
             task, description=stage, completed=done, total=total
@@ -175,28 +172,13 @@ def convert_one(job: Job, source: str, target: str) -> None:
 def convert_many(job: Job, sources: list[str], targets: list[str], skip_existing: bool) -> None:
     """Every picture, with a bar; one that fails is told and does not stop the rest."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     job.converter.load()
     failures: list[str] = []
     skipped = 0
     console = Console(stderr=True)
     quiet, job.quiet = job.quiet, True
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=quiet) as progress:
+    with progress_bar(remaining=True, console=console, disable=quiet) as progress:
         task = progress.add_task("converting", total=len(sources))
         for source, target in zip(sources, targets, strict=True):
             progress.update(task, description=Path(source).name[:40])

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from secondeye.runtime.cli._bar import progress_bar
 from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError
 
 MODELS = ("mono2stereo", "sgt-bagel")
@@ -119,11 +120,9 @@ def build_engine(
 
 def _build(work: Any, request: Any, quiet: bool) -> Path:
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=quiet) as progress:
+    with progress_bar(counted=False, console=console, disable=quiet) as progress:
         task = progress.add_task("starting", total=None)
 
         def told(piece: str, step: str) -> None:

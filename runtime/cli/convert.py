@@ -270,6 +270,22 @@ def convert(
             help="A black bar on one eye's side of a border that cuts what stands out of the screen.",
         ),
     ] = False,
+    subtitles: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_FILMS,
+            help="keep: the film's, as streams. off: none. burn (burn:ger for a language) or a FILE.srt: text in both views, at --subtitle-depth.",
+        ),
+    ] = "keep",
+    subtitle_depth: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel=_FILMS, help="How far in front of the screen that text is, percent of the width (-5 to 5)."
+        ),
+    ] = 0.5,
+    subtitle_font: Annotated[
+        Path | None, typer.Option(rich_help_panel=_FILMS, help="A font's file. Default: one that has all letters.")
+    ] = None,
     bits: Annotated[
         int | None,
         typer.Option(rich_help_panel=_FILMS, help="8: films of 10 bits and more become 8. Default: they stay 10."),
@@ -364,7 +380,8 @@ def convert(
             layout=layout, anaglyph=anaglyph, size=size, auto_convergence=convergence in (None, "auto"), codec=codec,
             crf=crf, preset=preset, start=start, end=end, fps=fps, crop_bars=crop_bars, bits=bits,
             projection=projection, fov=fov, jobs=jobs, cluster=cluster, report=report, allow_network=allow_network,
-            floating_window=floating_window, key_every=key_every,
+            floating_window=floating_window, key_every=key_every, subtitles=subtitles, subtitle_depth=subtitle_depth,
+            subtitle_font=subtitle_font,
         )  # fmt: skip
         convert_film(inputs[0], output, config, wanted_film, quiet=quiet, verbose=verbose)
         return

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from secondeye.runtime.cli._bar import progress_bar
+
 
 def segment(
     picture: Annotated[Path, typer.Argument(help="The picture.")],
@@ -36,7 +38,6 @@ def segment(
     import numpy as np
     from PIL import Image
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from secondeye.runtime.errors import InvalidInputError
     from secondeye.runtime.files import atomic_write
@@ -49,8 +50,7 @@ def segment(
         raise InvalidInputError(f"{output}: labels are written as a 16-bit PNG; give a name that ends in .png.")
     loaded = read_picture(picture)
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=quiet, transient=True) as progress:
+    with progress_bar(console=console, disable=quiet, transient=True) as progress:
         task = progress.add_task("load", total=1)
 
         def tell(stage: str, done: int, total: int) -> None:

@@ -15,6 +15,7 @@ from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS
 from secondeye.runtime.video import adjust, encode, media, mux, projection, sequence
 from secondeye.runtime.video.objects import KEY_EVERY, check_segmenter
+from secondeye.runtime.video.subtitles import KEEP, check_subtitles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,10 @@ class FilmConfig:
         key_every: frames from one key frame, on which stereo.segment tells objects apart, to the next at most, 1 to 48.
         floating_window: a black bar on one eye's side of a border that cuts something in front of the screen, as wide
             as that stands out.
+        subtitles: ``keep`` copies the film's, ``off`` leaves them out, ``burn`` draws its text into both views
+            (``burn:LANGUAGE`` for one of several), and so does the name of a file (.srt, .vtt, .ass).
+        subtitle_depth: how far in front of the screen they then are, percent of the width, -5 to 5.
+        subtitle_font: a font's file, in place of one that is looked for.
     """
 
     stereo: StereoConfig = field(default_factory=StereoConfig)
@@ -58,6 +63,9 @@ class FilmConfig:
     crop_bars: bool = False
     floating_window: bool = False
     key_every: int = KEY_EVERY
+    subtitles: str = KEEP
+    subtitle_depth: float = 0.5
+    subtitle_font: str | None = None
 
     def keeps_depth(self, info: media.FilmInfo) -> bool:
         """Whether a film's samples of more than 8 bits stay that deep."""
@@ -90,6 +98,7 @@ class FilmConfig:
         if self.projection == "vr180":
             projection.check(self.layout, self.fov)
         check_segmenter(self.stereo.segment, self.key_every)
+        check_subtitles(self.subtitles, self.subtitle_depth)
         begin, stop = self.start or 0.0, self.end
         if not begin >= 0.0 or (stop is not None and not stop > begin):
             raise InvalidInputError(f"start, end: expected 0 <= start < end in seconds, got {self.start}, {self.end}.")

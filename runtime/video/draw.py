@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,11 +63,18 @@ def draw_frame(
     steady: Steady,
     ring: Ring,
     labels: Labels | None = None,
+    *,
+    burn: Callable[[StereoFrame], StereoFrame] | None = None,
 ) -> tuple[StereoFrame, NDArray[Any]]:
-    """A frame's two views, and its picture in its layout, [H, W, 3]; that is overwritten some frames later."""
+    """A frame's two views, and its picture in its layout, [H, W, 3]; that is overwritten some frames later.
+
+    `burn` draws text into the views.
+    """
     frame = converter.convert_with(pixels, steady.depth, screen_of(config, steady), labels, values=values)
     if config.floating_window:
         _float(frame, window_of(config, steady, pixels.shape[1]), swapped=config.stereo.swap)
+    if burn is not None:
+        frame = burn(frame)
     if values is None and config.layout in ("sbs", "tb"):
         height, width = pixels.shape[:2]
         wide = config.layout == "sbs"

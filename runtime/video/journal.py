@@ -18,19 +18,23 @@ from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import atomic_write, file_hash
 from secondeye.runtime.objects import segmenter_identity
 from secondeye.runtime.video.media import first_number, is_sequence
+from secondeye.runtime.video.report import Shot, joined_shots
 
 if TYPE_CHECKING:
     from secondeye.runtime.video.config import FilmConfig
     from secondeye.runtime.video.media import FilmInfo
+    from secondeye.runtime.video.subtitles import Track
 
 
 class Journal:
     """The folder of finished segments, and what they are segments of."""
 
-    def __init__(self, target: Path, info: FilmInfo, config: FilmConfig) -> None:
+    def __init__(self, target: Path, info: FilmInfo, config: FilmConfig, text: Track | None = None) -> None:
         self.folder = target.with_name(target.name + ".parts")
         self._target = target
         self._settings = _settings(info, config)
+        if text is not None:
+            self._settings["subtitles.text"] = text.digest()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -99,6 +103,14 @@ class Journal:
         """What was written of a segment: frames, their timestamps (pts), cuts, shots, sha256."""
         loaded: dict[str, Any] = json.loads((self.folder / f"{k:06d}.json").read_text())
         return loaded
+
+    def shots_before(self, k: int) -> tuple[Shot, ...]:
+        """The shots of the finished segments before one."""
+        found = []
+        for one in range(k):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                found.append(self.record(one)["shots"])
+        return joined_shots(found)
 
     def finish(self, k: int, temporary: Path, pts: list[int], cuts: int, shots: list[dict[str, Any]]) -> None:
         """A segment's file is whole: give it its name, and write that down."""

@@ -177,8 +177,8 @@ def local(path: str | os.PathLike[str]) -> Path:
     return file
 
 
-def opened(file: Path) -> Any:
-    """The file as a container of PyAV's.
+def opened(file: Path, *, text: bool = False) -> Any:
+    """The file, a film or one of subtitles, as a container of PyAV's.
 
     Raises:
         MediaError: it is none that can be read.
@@ -190,9 +190,11 @@ def opened(file: Path) -> Any:
             pattern = {"start_number": str(first_number(file)), "pattern_type": "sequence"}
             return av.open(str(file), format="image2", options={"protocol_whitelist": "file", **pattern})
         # What a playlist names must not be followed to other files or hosts.
-        return av.open(str(file), options={"protocol_whitelist": "file", "format_whitelist": _FORMATS})
+        allowed = "srt,webvtt,ass" if text else _FORMATS
+        return av.open(str(file), options={"protocol_whitelist": "file", "format_whitelist": allowed})
     except (av.error.FFmpegError, ValueError) as error:
-        raise MediaError(f"{file}: is no film that can be read ({reason(error)}).") from error
+        what = "file of subtitles" if text else "film"
+        raise MediaError(f"{file}: is no {what} that can be read ({reason(error)}).") from error
 
 
 _FORMATS = (

@@ -57,6 +57,7 @@ def join(
     deep: bool = False,
     views: int = 1,
     fov: float = 90.0,
+    subtitles: bool = True,
 ) -> list[str]:
     """Write the film: the segments one after another, and what else the source has, as it is.
 
@@ -71,6 +72,7 @@ def join(
         deep: the film keeps its depth of samples, and its HDR metadata.
         views: 2 where segments hold the views as streams of their own.
         fov: degrees that the picture covers, for spatial video.
+        subtitles: whether the source's are taken along.
 
     Returns:
         Sentences about what could not be taken along.
@@ -85,7 +87,7 @@ def join(
     spatial = _spatial_sets(segments[0]) if views == 2 else None
     with atomic_write(target) as file:
         try:
-            notes = _write(file, suffix, segments, info, start, end, signal, str(target), spatial)
+            notes = _write(file, suffix, segments, info, start, end, signal, str(target), spatial, subtitles)
         except av.error.PyAVCallbackError as error:  # the file's own refusal, met again while closing
             raise MediaError(f"{target}: cannot be written; is the disk full?") from error
         if suffix in BOXED:
@@ -118,7 +120,7 @@ def _finish(file: BinaryIO, boxes: list[bytes], spatial: Sets | None, fov: float
 
 def _write(
     file: BinaryIO, suffix: str, segments: list[Segment], info: FilmInfo, start: int, end: int | None,
-    signal: Signal | None, name: str, spatial: Sets | None,
+    signal: Signal | None, name: str, spatial: Sets | None, subtitles: bool,
 ) -> list[str]:  # fmt: skip
     import av
 
@@ -141,7 +143,8 @@ def _write(
         original = video_stream(source, info.path)
         if original.metadata.get("language"):
             video.metadata["language"] = original.metadata["language"]
-        copies = _copies(source, output, original, suffix, notes)
+        kinds = ("audio", "subtitle", "attachment") if subtitles else ("audio",)
+        copies = _copies(source, output, original, suffix, notes, kinds)
         output.metadata.update({k: v for k, v in source.metadata.items() if k in _KEPT_METADATA})
         if not start and end is None and source.chapters():
             output.set_chapters(source.chapters())
@@ -158,13 +161,15 @@ def _write(
     return notes
 
 
-def _copies(source: Any, output: Any, original: Any, suffix: str, notes: list[str]) -> dict[int, Any]:
-    """The source's sound, subtitles and attachments as streams of the output, by their index in the source."""
+def _copies(
+    source: Any, output: Any, original: Any, suffix: str, notes: list[str], kinds: tuple[str, ...]
+) -> dict[int, Any]:
+    """The source's streams of some kinds as streams of the output, by their index in the source."""
     import av
 
     copies: dict[int, Any] = {}
     for stream in source.streams:
-        if stream.index == original.index or stream.type not in ("audio", "subtitle", "attachment"):
+        if stream.index == original.index or stream.type not in kinds:
             continue
         if stream.type != "attachment" and not _holds(output.format.name, stream):
             notes.append(f"{suffix} cannot hold its {stream.type} ({stream.codec_context.name}): left out; .mkv can.")

@@ -20,13 +20,14 @@ from secondeye.runtime import ops
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.labels import near_border, regrown
 from secondeye.runtime.objects import OFF, SGT, SURE, Labeller, at_size
-from secondeye.runtime.video.temporal import WARM_UP, Look, trace
+from secondeye.runtime.video.look import Look, trace
+from secondeye.runtime.video.temporal import WARM_UP
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.uint16]
 KEY_EVERY = 24
 LOST = 0.2  # share of the picture that may become unknown before the next key frame
-_TRUST = 0.5  # of the motion, from which a label is carried
+_ALIKE = 8  # difference of brightness, up to which a label is carried
 _RINGS = 4  # cells that labels may grow into what became unknown
 _LEAST, _MOST = 0.01, 0.5  # share of the picture that a film's subject may have
 
@@ -114,12 +115,9 @@ class ObjectTrack:
         start = np.ascontiguousarray(step + self._moves[from_y // 8, from_x // 8], np.int32)
         blocks = ops.motion(look.luma, key, 2, start=start)
         self._moves = np.ascontiguousarray(blocks[:, :, :2])
-        spread, source, sure = trace(look.luma, key, blocks)
-        rows, columns = np.ogrid[:height, :width]
-        inside = (spread[:, :, 0] + rows) % height == spread[:, :, 0] + rows
-        inside &= (spread[:, :, 1] + columns) % width == spread[:, :, 1] + columns
+        source, found, apart = trace(look.luma, key, blocks)
         moved = labels.ravel()[source]
-        known = inside & (sure >= _TRUST) & ~near_border(moved, 1)
+        known = found & (apart <= _ALIKE) & ~near_border(moved, 1)
         return regrown(np.where(known, moved, 0), ops.resize(pixels, height, width), _RINGS)
 
 

@@ -16,7 +16,9 @@ from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.limits import DEFAULT_LIMITS
 from secondeye.runtime.video import media
 from secondeye.runtime.video.config import FilmConfig, open_film
-from secondeye.runtime.video.temporal import TemporalState, look
+from secondeye.runtime.video.look import look
+from secondeye.runtime.video.subtitles import KEEP, OFF
+from secondeye.runtime.video.temporal import TemporalState
 
 MAGIC = b"YUV4MPEG2"
 
@@ -37,6 +39,8 @@ def stream_video(source: str | BinaryIO, sink: BinaryIO, config: FilmConfig) -> 
     """
     import av
 
+    if config.subtitles not in (KEEP, OFF):
+        raise InvalidInputError("subtitles: are drawn into files, not into pipes; write to a file.")
     if config.projection != "flat":
         raise InvalidInputError("projection: y4m cannot say it; write to a file.")
     if isinstance(source, str):

@@ -7,20 +7,32 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from secondeye.runtime.video.report import Shot
 
 QUEUE = 3  # frames that wait between two stages
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Told after every frame: frames done of all, and milliseconds a frame and stage so far."""
+    """Told after every frame.
+
+    Attributes:
+        done, total: frames.
+        timings: milliseconds a frame and stage so far.
+        shot: the number of the shot that is being made, from 1; 0 where several processes share the film.
+        shot_frames: how many of its frames are made.
+    """
 
     done: int
     total: int
     timings: dict[str, float]
+    shot: int = 0
+    shot_frames: int = 0
 
 
 class Tally:
@@ -30,6 +42,7 @@ class Tally:
         self.done, self._total, self._told = done, total, told
         self._spent: dict[str, float] = {}
         self._made = 0
+        self._shot, self._shot_frames = 0, 0
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -45,13 +58,22 @@ class Tally:
             for name, ms in spent.items():
                 self._spent[name] = self._spent.get(name, 0.0) + ms
 
-    def frame(self, count: int = 1) -> None:
-        """Frames are done."""
+    def goes_on(self, shots: Sequence[Shot]) -> None:
+        """What comes next follows these shots, and may go on with the last."""
+        self._shot, self._shot_frames = len(shots), shots[-1].frames if shots else 0
+
+    def frame(self, count: int = 1, *, cut: bool | None = None) -> None:
+        """Frames are done; `cut`, where it is known, says whether a shot begins with this one."""
         with self._lock:
             self.done += count
             self._made += count
+            if cut or (cut is not None and self._shot == 0):
+                self._shot, self._shot_frames = self._shot + 1, 0
+            self._shot_frames += count
         if self._told is not None:
-            self._told(Progress(done=self.done, total=self._total, timings=self.means()))
+            shot = (self._shot, self._shot_frames) if cut is not None else (0, 0)
+            told = self.means()
+            self._told(Progress(done=self.done, total=self._total, timings=told, shot=shot[0], shot_frames=shot[1]))
 
     def take(self, made: tuple[int, dict[str, float]]) -> None:
         """Frames that another process made, and the time of its stages."""

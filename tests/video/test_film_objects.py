@@ -10,8 +10,8 @@ from networks import brightness_network
 
 from secondeye import FilmConfig, InvalidInputError, StereoConfig, convert_video
 from secondeye.runtime.sample import render_sample
+from secondeye.runtime.video.look import Look, look
 from secondeye.runtime.video.objects import ObjectTrack, with_subject
-from secondeye.runtime.video.temporal import Look, look
 
 HEIGHT, WIDTH = 96, 160
 

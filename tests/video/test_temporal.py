@@ -6,7 +6,8 @@ import pytest
 
 from secondeye import InvalidInputError
 from secondeye.runtime.sample import render_sample
-from secondeye.runtime.video.temporal import WARM_UP, WINDOW, TemporalState, look
+from secondeye.runtime.video.look import look
+from secondeye.runtime.video.temporal import WARM_UP, WINDOW, TemporalState
 
 H, W = 96, 160
 
@@ -64,6 +65,43 @@ def test_a_moving_edge_leaves_no_trail():
         got, want = np.flatnonzero(row), np.flatnonzero(exact)
         assert abs(got[0] - want[0]) <= 1
         assert abs(got[-1] - want[-1]) <= 1
+
+
+def test_what_is_uncovered_takes_nothing_of_what_hid_it():
+    """A network's depth bleeds over the edge of a near square that moves off: the place it leaves is the wall's."""
+    rng = np.random.default_rng(4)
+    frames = []
+    for k, (picture, depth) in enumerate(moving(30)):
+        x = 5 + 3 * k
+        depth = depth.copy()
+        depth[30:70, max(0, x - 3) : x] += 0.3  # the halo
+        noise = rng.normal(size=picture.shape) * 2
+        frames.append((np.clip(picture + noise, 0, 255).astype(np.uint8), depth))
+    steady = run(frames)
+    for k in range(12, 26):
+        x = 5 + 3 * k
+        left, wall = steady[k].depth[34:66, x - 12 : x - 5], steady[k].depth[:20].mean()
+        assert abs(float(left.mean() - wall)) < 0.02
+        assert float(np.abs(left - wall).mean()) < 0.03
+
+
+def test_a_still_place_beside_motion_is_still():
+    frames = list(moving(3))
+    before = look(*frames[0], None)
+    now = look(*frames[1], before)
+    row = now.still[50]  # the square moves from 5..45 to 8..48
+    assert row[52:].all()
+    assert not row[6:50].all()
+    assert (now.source[now.still] == np.flatnonzero(now.still)).all()
+
+
+def test_noise_falls_at_the_first_frame_too():
+    """The frames to come steady a place that has no past yet."""
+    frames = [(picture, depth) for picture, depth in flickering(20)]
+    steady, (low, high) = run(frames), np.percentile(frames[0][1], [1, 99])
+    alone = np.clip((frames[0][1] - low) / (high - low), 0, 1)
+    settled = np.mean([one.depth for one in steady[8:]], axis=0)
+    assert np.abs(steady[0].depth - settled).mean() < 0.6 * np.abs(alone - settled).mean()
 
 
 def test_cuts_are_seen_and_nothing_else():
