@@ -23,7 +23,8 @@ class FilmConfig:
     """How a film is converted and written.
 
     Attributes:
-        stereo: as for a picture; `size` scales each frame.
+        stereo: as for a picture; `size` scales each frame. In quality mode every frame starts from the same noise (of
+            stereo.seed), so that what is painted does not boil; views then have 8 bits.
         layout: a name in :data:`secondeye.runtime.layouts.LAYOUTS`.
         anaglyph: for that layout.
         auto_convergence: the screen lies a little before the subject, shot by shot, in place of stereo.convergence.
@@ -70,11 +71,12 @@ class FilmConfig:
     def keeps_depth(self, info: media.FilmInfo) -> bool:
         """Whether a film's samples of more than 8 bits stay that deep."""
         deep = encode.CODECS[self.codec].deep_format is not None and self.layout in WIDE_LAYOUTS
+        deep = deep and self.stereo.mode == "fast"  # models paint 8 bits
         return info.depth_bits > 8 and self.bits is None and deep
 
     def __post_init__(self) -> None:
-        if self.stereo.mode != "fast":
-            raise InvalidInputError("mode: films are converted in fast mode so far.")
+        if self.stereo.mode == "quality" and self.stereo.conditioning != "stereo":
+            raise InvalidInputError("conditioning: films take stereo; the authors' one knows no steady depth.")
         if self.layout not in LAYOUTS:
             raise InvalidInputError(f"layout: expected one of {', '.join(LAYOUTS)}, got {self.layout!r}.")
         if self.anaglyph not in ops.ANAGLYPHS:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from secondeye import __version__
+from secondeye.runtime.bundle import MANIFEST
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import atomic_write, file_hash
 from secondeye.runtime.objects import segmenter_identity
@@ -60,7 +61,7 @@ class Journal:
             yield
 
     def begin(self) -> None:
-        """Write down what this run converts, or see that the run before converted the same.
+        """Write down what this run converts, or see that the run before, if it has finished any, converted the same.
 
         Raises:
             InvalidInputError: it converted something else.
@@ -72,13 +73,14 @@ class Journal:
             except ValueError:
                 before = {}
             changed = sorted(k for k in {*before, *self._settings} if before.get(k) != self._settings.get(k))
-            if changed:
+            if changed and self.finished():
                 told = ", ".join(f"{k} was {before.get(k)!r}, now {self._settings.get(k)!r}" for k in changed[:3])
                 raise InvalidInputError(
                     f"{self.folder}: holds parts of a run with other settings ({told}); finish that one with its "
                     "settings, or remove the folder to begin anew."
                 )
-            return
+            if not changed:
+                return
         with atomic_write(path) as file:
             file.write(json.dumps(self._settings, indent=1, sort_keys=True).encode())
 
@@ -132,6 +134,9 @@ def _settings(info: FilmInfo, config: FilmConfig) -> dict[str, Any]:
     stereo["depth"] = str(stereo["depth"])
     if os.path.isfile(stereo["depth"]):
         stereo["depth"] = file_hash(stereo["depth"])
+    if config.stereo.bundle is not None:
+        manifest = Path(config.stereo.bundle) / MANIFEST  # which has its engines' hashes
+        stereo["bundle"] = file_hash(manifest) if manifest.is_file() else str(manifest)
     stereo["segment"] = segmenter_identity(stereo["segment"])
     settings = {
         **{f"stereo.{k}": v for k, v in stereo.items()},

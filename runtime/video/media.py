@@ -30,6 +30,9 @@ READ_SUFFIXES = (
 )  # fmt: skip
 
 
+_REORDERED = 17  # frames: H.264's and HEVC's decoders hold no more
+
+
 @dataclass(frozen=True, kw_only=True)
 class FilmInfo:
     """What a film's video is.
@@ -89,7 +92,7 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
     with opened(file) as container:
         stream = video_stream(container, file)
         stamps: list[int] = []
-        complete, packets = True, 0
+        complete, packets, last = True, 0, None
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
                 continue
@@ -98,8 +101,11 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
                 complete = False
             else:
                 stamps.append(packet.pts)
+            if packet.dts is not None:
+                complete = complete and (last is None or packet.dts >= last)
+                last = packet.dts
         unique = np.unique(np.array(stamps, np.int64))
-        seekable = complete and unique.size == len(stamps) and unique.size > 0
+        seekable = complete and unique.size == len(stamps) and unique.size > 0 and _in_order(stamps)
         time_base = stream.time_base or Fraction(1, 1000)
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -126,12 +132,18 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
     if not seekable:
         count = packets or 1
         step = max(1, round(1 / (rate * time_base)))
-        unique = np.arange(count, dtype=np.int64) * step
-        notes.append("Its timestamps are missing or repeated: frames are spaced evenly.")
+        unique = min(stamps[: _REORDERED + 1], default=0) + np.arange(count, dtype=np.int64) * step
+        notes.append("Its timestamps are missing, repeated or run backwards: frames are spaced evenly.")
     return FilmInfo(
         path=file, width=width, height=height, rotation=turns, time_base=time_base, pts=unique, rate=Fraction(rate),
         aspect=aspect, tags=tags, depth_bits=bits, seekable=seekable, hdr=hdr, notes=tuple(notes),
     )  # fmt: skip
+
+
+def _in_order(stamps: list[int]) -> bool:
+    """Whether packets' timestamps are out of order by no more than an encoder reorders frames."""
+    rank = np.argsort(np.argsort(np.array(stamps, np.int64)))
+    return bool(np.abs(rank - np.arange(rank.size)).max() <= _REORDERED)
 
 
 def is_sequence(path: str | os.PathLike[str]) -> bool:

@@ -282,16 +282,22 @@ def _other_packets(
     stop = None if end is None else float(end * time_base)
     if start:
         source.seek(int(begin * 1_000_000), backward=True)
+    ends: dict[int, int] = {}
+    later: dict[int, int] = {}
     for packet in source.demux([source.streams[i] for i in copies]):
         if not packet.size or packet.dts is None or packet.pts is None:
             continue
-        base = packet.time_base
+        base, index = packet.time_base, packet.stream_index
+        # Where times jump back, as where recordings were put one after another, it goes on where it was.
+        if packet.dts + later.get(index, 0) < ends.get(index, packet.dts) - (packet.duration or 0):
+            later[index] = ends[index] - packet.dts
+        packet.pts, packet.dts = packet.pts + later.get(index, 0), packet.dts + later.get(index, 0)
+        ends[index] = packet.dts + (packet.duration or 0)
         at = float(packet.pts * base)
         length = float((packet.duration or 0) * base)
         if (start and at + length <= begin) or (stop is not None and at >= stop) or (at < begin and not early):
             continue
         shift = round(Fraction(start) * time_base / base)
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-        index = packet.stream_index
         packet.stream = copies[index]
         yield float(packet.dts * base), 1 + index, packet

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime.converter import StereoConverter
+from secondeye.runtime.depth import DepthModel
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
 from secondeye.runtime.objects import open_labeller
 from secondeye.runtime.video import encode, media, projection
@@ -115,6 +116,8 @@ class _Seen:
 
 def convert_group(work: Work, group: list[int], tally: Tally) -> None:
     """Convert neighbouring segments: one thread decodes and looks, this one renders, a third encodes."""
+    converter = StereoConverter(replace(work.config.stereo, size=None))
+    depth = converter.load()
     stop = threading.Event()
     seen, drawn = Pipe(stop), Pipe(stop)
     failures: list[BaseException] = []
@@ -132,13 +135,13 @@ def convert_group(work: Work, group: list[int], tally: Tally) -> None:
         return threading.Thread(target=run, daemon=True)
 
     threads = [
-        stage(lambda: _look_on(work, group, seen, tally)),
+        stage(lambda: _look_on(work, depth, group, seen, tally)),
         stage(lambda: _encode(work, drawn, tally)),
     ]
     for thread in threads:
         thread.start()
     try:
-        _draw(work, group, seen, drawn, tally)
+        _draw(work, converter, group, seen, drawn, tally)
     except Stopped:
         pass
     except BaseException:
@@ -151,10 +154,9 @@ def convert_group(work: Work, group: list[int], tally: Tally) -> None:
         raise failures[0]
 
 
-def _look_on(work: Work, group: list[int], seen: Pipe, tally: Tally) -> None:
+def _look_on(work: Work, depth: DepthModel, group: list[int], seen: Pipe, tally: Tally) -> None:
     """Decode, run the depth model, compare with the frame before."""
     info, config, part = work.info, work.config, work.part
-    depth = StereoConverter(config.stereo).load()
     read = media.PixelReader(info, deep=config.keeps_depth(info))
     first = max(0, part.begin(group[0]) - WARM_UP)
     end = min(info.frames, part.begin(group[-1]) + part.frames_of(group[-1]) + WINDOW)
@@ -182,10 +184,10 @@ def _look_on(work: Work, group: list[int], seen: Pipe, tally: Tally) -> None:
     seen.put(None)
 
 
-def _draw(work: Work, group: list[int], seen: Pipe, drawn: Pipe, tally: Tally) -> None:
+def _draw(work: Work, converter: StereoConverter, group: list[int], seen: Pipe, drawn: Pipe, tally: Tally) -> None:
     """Steady depth, disparity, warp, fill, layout: frames leave in order, each segment from a state of its own."""
     part = work.part
-    draw = _Drawing(work, tally)
+    draw = _Drawing(work, converter, tally)
     tally.goes_on(work.journal.shots_before(group[0]))
     waiting = {k: TemporalState(max(0, part.begin(k) - WARM_UP)) for k in group}
     pixels: dict[int, _Seen] = {}
@@ -223,10 +225,10 @@ def _draw(work: Work, group: list[int], seen: Pipe, drawn: Pipe, tally: Tally) -
 class _Drawing:
     """Makes each frame's picture in its layout, and tells the report of it."""
 
-    def __init__(self, work: Work, tally: Tally) -> None:
+    def __init__(self, work: Work, converter: StereoConverter, tally: Tally) -> None:
         config = work.config
         self._config, self._tally, self._ring = config, tally, Ring()
-        self._converter = StereoConverter(replace(config.stereo, size=None))
+        self._converter = converter
         self._burner: Burner | None = None
         if work.text is not None:
             self._burner = Burner(

@@ -279,3 +279,28 @@ def test_bad_checkpoints_say_everything_at_once(tiny, tmp_path, capfd):
             build(request_for(tiny, tmp_path / "out", checkpoint=tmp_path / name), lambda piece, step: None)
     assert "code in a pickle ran" not in capfd.readouterr().out
     assert not (tmp_path / "out").exists()
+
+
+def test_a_film_is_painted_by_the_bundle(bundle, tmp_path):
+    import av
+
+    from secondeye import FilmConfig, StereoConfig, convert_video
+
+    film = tmp_path / "film.mkv"
+    with av.open(str(film), "w") as file:
+        stream = file.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 192, 128, "yuv444p"
+        for k in range(5):
+            picture = np.roll(pictures(128, 192)[0], 2 * k, 1)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        file.mux(stream.encode(None))
+    frames = []
+    for name, more in (("fast", {}), ("one", {"mode": "quality"}), ("two", {"mode": "quality"})):
+        stereo = StereoConfig(depth="cues", strength=8.0, **more, **({"bundle": bundle, "steps": 1} if more else {}))
+        convert_video(film, tmp_path / f"{name}.mkv", FilmConfig(stereo=stereo, codec="ffv1"))
+        with av.open(str(tmp_path / f"{name}.mkv")) as file:
+            frames.append(np.stack([f.to_ndarray(format="rgb24") for f in file.decode(video=0)]))
+    fast, one, two = frames
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(one[:, :, :192], fast[:, :, :192])
+    assert (one[:, :, 192:] != fast[:, :, 192:]).any()

@@ -123,6 +123,33 @@ def test_shots_are_counted(longer, tmp_path):
     assert (report.frames, report.shots) == (150, 2)
 
 
+def test_progress_tells_the_shot(longer, tmp_path):
+    """Its number and length so far, after a stop in the middle of it too."""
+    from secondeye.runtime.cli._film import status
+
+    config = FilmConfig(stereo=StereoConfig(depth="cues"), segment=24, **FAST)
+    seen = []
+
+    def told(now):
+        seen.append(now)
+        if len(seen) == 125:
+            raise MediaError("stopped here")
+
+    with pytest.raises(MediaError, match="stopped here"):
+        convert_video(longer / "clip.mp4", tmp_path / "out.mp4", config, progress=told)
+    convert_video(longer / "clip.mp4", tmp_path / "out.mp4", config, progress=told)
+    want = [(1, k + 1) if k < 70 else (2, k - 69) for k in range(150)]
+    assert [(now.shot, now.shot_frames) for now in seen[:125]] == want[:125]
+    again = seen[125:]
+    assert again[0].done > 24
+    assert [(now.shot, now.shot_frames) for now in again] == want[-len(again) :]
+    assert {now.total for now in seen} == {150}
+    text = status(again[-1], 12.34)
+    assert text.startswith("12.3 frames/s, shot 2: 80 frames, slowest: ")
+    assert text.rpartition(" ")[2] in again[-1].timings
+    assert status(again[-1], None).startswith("shot 2")
+
+
 def test_other_settings_do_not_mix(longer, tmp_path):
     out = tmp_path / "mixed.mp4"
     command = [sys.executable, str(longer / "run.py"), str(longer / "clip.mp4"), str(out), "1"]

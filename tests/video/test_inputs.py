@@ -299,13 +299,38 @@ def test_playlists_lead_nowhere(cli, tmp_path, clip):
 # ---- films that are not as they should be -----------------------------------------------------------------
 
 
-def test_timestamps_that_run_backwards_are_counted(tmp_path):
-    # AVI has no timestamps of its own: frames are counted.
+def test_films_without_times_are_counted(tmp_path):
+    # AVI has no timestamps of its own.
     source = luma_steps(tmp_path / "film.avi", 10, codec="mpeg4")
     convert_video(source, tmp_path / "out.mkv", FilmConfig(**FAST))
     got, times = shown(tmp_path / "out.mkv")
     assert len(got) == 10
     np.testing.assert_allclose(np.diff(times), 0.04, atol=0.0011)
+
+
+@pytest.mark.parametrize("first", [400, 3, 0])  # far ahead, within what a decoder reorders, the same again
+def test_timestamps_that_jump_backwards_are_counted(tmp_path, first):
+    """Two recordings one after another in one transport stream: every frame is there, evenly spaced."""
+    parts = [luma_steps(tmp_path / "a.ts", 12, pts=[first + k for k in range(12)])]
+    parts.append(luma_steps(tmp_path / "b.ts", 10))
+    source = tmp_path / "film.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    report = convert_video(source, tmp_path / "out.mkv", FilmConfig(**FAST))
+    assert any("run backwards: frames are spaced evenly" in note for note in report.notes)
+    got, times = shown(tmp_path / "out.mkv")
+    assert got == [*range(12), *range(10)]
+    np.testing.assert_allclose(np.diff(times), 0.04, atol=0.0011)
+
+
+def test_sound_goes_on_where_its_times_jump_back(tmp_path, make_clip, look_at):
+    parts = [make_clip(tmp_path / "a.ts", [40 * k + 4000 for k in range(20)]), make_clip(tmp_path / "b.ts", [0, 400])]
+    source = tmp_path / "film.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    convert_video(source, tmp_path / "out.mkv", FilmConfig(**FAST))
+    sound = look_at(tmp_path / "out.mkv")[2]
+    want = [data[7:] for part in parts for _, data in look_at(part)[2]]  # without ADTS's own headers
+    assert [data for _, data in sound] == want
+    np.testing.assert_allclose(np.diff([t for t, _ in sound]), 1024 / 48000, atol=0.0011)
 
 
 def test_missing_timestamps_become_even(tmp_path):

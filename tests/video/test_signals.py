@@ -292,6 +292,33 @@ def test_hdr_is_carried(hdr, tmp_path, codec, suffix):
     assert inspect_film(path).colour == "BT.2020, PQ (HDR10), limited range"
 
 
+@pytest.mark.parametrize(("codec", "suffix"), [("hevc", ".mp4"), ("av1", ".mkv")])
+def test_hlg_is_carried(tmp_path, codec, suffix):
+    source, path = tmp_path / "hlg.mkv", tmp_path / f"film{suffix}"
+    with av.open(str(source), "w") as file:
+        stream = file.add_stream("libx265", rate=25, options={"x265-params": "log-level=none"})
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p10le"
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace, context.color_range = 9, 18, 9, 1
+        for k in range(8):
+            deep = np.full((96, 160, 3), 9000 + 999 * k, np.uint16)
+            frame = av.VideoFrame.from_ndarray(deep, "rgb48le").reformat(format="yuv420p10le", dst_colorspace="BT2020")
+            frame.pts = k
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    preset = "ultrafast" if codec == "hevc" else "10"
+    report = convert_video(source, path, FilmConfig(stereo=CUES, codec=codec, preset=preset))
+    assert report.notes == ("Its 10 bits a sample stay 10.",)
+    with av.open(str(path)) as file:
+        context = file.streams.video[0].codec_context
+        frames = list(file.decode(video=0))
+        got = tuple(int(getattr(context, n)) for n in ("color_primaries", "color_trc", "colorspace", "color_range"))
+    assert got == (9, 18, 9, 1)
+    assert len(frames) == 8
+    assert frames[0].format.name == "yuv420p10le"
+    assert "HLG" in inspect_film(path).colour
+
+
 def test_ten_bits_stay_ten_bits(hdr, tmp_path):
     path = tmp_path / "film.mkv"
     convert_video(hdr, path, FilmConfig(stereo=CUES, codec="ffv1"))
