@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 from secondeye.export.cache import Cache, code_hash, content_key, copy_file, place_folder
 from secondeye.export.pieces import Pieces, Told, versions
+from secondeye.export.sharing import share_weights
 from secondeye.runtime.bundle import BACKENDS, MANIFEST, EngineEntry, Manifest, read_bundle
 from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError, MediaError, SecondEyeError
 from secondeye.runtime.files import atomic_write, explain_os_error
@@ -235,7 +236,9 @@ def build_sgt(request: SgtRequest, told: Told) -> Path:
 
             engines[graph.name] = pieces.make(graph.name, parts, lambda g=graph: g, say)  # type: ignore[misc]
         told("bundle", "assemble")
-        return _assemble(request, "sgt-bagel", axes, engines, model.constants, hashes)
+        takers = {name: f"flow_{name.partition('_')[2]}" for name in engines if name.startswith(("prefill_", "look_"))}
+        shared = share_weights(engines, takers, cache, work / "shared")
+        return _assemble(request, "sgt-bagel", axes, engines, model.constants | {"shared": shared}, hashes)
 
 
 def _named(graphs: tuple[Any, ...], name: str) -> Any:

@@ -182,7 +182,8 @@ def read_bundle(folder: str | Path, *, kind: str | None = None, verify: bool = T
     manifest = parse_manifest(data, str(folder))
     if kind is not None and manifest.kind != kind:
         raise ModelFormatError(f"{folder}: a bundle of kind {manifest.kind!r} where {kind!r} is meant.")
-    problems = [p for engine in manifest.engines.values() for f in engine.files() for p in _file(folder, f, verify)]
+    files = dict.fromkeys(f for engine in manifest.engines.values() for f in engine.files())  # some have one in common
+    problems = [p for file in files for p in _file(folder, file, verify)]
     if problems:
         raise ModelFormatError(f"{folder}: {'; '.join(problems)}; build the bundle again.")
     return Bundle(folder=folder, manifest=manifest)

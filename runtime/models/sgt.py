@@ -100,11 +100,15 @@ class MemoryPlan:
 
 
 def plan_memory(bundle: Bundle) -> MemoryPlan:
-    """The plan for a bundle on this machine; engines share nothing, since ONNX Runtime packs each one's weights."""
+    """The plan for a bundle on this machine; engines share no memory, since ONNX Runtime packs each one's weights."""
     stages: dict[str, float] = {}
+    shared = bundle.manifest.constants.get("shared", {})
     for name, engine in bundle.manifest.engines.items():
-        files = [engine.file, *([engine.data.file] if engine.data is not None else [])]
-        size = sum((bundle.folder / file).stat().st_size for file in files)
+        size = (bundle.folder / engine.file).stat().st_size
+        if name in shared:  # it uses a part of another engine's file
+            size += int(shared[name])
+        elif engine.data is not None:
+            size += (bundle.folder / engine.data.file).stat().st_size
         # Half-precision weights are computed with in float32, and weights are copied as they are packed.
         stage = name.partition("_")[0]
         stages[stage] = stages.get(stage, 0.0) + size * (2.15 if engine.precision in ("fp16", "bf16") else 1.15)
