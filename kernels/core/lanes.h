@@ -7,8 +7,8 @@
 namespace se {
 
 constexpr int32_t kLanes = 16;
-typedef int32_t Lanes __attribute__((vector_size(4 * kLanes), aligned(4)));
-typedef float FloatLanes __attribute__((vector_size(4 * kLanes), aligned(4)));
+typedef int32_t Lanes __attribute__((vector_size(4 * kLanes)));
+typedef float FloatLanes __attribute__((vector_size(4 * kLanes)));
 
 namespace SE_ISA_NAMESPACE {
 
