@@ -58,7 +58,7 @@ def test_kills_and_processes_change_nothing(film, bundle, tmp_path):
     assert (tmp_path / "shared.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
     out = tmp_path / "killed.mp4"
     process = subprocess.Popen([*command, out, bundle, "1"])
-    while process.poll() is None and not list(tmp_path.glob("killed.mp4.parts/*.seg")):
+    while process.poll() is None and not list(tmp_path.glob("killed.mp4.parts/[0-9]*.json")):
         pass
     process.kill()
     process.wait()
