@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "core/check.h"
 #include "cuda/graph.h"
@@ -13,7 +14,6 @@ Canvas::Canvas(int32_t device, int32_t width, int32_t height, int32_t channels, 
     : device_(device), width_(width), height_(height), channels_(channels), widen_(widen) {
   try {
     cells_ = floats(map_height, map_width);
-    if (widen > 0) raw_ = floats(height, width);
     moves = floats(height, width);
     warped_ = picture();
     left = picture();
@@ -63,12 +63,15 @@ int32_t Canvas::plane(const se_exec& exec, const se_array& nearness, const se_ar
   const float range = kPlaneRange / 100.0f * static_cast<float>(width_);
   SE_TRY(se_level(&exec, range, 0, &nearness, &cells_));
   const int32_t step_q8 = plain_edges ? -1 : std::max(256, static_cast<int32_t>(16.0f * range));
-  // Each step from one plane to another; a map of the picture's own size has the picture's edges already.
-  const bool smooth = cells_.height < height_ || cells_.width < width_;
-  const se_array &wide = smooth ? moves : plane, &raw = widen_ > 0 ? raw_ : wide;
-  SE_TRY(se_upsample(&exec, step_q8, &cells_, &picture, nullptr, &raw));
-  if (widen_ > 0) SE_TRY(se_widen(&exec, widen_, 256, &raw, &wide));
-  return smooth ? se_smooth(&exec, 256, &wide, &plane) : SE_OK;
+  // A map of the picture's own size has the picture's edges already. Steps go to and fro, and the last one ends in plane.
+  const bool smooth = cells_.height < height_ || cells_.width < width_, wide = widen_ > 0;
+  const se_array *from = smooth == wide ? &plane : &moves, *to = smooth == wide ? &moves : &plane;
+  SE_TRY(se_upsample(&exec, step_q8, &cells_, &picture, nullptr, from));
+  if (wide) {
+    SE_TRY(se_widen(&exec, widen_, 256, from, to));
+    std::swap(from, to);
+  }
+  return smooth ? se_smooth(&exec, 256, from, to) : SE_OK;
 }
 
 int32_t Canvas::warp(const se_exec& exec, se_array source, bool from_left, bool turned, bool fill, se_array to) {

@@ -54,7 +54,7 @@ class Canvas {
   const int32_t device_, width_, height_, channels_, widen_;
   std::vector<void*> owned_;
   int64_t bytes_ = 0;
-  se_array cells_{}, raw_{}, warped_{};
+  se_array cells_{}, warped_{};
   se_resample_axis half_width_{}, half_height_{}, whole_width_{}, whole_height_{};
 };
 

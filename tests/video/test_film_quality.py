@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from bundles import make_bundle
+from kills import kill_with_a_segment
 
 from secondeye import FilmConfig, InvalidInputError, StereoConfig, convert_video
 
@@ -57,11 +58,7 @@ def test_kills_and_processes_change_nothing(film, bundle, tmp_path):
     subprocess.run([*command, tmp_path / "shared.mp4", bundle, "2"], check=True)
     assert (tmp_path / "shared.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
     out = tmp_path / "killed.mp4"
-    process = subprocess.Popen([*command, out, bundle, "1"])
-    while process.poll() is None and not list(tmp_path.glob("killed.mp4.parts/[0-9]*.json")):
-        pass
-    process.kill()
-    process.wait()
+    kill_with_a_segment([*command, out, bundle, "1"], out)
     assert not out.exists(), "the kill came too late"
     moved = shutil.copytree(bundle, tmp_path / "moved")  # the same bundle elsewhere is the same
     other = make_bundle(tmp_path / "other", prediction=0.25)

@@ -8,6 +8,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from kills import kill_with_a_segment
 
 from secondeye import FilmConfig, InvalidInputError, StereoConfig, convert_video
 from secondeye.runtime.layouts import LAYOUTS
@@ -274,11 +275,7 @@ def test_kills_and_processes_change_nothing(clip, srt, tmp_path):
     subprocess.run([*command, tmp_path / "shared.mp4", srt, "2"], check=True)
     assert (tmp_path / "shared.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
     out = tmp_path / "killed.mp4"
-    process = subprocess.Popen([*command, out, srt, "1"])
-    while process.poll() is None and not list(tmp_path.glob("killed.mp4.parts/[0-9]*.json")):
-        pass
-    process.kill()
-    process.wait()
+    kill_with_a_segment([*command, out, srt, "1"], out)
     other = tmp_path / "other.srt"
     other.write_text(SRT.replace("world", "there"))
     if not out.exists():
