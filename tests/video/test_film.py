@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Films from end to end: time, sound, tags, layouts, kills, processes, and what cannot be a film."""
 
-import os
 import random
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
+from kills import kill_with_a_segment
 
 import secondeye
 from secondeye import FilmConfig, InvalidInputError, MediaError, StereoConfig, convert_video
@@ -70,11 +69,21 @@ def test_odd_sides_lose_a_line(make_clip, tmp_path, look_at):
 
 
 RUN = """
-import sys
+import os, signal, sys, time
 import secondeye
 config = secondeye.FilmConfig(stereo=secondeye.StereoConfig(depth="cues"), preset="ultrafast", segment=24)
+seen = 0
+
+def killed(now):
+    global seen
+    seen += 1
+    if seen == int(sys.argv[4]):
+        time.sleep(float(sys.argv[5]))
+        os.kill(os.getpid(), signal.SIGKILL)
+
 if __name__ == "__main__":
-    secondeye.convert_video(sys.argv[1], sys.argv[2], config, jobs=int(sys.argv[3]))
+    progress = killed if len(sys.argv) > 4 else None
+    secondeye.convert_video(sys.argv[1], sys.argv[2], config, jobs=int(sys.argv[3]), progress=progress)
 """
 
 
@@ -89,25 +98,15 @@ def longer(tmp_path_factory, make_clip):
 
 
 def test_kills_change_nothing(longer, tmp_path):
+    """Killed some milliseconds after some frame of each run: the moment does not hang on the machine's speed."""
     out = tmp_path / "killed.mp4"
     command = [sys.executable, str(longer / "run.py"), str(longer / "clip.mp4"), str(out), "1"]
-    random.seed(5)
-    kills = 0
-    for _ in range(8):
-        process = subprocess.Popen(command)
-        try:
-            process.wait(timeout=random.uniform(0.6, 2.2))
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-            if out.exists():  # killed between the file's renaming and the process's end
-                break
-        else:
-            break
-    if not out.exists():
-        subprocess.run(command, check=True)
-    assert kills > 0
+    chance = random.Random(5)
+    for frames in (3, 30, 20, 40):
+        ended = subprocess.run([*command, str(frames), str(chance.uniform(0, 0.02))])
+        assert ended.returncode == -signal.SIGKILL
+        assert not out.exists()
+    subprocess.run(command, check=True)
     assert out.read_bytes() == (longer / "whole.mp4").read_bytes()
 
 
@@ -153,12 +152,7 @@ def test_progress_tells_the_shot(longer, tmp_path):
 def test_other_settings_do_not_mix(longer, tmp_path):
     out = tmp_path / "mixed.mp4"
     command = [sys.executable, str(longer / "run.py"), str(longer / "clip.mp4"), str(out), "1"]
-    process = subprocess.Popen(command)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("mixed.mp4.parts/*.seg")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    kill_with_a_segment(command, out)
     config = FilmConfig(stereo=StereoConfig(depth="cues", strength=1.0), preset="ultrafast", segment=24)
     with pytest.raises(InvalidInputError, match=r"stereo\.strength was 2\.5, now 1\.0"):
         convert_video(longer / "clip.mp4", out, config)
