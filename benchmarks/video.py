@@ -206,7 +206,9 @@ def main(
     frames: Annotated[int, typer.Option(min=30, help="Of each clip.")] = 100,
     rounds: Annotated[int, typer.Option(min=1, help="Of the stages and the transcode; medians are told.")] = 3,
     memory: Annotated[int, typer.Option(min=0, help="Measure memory over so many frames instead.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the results; what this run does not measure is kept there.")
+    ] = None,
 ) -> None:
     """Measure films end to end."""
     screen = console()
@@ -231,8 +233,9 @@ def main(
                 screen.print(table)
                 screen.print(f"end to end: {row['end_to_end_frames_per_s']} frames/s")
     if json_file is not None:
+        kept = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
         with atomic_write(json_file) as file:
-            file.write(json.dumps(result, indent=1).encode())
+            file.write(json.dumps({**kept, **result}, indent=1).encode())
 
 
 if __name__ == "__main__":
