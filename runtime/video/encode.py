@@ -123,6 +123,8 @@ class SegmentWriter:
             options[self._codec.quality[0]] = str(self._codec.quality[1] if quality is None else quality)
         if preset is not None and self._codec.presets:
             options["preset"] = preset
+        if self._codec.encoder == "libx264" and info.constant:  # else the stream names our clock's rate as its own
+            options["x264-params"] = "force-cfr=1"
         if deep:
             info.hdr.add_options(self._codec.encoder, options)
         self._streams = [self._opened(codec, info, size, options) for _ in range(self._codec.views)]

@@ -75,6 +75,12 @@ class FilmInfo:
         """How many."""
         return int(self.pts.size)
 
+    @property
+    def constant(self) -> bool:
+        """Whether the frames are spaced evenly, as closely as their timestamps can say."""
+        apart = np.abs(np.diff(self.pts) - float(1 / (self.rate * self.time_base)))
+        return bool(np.all(apart <= 1.0))
+
 
 def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits: Limits = DEFAULT_LIMITS) -> FilmInfo:
     """Look into a film: its packets are listed, none but the first frames are decoded.
@@ -134,6 +140,10 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         step = max(1, round(1 / (rate * time_base)))
         unique = min(stamps[: _REORDERED + 1], default=0) + np.arange(count, dtype=np.int64) * step
         notes.append("Its timestamps are missing, repeated or run backwards: frames are spaced evenly.")
+    elif unique.size > 1:
+        told = (unique.size - 1) / (float(unique[-1] - unique[0]) * float(time_base))
+        if not 0.98 < float(rate) / told < 1.02:  # a coded stream may name its clock's rate instead
+            rate = Fraction(told).limit_denominator(1001)
     return FilmInfo(
         path=file, width=width, height=height, rotation=turns, time_base=time_base, pts=unique, rate=Fraction(rate),
         aspect=aspect, tags=tags, depth_bits=bits, seekable=seekable, hdr=hdr, notes=tuple(notes),

@@ -137,6 +137,7 @@ def _write(
                 video = output.add_stream_from_template(coded, opaque=True)
             codec = coded.codec_context.codec.canonical_name
         video.time_base = info.time_base
+        video.codec_context.framerate = info.rate
         tag(video.codec_context, info)
         if signal is not None and suffix in (".mkv", ".webm"):
             video.metadata["stereo_mode"] = signal.matroska

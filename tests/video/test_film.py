@@ -36,6 +36,26 @@ def test_time_sound_and_tags_are_the_sources(cli, clip, tmp_path, look_at, suffi
     assert not list(tmp_path.glob("*.parts"))
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_the_rate_is_told(clip, tmp_path, suffix):
+    """By the container and by the video in it, which players on televisions believe."""
+    import av
+
+    convert_video(clip, tmp_path / f"out{suffix}", FilmConfig(stereo=StereoConfig(depth="cues"), end=0.4, **FAST))
+    with av.open(str(tmp_path / f"out{suffix}")) as file:
+        assert file.streams.video[0].average_rate == 25
+        assert file.streams.video[0].codec_context.framerate == 25
+
+
+def test_a_rate_that_the_timestamps_deny_is_not_believed(make_clip, tmp_path):
+    """Without a rate in the container, the clock that the video names is taken for one."""
+    from secondeye.runtime.video import media
+
+    info = media.probe(make_clip(tmp_path / "slow.mkv", [100 * k for k in range(20)], sound=False))
+    assert (info.rate, info.constant) == (10, True)
+    assert not media.probe(make_clip(tmp_path / "vfr.mkv", [0, 40, 95, 120, 180], sound=False)).constant
+
+
 def test_variable_frame_rate_is_kept(make_clip, tmp_path, look_at):
     rng = np.random.default_rng(4)
     source = make_clip(tmp_path / "vfr.mkv", np.cumsum(rng.integers(11, 90, 40)).tolist(), sound=False)
