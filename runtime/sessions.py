@@ -64,6 +64,8 @@ def open_session(
     settings.log_severity_level = 4
     # A product after DequantizeLinear is computed in float32; left alone, activations would be rounded to 8 bits.
     settings.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    # Its threads would go on spinning when a run is over, on the cores that our kernels then want.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
     for axis, length in (fixed or {}).items():
         settings.add_free_dimension_override_by_name(axis, length)
     options = {graph_option: "1"} if cuda_graph and graph_option else {}
