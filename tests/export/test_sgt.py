@@ -222,7 +222,7 @@ def test_a_layer_like_the_one_before_takes_its_graph_and_is_the_same_to_the_byte
 def test_weights_are_packed_as_onnx_runtime_packs_them(bits):
     from onnxruntime.capi._pybind_state import quantize_matmul_4bits, quantize_matmul_8bits
 
-    from secondeye.export.traced import packed_rows
+    from secondeye.export.quantise import packed_rows
 
     weight = torch.randn(50, 100, generator=torch.Generator().manual_seed(1))
     weight[3, 32:64] = 0
