@@ -172,7 +172,7 @@ def build(request: Request, told: Told) -> Path:
         ExportError: a graph that cannot be exported, or is off by more than its bound.
         BackendUnavailableError: torch and the exporters are not installed.
     """
-    _need_exporters()
+    need_exporters()
     from secondeye.export.models import depth_anything_v2, mono2stereo
 
     request.check()
@@ -212,7 +212,7 @@ def build(request: Request, told: Told) -> Path:
 
 def build_sgt(request: SgtRequest, told: Told) -> Path:
     """Build an SGT-BAGEL bundle, or find it built; raises as :func:`build` does."""
-    _need_exporters("transformers")
+    need_exporters("transformers")
     from secondeye.export.models import sgt_bagel
 
     request.check()
@@ -245,7 +245,12 @@ def _named(graphs: tuple[Any, ...], name: str) -> Any:
     return next(one for one in graphs if one.name == name)
 
 
-def _need_exporters(*others: str) -> None:
+def need_exporters(*others: str) -> None:
+    """Refuse to go on without the packages that a build needs.
+
+    Raises:
+        BackendUnavailableError: which are not installed.
+    """
     absent = []
     for package in ("torch", "onnx", "onnxscript", "safetensors", *others):
         try:
