@@ -29,7 +29,8 @@ figure { margin: 1.4rem 0; } figcaption { color: var(--quiet); margin-bottom: .3
 svg { width: 100%; display: block; } rect { fill: var(--bar); } line { stroke: var(--line); }
 .encode { fill: var(--first); } .decode { fill: var(--last); }
 .key svg { display: inline; width: .8em; height: .8em; }
-.wide { overflow-x: auto; } .wide td, .wide th { white-space: nowrap; padding: .25rem .4rem; }
+.wide { overflow-x: auto; } .wide :is(td, th):is(:nth-child(2), :nth-child(4)) { text-align: left; }
+.wide td, .wide th { white-space: nowrap; padding: .25rem .4rem; }
 text { font: 12px system-ui, sans-serif; fill: var(--quiet); }
 """
 
@@ -177,8 +178,8 @@ def _stacked(rows: list[dict[str, Any]]) -> str:
 
 def _quality_rows(rows: list[dict[str, Any]]) -> list[str]:
     parts = [
-        "<div class=wide><table><tr><th>steps<th>tiles<th>stage<th>p50, ms<th>p99, ms<th>GFLOP<th>GB<th>of matmul"
-        "<th>of copy<th>faster</tr>"
+        "<div class=wide><table><tr><th>steps<th>tiles<th>runs<th>stage<th>p50, ms<th>p99, ms<th>GFLOP<th>GB"
+        "<th>of matmul<th>of copy<th>faster</tr>"
     ]
     for row in rows:
         for stage, label in (*((s, name) for s, name, _ in _PARTS), ("all", "all")):
@@ -186,7 +187,8 @@ def _quality_rows(rows: list[dict[str, Any]]) -> list[str]:
             shares = [f"{100 * one[k]:.0f} %" if k in one else "" for k in ("share_of_matmul", "share_of_copy")]
             faster = f"{row['speedup']:.2f} x" if stage == "all" and "speedup" in row else ""
             cells = (
-                f"{row['steps']} ({row['scheduler']})" if first else "", row["tiles"] if first else "", label,
+                f"{row['steps']} ({row['scheduler']})" if first else "", row["tiles"] if first else "",
+                str(row["runs"]) if first else "", label,
                 f"{one['p50_ms']:g}", f"{one['p99_ms']:g}", f"{one['gflop']:g}", f"{one['gb']:g}", *shares, faster,
             )  # fmt: skip
             parts.append("<tr>" + "".join(f"<td>{html.escape(str(cell))}" for cell in cells) + "</tr>")
@@ -224,12 +226,11 @@ def quality_page(result: dict[str, Any]) -> str:
     key = ", ".join(
         f'<svg viewBox="0 0 8 8"><rect class="{c}" width="8" height="8"/></svg> {name}' for _, name, c in _PARTS
     )
-    runs = result["results"][0]["runs"] if result["results"] else 0
     for picture in dict.fromkeys(row["picture"] for row in result["results"]):
         rows = [row for row in result["results"] if row["picture"] == picture]
         parts.append(
             f"<h2>{html.escape(picture)}, {100 * rows[0]['share_to_paint']:.1f} % to paint</h2>"
-            f'<figure><figcaption class="key">Median of {runs} runs: {key}; to the number: all of it'
+            f'<figure><figcaption class="key">Median of the runs: {key}; to the number: all of it'
             f"</figcaption>{_stacked(rows)}</figure>"
         )
         parts += _quality_rows(rows) + _quality_notes(rows)

@@ -203,20 +203,21 @@ class _Bench:
             Console(stderr=True).print(f"{name}: nothing is hidden in it, so there is nothing to paint.")
             return rows
         for number in steps:
+            runs = self.repeats if number <= 10 else 1
             for tiles in ("dense", "sparse"):
                 painter = self.painter
                 try:
                     self._set(tiles, 1)
                     _measure(painter, (pixels, frame), 1)  # the first of its shapes does not count
                     self._set(tiles, number)
-                    times, painted = _measure(painter, (pixels, frame), self.repeats)
+                    times, painted = _measure(painter, (pixels, frame), runs)
                 except InvalidInputError as error:  # a bundle of one size takes no tiles
                     Console(stderr=True).print(f"{tiles}: {error}")
                     continue
                 row: dict[str, Any] = {
                     "picture": name, "share_to_paint": round(float(used.mean()), 4), "tiles": tiles, "steps": number,
-                    "scheduler": painter.config.scheduler, "runs": self.repeats,
-                    "stages": _stages(self.model, times, self.repeats, self.peak, self.known),
+                    "scheduler": painter.config.scheduler, "runs": runs,
+                    "stages": _stages(self.model, times, runs, self.peak, self.known),
                 }  # fmt: skip
                 if tiles == "dense":
                     dense, whole = painted, row
@@ -294,7 +295,7 @@ def main(
     picture: Annotated[list[Path] | None, typer.Option(help="Beside the rendered scene; again for more.")] = None,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the pictures.")] = "896x512",
     steps: Annotated[str, typer.Option(help="Counts, with commas; up to 4 start from the warped view.")] = "1,4,50",
-    repeats: Annotated[int, typer.Option(min=1, help="Of every measurement.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Of every measurement of up to 10 steps.")] = 3,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt or tensorrt-rtx.")] = "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots.")] = None,

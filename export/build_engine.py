@@ -7,6 +7,7 @@ and run it again: finished pieces are taken up, and the bundle appears whole at 
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -105,7 +106,7 @@ class Common:
         if not self.out.parent.is_dir():
             yield f"--out: the folder {self.out.parent} does not exist"
         elif self.out.exists() and not (self.out.is_dir() and _replaceable(self.out)):
-            yield f"--out: {self.out} is there already and is no bundle; choose another folder"
+            yield f"--out: {self.out} is there already and is no bundle alone; choose another folder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,16 @@ class Request(Common):
 
 
 def _replaceable(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() or not any(folder.iterdir())
+    """Whether nothing is lost with it: an empty folder, or a bundle of any version and nothing beside it."""
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return True
+    try:
+        engines = json.loads((folder / MANIFEST).read_text("utf-8"))["engines"].values()
+        parts = [part for one in engines for part in (one, one.get("data"), *one.get("plans", ())) if part]
+        return names <= {MANIFEST, *(part["file"] for part in parts)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def build(request: Request, told: Told) -> Path:

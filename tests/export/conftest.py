@@ -25,6 +25,7 @@ def sgt_builds(request, quick_exports, tmp_path_factory):
     state, vae = sgt.checkpoint(folder)
     with traces.second_process() as process:
         builds = {name: process.submit(sgt.build, folder, name, changes) for name, changes in sgt.BUNDLES.items()}
+        builds |= {name: process.submit(sgt.errors, folder, name) for name in ("bf16", "int8", "fp16")}
         yield builds, (folder, state, vae)
         for one in builds.values():
             one.cancel()

@@ -248,6 +248,23 @@ def test_what_cannot_be_built_is_refused_before_any_work(tiny, tmp_path, changes
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_no_bundle_is_not_replaced(tiny, bundle, tmp_path):
+    from secondeye import InvalidInputError
+    from secondeye.export.build_engine import build
+
+    request_for(tiny, bundle).check()
+    (tmp_path / "empty").mkdir()
+    request_for(tiny, tmp_path / "empty").check()
+    shutil.copytree(bundle, tmp_path / "mixed")
+    (tmp_path / "mixed" / "notes.txt").touch()
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text('{"name": "a web page"}')
+    for name in ("mixed", "app"):
+        with pytest.raises(InvalidInputError, match="is no bundle alone"):
+            build(request_for(tiny, tmp_path / name), lambda piece, step: None)
+    assert len(list((tmp_path / "mixed").iterdir())) > 2
+
+
 def test_a_second_build_finds_the_pieces(tiny, bundle):
     from secondeye.export.build_engine import build
 

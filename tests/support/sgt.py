@@ -168,6 +168,20 @@ def build(folder, name, changes):
         return build_sgt(request(folder, folder.parent / name, **changes), lambda piece, step: None)
 
 
+def errors(folder, precision, names=("prefill_0", "flow_0")):
+    """What graphs in a precision say of themselves, and the bytes of their weights, by name."""
+    from secondeye.export.graphs import make_graph
+    from secondeye.export.models import sgt_bagel
+
+    graphs = {g.name: g for g in sgt_bagel.load(folder, instruction=TEXT, size=128).graphs}
+    made, found = folder.parent / precision, {}
+    made.mkdir()
+    for name in names:
+        told = make_graph(graphs[name], precision, made / f"{name}.onnx", lambda step: None)
+        found[name] = told, (made / f"{name}.onnx.data").stat().st_size
+    return found
+
+
 # ---- the recipe --------------------------------------------------------------------------------------------------
 
 
