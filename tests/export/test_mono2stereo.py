@@ -279,8 +279,7 @@ def test_half_precision_is_measured(tiny, tmp_path):
     from secondeye.export.build_engine import build
     from secondeye.export.graphs import ISLANDS
 
-    sources = on_one_level(tiny, tmp_path, 12)[1]
-    folder = build(request_for(tiny, tmp_path / "half", precision="fp16", **sources), lambda piece, step: None)
+    folder = build(request_for(tiny, tmp_path / "half", precision="fp16"), lambda piece, step: None)
     manifest = json.loads((folder / "manifest.json").read_text())
     for engine in manifest["engines"].values():
         assert engine["precision"] == "fp16"
