@@ -57,16 +57,16 @@ class LiveConfig:
         anaglyph: the glasses, a name in :data:`secondeye.ops.ANAGLYPHS`.
         roll: of the viewer's head, -60 to 60 degrees: over 0 the right eye is the lower one, and disparity turns too.
         depth: ``builtin``, ``cues``, an ONNX model's path, or a function (or :class:`DepthModel`) from uint8 [H, W, C]
-            to float32 [h, w], larger is nearer.
+            (the session's memory: copy what you keep) to float32 [h, w], larger is nearer.
         depth_every: every n-th frame gets depth of its own, the others the last depth carried along the picture's
             motion; 0 makes depth on the side, as often as it can be had.
-        policy: ``newest``: a new frame takes the place of one that waits, and a slow consumer sees the newest;
-            ``every``: every frame comes out, in order.
+        policy: ``newest``: a new frame takes the place of one that waits, and a slow consumer sees the newest (one that
+            waits already gets each); ``every``: every frame comes out, in order.
         slots: frames in flight, results that you hold among them, 2 to 16.
         deadline_ms: from submit to ready; 0 is none. A frame that would miss it takes the first of `cheaper` that
             helps.
-        cheaper: ``small-depth`` (the network at half its size, where it can), ``no-depth`` (the last depth, carried),
-            ``plain-edges``.
+        cheaper: ``small-depth`` (the network at half its size, where it can), ``no-depth`` (the last depth, carried;
+            with ``newest`` also where its own is not there when the next frame comes), ``plain-edges``.
         steady: 0 to 0.98, how much of the past stays in depth that agrees with it.
         widen: near objects grow by this many pixels; None takes 2 at 1080p.
         nv12: frames come as NV12 by this standard (``bt601``, ``bt709``, ``bt2020``), as cameras and decoders give

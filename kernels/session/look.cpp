@@ -85,7 +85,8 @@ float State::see_to_depth(Slot& slot) {
       // What is left to do takes longer beside a network that runs on.
       if (carries) limit = start + std::chrono::microseconds(static_cast<int64_t>(1e3f * (left - after_depth())));
     }
-    if (busy || (carries && newest_wins() && overtaken_)) waits = false;
+    if (busy) small = false;
+    if (busy || (carries && newest_wins() && overtaken_ && !small)) waits = false;
   }
   if (!busy) {
     give(slot, small);
