@@ -94,7 +94,7 @@ def comfort_note(percent: float, screen: Screen | None = None, convergence: floa
     if percent <= limit * (1 + 1e-9):
         return None
     if screen is None:
-        return f"strength {percent:g} is over the comfort limit of {limit:g}."
+        return f"strength {percent:.3g} is over the comfort limit of {limit:g}."
     return (
         f"strength {percent:.3g} is {screen.degrees(percent):.2g} degrees on this screen, over its comfort limit of "
         f"{limit:.2g}."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from secondeye.runtime.cli._bar import progress_bar
-from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.errors import InvalidInputError, SecondEyeError
 
 if TYPE_CHECKING:
     from secondeye.runtime.config import StereoConfig
@@ -59,6 +59,8 @@ def is_film(name: str) -> bool:
         return head.startswith(MAGIC)
     if "://" in name:
         return True
+    if not Path(name).exists() and any(c in name for c in "*?["):
+        return False  # a pattern
     return Path(name).suffix.lower() in READ_SUFFIXES or (is_sequence(name) and not Path(name).exists())
 
 
@@ -142,6 +144,34 @@ def convert_film(
         _write_page(options.report, source, config, report)
     if not quiet:
         _summary(report, config, verbose)
+
+
+def convert_films(
+    sources: list[str], output: str | None, stereo: StereoConfig, options: FilmOptions, skip_existing: bool, *,
+    quiet: bool, verbose: bool,
+) -> int:  # fmt: skip
+    """Films one after another, with what a single one has; gives how many failed, each of which was told."""
+    if options.report is not None and len(sources) > 1:
+        raise InvalidInputError("--report goes with one film; convert it alone.")
+    targets = [target_for(source, output, options.layout, options.projection) for source in sources]
+    for target in targets:
+        if targets.count(target) > 1:
+            both = " and ".join(s for s, t in zip(sources, targets, strict=True) if t == target)
+            raise InvalidInputError(f"{target}: {both} would become this file; rename one.")
+    failed = 0
+    for source, target in zip(sources, targets, strict=True):
+        if skip_existing and target.exists():
+            if not quiet:
+                typer.echo(f"{target}: was there already", err=True)
+            continue
+        try:
+            convert_film(source, str(target), stereo, options, quiet=quiet, verbose=verbose)
+        except SecondEyeError as error:
+            if len(sources) == 1:
+                raise
+            failed += 1
+            typer.echo(f"failed: {error}", err=True)
+    return failed
 
 
 def _sized(source: str, size: str, config: FilmConfig) -> tuple[int, int]:

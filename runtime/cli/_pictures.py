@@ -109,7 +109,8 @@ class Job:
             if uneasy is not None:
                 typer.echo(f"note: {uneasy}", err=True)
         if not target.startswith(STDOUT):
-            typer.echo(f"{target}: {wide} x {high} a view, {wrote - start:.2f} s", err=True)
+            written = ", ".join(str(path) for path in self._paths(target))
+            typer.echo(f"{written}: {wide} x {high} a view, {wrote - start:.2f} s", err=True)
         if self.verbose:
             stages = {"decode": (read - start) * 1e3, **frame.timings, "layout and encode": (wrote - made) * 1e3}
             typer.echo("  " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in stages.items() if ms >= 0.5), err=True)
@@ -203,7 +204,9 @@ def expand(inputs: list[str], recursive: bool) -> Iterator[str]:
     """Files, the pictures of folders, and what patterns match; in name order."""
     from secondeye.runtime.limits import DEFAULT_LIMITS
     from secondeye.runtime.pictures import READ_SUFFIXES
+    from secondeye.runtime.video.media import READ_SUFFIXES as FILM_SUFFIXES
 
+    suffixes = {*READ_SUFFIXES, *FILM_SUFFIXES}
     count = 0
     for word in inputs:
         path = Path(word)
@@ -211,10 +214,11 @@ def expand(inputs: list[str], recursive: bool) -> Iterator[str]:
             found = [word]
         elif path.is_dir():
             walk = path.rglob("*") if recursive else path.iterdir()
-            pictures = sorted(p for p in walk if p.suffix.lower() in READ_SUFFIXES and p.is_file())
+            pictures = sorted(p for p in walk if p.suffix.lower() in suffixes and p.is_file())
             found = _without_results(pictures)
             if not found:
-                raise MediaError(f"{word}: no pictures in this folder" + ("." if recursive else "; try --recursive."))
+                deeper = "." if recursive else "; try --recursive."
+                raise MediaError(f"{word}: no pictures or films in this folder{deeper}")
         elif not path.exists() and any(c in word for c in "*?["):
             found = sorted(p for p in glob.glob(word, recursive=True) if os.path.isfile(p))
             if not found:
@@ -227,11 +231,17 @@ def expand(inputs: list[str], recursive: bool) -> Iterator[str]:
         yield from found
 
 
+def check_folder(output: str | None) -> None:
+    """Refuse one file's name for several results."""
+    if output is not None and output != "-" and not Path(output).is_dir() and Path(output).suffix:
+        raise InvalidInputError(f"{output}: several files need a folder; give a name without {Path(output).suffix}.")
+
+
 def _without_results(pictures: list[Path]) -> list[str]:
-    """The pictures but those that stand beside their own source, named as a run without -o names them."""
+    """The files but those that stand beside their own source, named as a run without -o names them."""
     from secondeye.runtime.layouts import LAYOUTS
 
-    endings = tuple(one.suffix for one in LAYOUTS.values())
+    endings = (*(one.suffix for one in LAYOUTS.values()), "_180_LR", "_180_TB")
     names = {(p.parent, p.stem) for p in pictures}
     return [
         str(p)
@@ -270,7 +280,8 @@ def targets_of(sources: list[str], output: str | None, layout: str, suffix: str,
         targets = [str(home / name) for home, name in zip(homes, names, strict=True)]
         if len(set(targets)) != len(targets):
             twice = next(t for t in targets if targets.count(t) > 1)
+            both = " and ".join(s for s, t in zip(sources, targets, strict=True) if t == twice)
             raise InvalidInputError(
-                f"{twice}: two sources would become this file; convert them into different folders."
+                f"{twice}: {both} would become this file; rename one, or convert them into different folders."
             )
     return targets

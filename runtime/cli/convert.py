@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from secondeye.runtime.cli._film import FilmOptions, convert_film, is_film
-from secondeye.runtime.cli._pictures import Job, Output, convert_many, convert_one, expand, targets_of
+from secondeye.runtime.cli._film import FilmOptions, convert_film, convert_films, is_film
+from secondeye.runtime.cli._pictures import Job, Output, check_folder, convert_many, convert_one, expand, targets_of
 from secondeye.runtime.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -21,10 +21,11 @@ _FILES, _FILMS, _MORE = "Files", "Films", "More"
 
 
 def convert(
+    ctx: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Pictures, folders, patterns in quotes, - for standard input; or one film, or numbered pictures (%05d) as one.",
+            help="Pictures, films, folders of them, patterns in quotes, numbered pictures (%05d) as one film, - for standard input.",
             metavar="INPUT...",
         ),
     ],
@@ -340,7 +341,12 @@ def convert(
     from secondeye.runtime.layouts import LAYOUTS, SEPARATE
     from secondeye.runtime.ops import ANAGLYPHS
 
-    film = len(inputs) == 1 and is_film(inputs[0])
+    single = len(inputs) == 1 and is_film(inputs[0])
+    sources = inputs if single else list(expand(inputs, recursive))
+    many = not single and (len(sources) > 1 or any(Path(word).is_dir() for word in inputs))
+    films = [source for source in sources if is_film(source)]
+    pictures = [source for source in sources if source not in films]
+    _check_options(ctx, films, pictures)
     if layout not in (*LAYOUTS, SEPARATE):
         raise InvalidInputError(f"--layout: expected one of {', '.join((*LAYOUTS, SEPARATE))}, got {layout!r}.")
     if anaglyph not in ANAGLYPHS:
@@ -350,7 +356,7 @@ def convert(
         strength=amount,
         strength_unit=unit,
         screen=_screen(screen),
-        convergence=_convergence(convergence, film),
+        convergence=_convergence(convergence, not pictures),
         gamma=gamma,
         view=view,  # type: ignore[arg-type]  # checked by the configuration
         swap=swap,
@@ -373,7 +379,9 @@ def convert(
         tiles=tiles,  # type: ignore[arg-type]
         conditioning=conditioning,  # type: ignore[arg-type]
     )
-    if film:
+    if many:
+        check_folder(output)
+    if films:
         if depth_map or save_depth or preview:
             raise InvalidInputError("--depth-map, --save-depth and --preview go with pictures, not with a film.")
         wanted_film = FilmOptions(
@@ -383,13 +391,15 @@ def convert(
             floating_window=floating_window, key_every=key_every, subtitles=subtitles, subtitle_depth=subtitle_depth,
             subtitle_font=subtitle_font,
         )  # fmt: skip
-        convert_film(inputs[0], output, config, wanted_film, quiet=quiet, verbose=verbose)
-        return
-    sources = list(expand(inputs, recursive))
-    many = len(sources) > 1 or any(Path(word).is_dir() for word in inputs)
+        if single and not skip_existing:
+            convert_film(films[0], output, config, wanted_film, quiet=quiet, verbose=verbose)
+            return
+        failed = convert_films(films, output, config, wanted_film, skip_existing, quiet=quiet, verbose=verbose)
+        if not pictures:
+            raise typer.Exit(1 if failed else 0)
     if many and (depth_map or save_depth or preview):
         raise InvalidInputError("--depth-map, --save-depth and --preview go with one picture; convert it alone.")
-    targets = targets_of(sources, output, layout, "." + format.lower().lstrip("."), many)
+    targets = targets_of(pictures, output, layout, "." + format.lower().lstrip("."), many)
     wanted = Output(layout=layout, anaglyph=anaglyph, quality=quality, save_depth=save_depth, preview=preview)
     job = Job(
         StereoConverter(config),
@@ -400,16 +410,32 @@ def convert(
         quiet,
         verbose,
     )
-    job.check(sources, targets)
+    job.check(pictures, targets)
     try:
         if many:
-            convert_many(job, sources, targets, skip_existing)
+            convert_many(job, pictures, targets, skip_existing)
         elif not (skip_existing and job.done(targets[0])):
-            convert_one(job, sources[0], targets[0])
+            convert_one(job, pictures[0], targets[0])
     except KeyboardInterrupt:
         more = "; go on with --skip-existing" if many else ""
         typer.echo(f"secondeye: stopped; every file that was written is whole{more}.", err=True)
         raise typer.Exit(130) from None
+    if films and failed:
+        raise typer.Exit(1)
+
+
+def _check_options(ctx: typer.Context, films: list[str], pictures: list[str]) -> None:
+    """Refuse options that would be without effect: a film's for pictures alone, a picture's for films alone."""
+    sources = ((p, ctx.get_parameter_source(p.name or "")) for p in ctx.command.params)
+    typed = [p for p, where in sources if where is not None and where.name == "COMMANDLINE"]
+    if not films:
+        idle = [p.opts[-1] for p in typed if getattr(p, "rich_help_panel", None) == _FILMS]
+        if idle:
+            raise InvalidInputError(f"{', '.join(idle)}: for films; {pictures[0]} is a picture.")
+    elif not pictures and any(p.name in ("format", "quality") for p in typed):
+        raise InvalidInputError(
+            "--format, --quality: for pictures; a film's format is its name's (-o film_3d.mkv), its quality --crf's."
+        )
 
 
 def _strength(text: str) -> tuple[float, Unit]:

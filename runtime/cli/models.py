@@ -22,7 +22,7 @@ def list_models() -> None:
 
     table = Table()
     for heading in ("name", "licence", "commercial use", "here", "what it is"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading == "name")  # it is what the other commands want
     for model in MODELS.values():
         here = "yes" if local_path(model.name) else "no"
         table.add_row(model.name, model.licence, "yes" if model.commercial else "no", here, model.summary)

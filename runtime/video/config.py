@@ -125,6 +125,8 @@ def depth_notes(info: media.FilmInfo, config: FilmConfig) -> Iterator[str]:
         return
     if config.keeps_depth(info):
         yield f"Its {info.depth_bits} bits a sample stay {min(info.depth_bits, 10) if config.codec != 'ffv1' else 16}."
+        if config.codec == "h264":
+            yield "H.264 of 10 bits is decoded by few headsets and televisions: take --codec hevc or --bits 8."
     else:
         hdr = " It is HDR: its tags are kept, and bands may show." if info.tags["color_trc"] in (16, 18) else ""
         yield f"Its {info.depth_bits} bits a sample become 8.{hdr}"

@@ -115,7 +115,7 @@ class SegmentWriter:
         os.environ.setdefault("SVT_LOG", "1")  # that encoder tells its settings otherwise
         self._reformatter: Any = VideoReformatter()
         self._info, self._codec, self._frames, self._deep = info, CODECS[codec], 0, deep
-        self._drawn_on = drawn_on
+        self._drawn_on, self._preset = drawn_on, preset
         self._format = (self._codec.deep_format if deep else None) or self._codec.pixel_format
         self._container = av.open(str(path), "w", format=self._codec.segments, options={"fflags": "+bitexact"})
         options = dict(self._codec.options)
@@ -196,8 +196,17 @@ class SegmentWriter:
             try:
                 self._container.mux(stream.encode(shown))
             except (av.error.FFmpegError, OSError) as error:
-                raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
+                raise MediaError(self._failure(error)) from error
         self._frames += 1
+
+    def _failure(self, error: Exception) -> str:
+        """What the encoder's words mean, where they are hard to read: it is opened with the first frame."""
+        name = self._codec.encoder
+        if self._frames == 0 and name.endswith("_nvenc"):
+            return f"{name}: needs an NVIDIA GPU that encodes, and its driver ({reason(error)}); choose another codec."
+        if self._frames == 0 and self._preset is not None:
+            return f"{name}: does not start; does it have a preset {self._preset!r}? ({type(error).__name__})"
+        return f"{name}: encoding failed ({reason(error)})."
 
     def close(self) -> None:
         """Flush the encoder and finish the file."""
@@ -207,6 +216,6 @@ class SegmentWriter:
             for stream in self._streams if self._frames else ():
                 self._container.mux(stream.encode(None))
         except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"{self._codec.encoder}: encoding failed ({reason(error)}).") from error
+            raise MediaError(self._failure(error)) from error
         finally:
             self._container.close()

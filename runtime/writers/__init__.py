@@ -93,7 +93,7 @@ def format_of(path: str | os.PathLike[str]) -> PictureFormat:
     for one in FORMATS:
         if suffix in one.suffixes:
             return one
-    known = ", ".join(s for one in FORMATS for s in one.suffixes)
+    known = ", ".join([*(s for one in FORMATS for s in one.suffixes), MPO_SUFFIX])
     raise InvalidInputError(
         f"{path}: cannot tell the format from {suffix or 'a name without a suffix'}; end the name in one of {known}."
     )

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several sources at once: films among them, names that meet, options that go with others."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+FILM = ("--depth-model", "cues", "--preset", "ultrafast", "-q")
+
+
+@pytest.fixture(scope="module")
+def write_clip():
+    """The films' tests' own writer of short clips."""
+    path = Path(__file__).parent.parent / "video" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("film_fixtures", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.write_clip
+
+
+@pytest.fixture
+def folder(tmp_path, write_clip):
+    """A folder with two short films."""
+    made = tmp_path / "films"
+    made.mkdir()
+    for name in ("a.mp4", "b.mkv"):
+        write_clip(made / name, [0, 40, 80], sound=False)
+    return made
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_folder_of_films_and_pictures_goes_into_a_folder(cli, folder, photo, tmp_path):
+    (folder / "c.jpg").write_bytes(photo.read_bytes())
+    (folder / "d.mp4").write_bytes(b"no film at all")
+    code, _, err = cli("convert", folder, "-o", tmp_path / "out", *FILM)
+    assert code == 1
+    assert "failed: " in err
+    assert "d.mp4" in err
+    assert names(tmp_path / "out") == ["a_SBS.mp4", "b_SBS.mkv", "c_SBS.png"]
+
+
+def test_films_that_are_there_are_skipped(cli, folder, tmp_path):
+    out = tmp_path / "out"
+    assert cli("convert", f"{folder}/*.m*", "-o", out, *FILM)[0] == 0
+    stamps = [p.stat().st_mtime_ns for p in sorted(out.iterdir())]
+    code, _, err = cli("convert", folder / "a.mp4", folder / "b.mkv", "-o", out, *FILM[:-1], "--skip-existing")
+    assert code == 0
+    assert err.count("was there already") == 2
+    assert [p.stat().st_mtime_ns for p in sorted(out.iterdir())] == stamps
+
+
+def test_several_results_do_not_fit_one_name(cli, folder, photo, tmp_path):
+    code, _, err = cli("convert", photo, photo, "-o", tmp_path / "out.png")
+    assert code == 2
+    assert "several files need a folder" in err
+    assert not (tmp_path / "out.png").exists()
+    (folder / "a.mkv").write_bytes((folder / "b.mkv").read_bytes())
+    code, _, err = cli("convert", folder, "-o", tmp_path / "out", "--codec", "av1", "--projection", "vr180")
+    assert code == 2
+    assert "a.mkv" in err
+    assert "a.mp4 would become this file" in err
+
+
+def test_two_pictures_of_one_name_are_both_told(cli, photo, tmp_path):
+    for name in ("a.jpg", "a.jpeg"):
+        (tmp_path / name).write_bytes(photo.read_bytes())
+    code, _, err = cli("convert", tmp_path / "a.jpg", tmp_path / "a.jpeg", "-o", tmp_path / "out")
+    assert code == 2
+    assert "a.jpg and " in err
+    assert "a.jpeg would become this file" in err
+
+
+def test_options_without_effect_are_refused(cli, folder, photo, tmp_path):
+    code, _, err = cli("convert", photo, "-o", tmp_path / "out.png", "--codec", "hevc", "--jobs", 2)
+    assert code == 2
+    assert "--codec, --jobs: for films" in err
+    code, _, err = cli("convert", folder / "a.mp4", "-o", tmp_path / "out.mp4", "--quality", 80)
+    assert code == 2
+    assert "--crf" in err
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_separate_views_are_told_by_their_names(cli, photo, tmp_path):
+    code, _, err = cli("convert", photo, "-o", tmp_path / "out.png", "-l", "separate")
+    assert code == 0
+    assert f"{tmp_path}/out_L.png, {tmp_path}/out_R.png" in err
+
+
+def test_an_encoder_that_cannot_start_says_what_it_needs(cli, folder, tmp_path):
+    code, _, err = cli(
+        "convert", folder / "a.mp4", "-o", tmp_path / "o.mp4", "--depth-model", "cues", "--preset", "odd"
+    )
+    assert code != 0
+    assert "does it have a preset 'odd'?" in err
+
+
+def test_the_names_that_models_go_by_are_shown_whole(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    code, out, _ = cli("models", "list")
+    assert code == 0
+    assert "depth-anything-v2-small" in out
