@@ -148,11 +148,16 @@ void LabelCarrier::seek(const uint8_t* now, const uint8_t* key, int32_t* moves) 
     for (int32_t j = 0; j < columns_; ++j) {
       int32_t* best = &moves[3 * (i * columns_ + j)];
       if (best[2] <= kPoor) continue;
+      const int32_t* tried[5] = {&start_[2 * (i * columns_ + j)]};
+      int32_t count = 1;
       for (int32_t a = 0; a < 4; ++a) {
         const int32_t v = i + kAround[a][0], u = j + kAround[a][1];
         if (v < 0 || v >= rows_ || u < 0 || u >= columns_) continue;
         const int32_t* beside = &found_[3 * (v * columns_ + u)];
-        if (beside[2] <= kPoor) seek_block(now, key, i, j, beside, best);
+        const auto same = [&](const int32_t* start) { return start[0] == beside[0] && start[1] == beside[1]; };
+        if (beside[2] > kPoor || std::any_of(tried, tried + count, same)) continue;
+        tried[count++] = beside;
+        seek_block(now, key, i, j, beside, best);
       }
     }
   }
@@ -165,10 +170,16 @@ void LabelCarrier::seek_block(const uint8_t* now, const uint8_t* key, int32_t i,
   int32_t least = std::numeric_limits<int32_t>::max(), found[3] = {0, 0, 0};
   for (int32_t dy = sy - kRadius; dy <= sy + kRadius; ++dy) {
     for (int32_t dx = sx - kRadius; dx <= sx + kRadius; ++dx) {
+      const bool inside = 8 * j + dx >= 0 && 8 * j + 8 + dx <= width_ && 8 * j + 8 <= width_;
       int32_t total = 0;
-      for (int32_t y = 8 * i; y < y1; ++y) {
+      for (int32_t y = 8 * i; y < y1 && total < least; ++y) {
+        const uint8_t* here = now + int64_t{y} * width_;
         const uint8_t* row = key + int64_t{std::clamp(y + dy, 0, height_ - 1)} * width_;
-        for (int32_t x = 8 * j; x < x1; ++x) total += std::abs(now[int64_t{y} * width_ + x] - row[std::clamp(x + dx, 0, width_ - 1)]);
+        if (inside) {
+          for (int32_t x = 8 * j; x < 8 * j + 8; ++x) total += std::abs(here[x] - row[x + dx]);
+        } else {
+          for (int32_t x = 8 * j; x < x1; ++x) total += std::abs(here[x] - row[std::clamp(x + dx, 0, width_ - 1)]);
+        }
       }
       const int32_t cost = total + 4 * (std::abs(dy - sy) + std::abs(dx - sx));
       if (cost >= least) continue;
