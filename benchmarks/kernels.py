@@ -69,13 +69,6 @@ def scene(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float3
     return picture, cells, ops.smooth_edges(ops.widen_foreground(ops.upsample(cells, picture), 2))
 
 
-def half_side_by_side(left: NDArray[Any], right: NDArray[Any], pair: NDArray[Any], threads: int) -> None:
-    """Both views at half width, each in its half of a picture."""
-    height, half = pair.shape[0], pair.shape[1] // 2
-    ops.resize(left, height, half, out=pair[:, :half], threads=threads)
-    ops.resize(right, height, half, out=pair[:, half:], threads=threads)
-
-
 def cases(height: int, width: int) -> list[Case]:
     """Every op on a rendered scene of a size."""
     picture, cells, disparity = scene(height, width)
@@ -129,7 +122,8 @@ def cases(height: int, width: int) -> list[Case]:
         ),
         Case(
             op="half side by side", moved=3 * p, peer="copy of the output",
-            run=lambda t: half_side_by_side(picture, filled, other, t), run_peer=lambda: np.copyto(other, picture),
+            run=lambda t: ops.pack(picture, filled, "half-sbs", out=other, threads=t),
+            run_peer=lambda: np.copyto(other, picture),
         ),
         Case(
             op="restore", moved=5 * p, peer="NumPy", run=lambda t: ops.restore(tensor, out=other, threads=t),

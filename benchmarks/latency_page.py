@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page that ``secondeye bench --html`` writes: one file, plots as SVG, nothing loaded from anywhere."""
+"""The pages that latency's ``--html`` writes: one file, plots as SVG, nothing loaded from anywhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _MEANING = {
 _UNITS = {"gflop": "GFLOP", "mbytes": "MB"}
 _STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#23211d, #e8e6e1); --quiet: light-dark(#6b675f, #9a978f);
-  --line: light-dark(#ddd9d0, #37352f); --bar: light-dark(#b06a00, #e0a43a); --page: light-dark(#fbfaf7, #181714); }
+  --line: light-dark(#ddd9d0, #37352f); --bar: light-dark(#b06a00, #e0a43a); --first: light-dark(#2c6e8f, #6fb3d2);
+  --last: light-dark(#6d7a2c, #b3c063); --page: light-dark(#fbfaf7, #181714); }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2.5rem auto; max-width: 50rem; padding: 0 1rem; color: var(--ink);
   background: var(--page); }
 h1 { font-size: 1.5rem; margin-bottom: .3rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .3rem; }
@@ -26,6 +27,10 @@ td, th { padding: .25rem .5rem; text-align: right; border-bottom: 1px solid var(
 td:first-child, th:first-child { text-align: left; } th { font-weight: 600; }
 figure { margin: 1.4rem 0; } figcaption { color: var(--quiet); margin-bottom: .3rem; }
 svg { width: 100%; display: block; } rect { fill: var(--bar); } line { stroke: var(--line); }
+.encode { fill: var(--first); } .decode { fill: var(--last); }
+.key svg { display: inline; width: .8em; height: .8em; }
+.wide { overflow-x: auto; } .wide :is(td, th):is(:nth-child(2), :nth-child(4)) { text-align: left; }
+.wide td, .wide th { white-space: nowrap; padding: .25rem .4rem; }
 text { font: 12px system-ui, sans-serif; fill: var(--quiet); }
 """
 
@@ -122,17 +127,116 @@ def _row(row: dict[str, Any]) -> list[str]:
     return parts
 
 
-def page(result: dict[str, Any]) -> str:
-    """The results as one page."""
+def _head(title: str, heading: str, about: str, result: dict[str, Any]) -> list[str]:
     facts = {**result["machine"], **result["peaks"]}
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>SecondEye: latency</title><style>{_STYLE}</style><h1>How long a frame takes</h1>",
-        "<p>From the call that hands a frame in to the moment when its stereo picture is ready, on this machine:",
+        f"<title>SecondEye: {title}</title><style>{_STYLE}</style><h1>{heading}</h1>",
+        f"<p>{about}",
         '<p class="quiet">' + html.escape(", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in facts.items())) + ".",
     ]
     if result["machine"].get("load", 0) > 0.5:
-        parts.append(f"<p><b>The machine was at work on other things too</b> (load {result['machine']['load']}).")
+        parts.append(
+            f"<p><b>The machine was at work on other things too</b> (load {result['machine']['load']} per core)."
+        )
+    return parts
+
+
+def page(result: dict[str, Any]) -> str:
+    """The results as one page."""
+    about = "From the call that hands a frame in to the moment when its stereo picture is ready, on this machine:"
+    parts = _head("latency", "How long a frame takes", about, result)
     for row in result["results"]:
         parts += _row(row)
+    return "\n".join(parts) + "</html>\n"
+
+
+_PARTS = (("to latents", "encode", "encode"), ("denoise", "denoise", "denoise"), ("to pixels", "decode", "decode"))
+
+
+def _stacked(rows: list[dict[str, Any]]) -> str:
+    """Each row's median as a bar of its stages; what lies between them is left empty."""
+    width, left, right, tall = 700, 130, 80, 26
+    most = max(row["stages"]["all"]["p50_ms"] for row in rows) or 1e-9
+    parts = [f'<svg viewBox="0 0 {width} {tall * len(rows)}" role="img" aria-label="Milliseconds of every stage">']
+    for k, row in enumerate(rows):
+        x, y, whole = float(left), k * tall, row["stages"]["all"]["p50_ms"]
+        name = f"{row['steps']} step{'s' if row['steps'] > 1 else ''}, {row['tiles']}"
+        parts.append(f'<text x="{left - 8}" y="{y + 16}" text-anchor="end">{html.escape(name)}</text>')
+        for stage, label, style in _PARTS:
+            value = row["stages"][stage]["p50_ms"]
+            long = (width - left - right) * value / most
+            parts.append(
+                f'<rect class="{style}" x="{x:.1f}" y="{y + 3}" width="{max(0.0, long - 1):.1f}" height="{tall - 8}">'
+                f"<title>{label}: {value:g} ms</title></rect>"
+            )
+            x += long
+        end = left + (width - left - right) * whole / most
+        parts.append(f'<text x="{end + 6:.1f}" y="{y + 16}">{whole / 1000:.3g} s</text>')
+    return "".join(parts) + "</svg>"
+
+
+def _quality_rows(rows: list[dict[str, Any]]) -> list[str]:
+    parts = [
+        "<div class=wide><table><tr><th>steps<th>tiles<th>runs<th>stage<th>p50, ms<th>p99, ms<th>GFLOP<th>GB"
+        "<th>of matmul<th>of copy<th>faster</tr>"
+    ]
+    for row in rows:
+        for stage, label in (*((s, name) for s, name, _ in _PARTS), ("all", "all")):
+            one, first = row["stages"][stage], stage == _PARTS[0][0]
+            shares = [f"{100 * one[k]:.0f} %" if k in one else "" for k in ("share_of_matmul", "share_of_copy")]
+            faster = f"{row['speedup']:.2f} x" if stage == "all" and "speedup" in row else ""
+            cells = (
+                f"{row['steps']} ({row['scheduler']})" if first else "", row["tiles"] if first else "",
+                str(row["runs"]) if first else "", label,
+                f"{one['p50_ms']:g}", f"{one['p99_ms']:g}", f"{one['gflop']:g}", f"{one['gb']:g}", *shares, faster,
+            )  # fmt: skip
+            parts.append("<tr>" + "".join(f"<td>{html.escape(str(cell))}" for cell in cells) + "</tr>")
+    return [*parts, "</table></div>"]
+
+
+def _quality_notes(rows: list[dict[str, Any]]) -> list[str]:
+    parts = []
+    for row in rows:
+        steps = f"{row['steps']} step{'s' if row['steps'] > 1 else ''}"
+        if "from_another_seed" in row:
+            apart = row["from_another_seed"]["mean"]
+            parts.append(f"{steps}: another seed of the noise is {apart:g} levels of 255 away, in what is painted.")
+        if "from_dense" in row:
+            parts.append(
+                f"{steps}: sparse, the model saw {100 * row['tiles_of_picture']:.0f} % of the picture; what is painted "
+                f"is {row['from_dense']['mean']:g} levels from the dense one's."
+                + (f" {row['note']}" if row["note"] else "")
+            )
+    return ['<p class="quiet">' + "<br>".join(map(html.escape, parts))] if parts else []
+
+
+def quality_page(result: dict[str, Any]) -> str:
+    """The results of quality mode as one page."""
+    about = (
+        f"A right view of {result['size']}, painted by {html.escape(result['bundle'])} at {result['model_size']} "
+        f"({result['precision']}, {result['device']}, {result['bundle_gb']:g} GB): the whole picture (dense), and "
+        "tiles round what the eye newly sees (sparse)."
+    )
+    parts = _head("latency of quality mode", "How long a painted view takes", about, result)
+    if result["random_weights"]:
+        parts.append(
+            "<p><b>The weights are random</b>: time and work are those of networks of this size, pictures are nobody's."
+        )
+    key = ", ".join(
+        f'<svg viewBox="0 0 8 8"><rect class="{c}" width="8" height="8"/></svg> {name}' for _, name, c in _PARTS
+    )
+    for picture in dict.fromkeys(row["picture"] for row in result["results"]):
+        rows = [row for row in result["results"] if row["picture"] == picture]
+        parts.append(
+            f"<h2>{html.escape(picture)}, {100 * rows[0]['share_to_paint']:.1f} % to paint</h2>"
+            f'<figure><figcaption class="key">Median of the runs: {key}; to the number: all of it'
+            f"</figcaption>{_stacked(rows)}</figure>"
+        )
+        parts += _quality_rows(rows) + _quality_notes(rows)
+    parts.append(
+        "<p class=quiet>GFLOP and GB: multiplications and additions of convolutions and matrix products, and their "
+        "weights, inputs and outputs once each. Shares: of a float32 matrix product's and a copy's speed, measured "
+        "beside; both are told for the CPU alone. p99 of fewer than a hundred runs is little less than the greatest."
+    )
     return "\n".join(parts) + "</html>\n"

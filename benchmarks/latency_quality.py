@@ -2,7 +2,7 @@
 """Quality mode, stage by stage.
 
     python -m secondeye.benchmarks.latency --mode quality [--bundle FOLDER] [--picture FILE]... [--size 896x512]
-        [--steps 1,4] [--json FILE]
+        [--steps 1,4,50] [--json FILE] [--html FILE]
 
 Paints a rendered scene, and pictures of your own, with the bundle's model, whole (dense) and in tiles round the
 disocclusions (sparse), for each count of steps (pictures of your own for the first): milliseconds of every stage,
@@ -10,6 +10,9 @@ median and p99. Beside them stand the multiplications and additions of the netwo
 and the bytes that these must move (weights, inputs and outputs once each), counted by ONNX Runtime's profiler on the
 same shapes, as shares of a matrix product's and a copy's measured speed in the same run. Sparse pictures are compared
 with the dense one where they are used, and beside that stands what another seed of the noise makes of the dense one.
+
+Shares are told for the CPU alone, whose limit this program can measure; and p99 of fewer than a hundred runs is little
+less than the greatest.
 
 Without --bundle one is built first, of the real networks' layout with a share (--share) of their channels and random
 weights: time and work are true for such networks, pictures and differences are no real model's. Needs the exporters.
@@ -35,13 +38,14 @@ from rich.console import Console
 from rich.table import Table
 
 from secondeye.benchmarks.latency import peaks
+from secondeye.benchmarks.latency_page import quality_page
 from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime import ops
 from secondeye.runtime.bundle import Bundle
 from secondeye.runtime.config import StereoConfig
 from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.files import atomic_write
+from secondeye.runtime.files import atomic_write, check_place
 from secondeye.runtime.models.mono2stereo import Mono2Stereo
 from secondeye.runtime.pictures import read_picture
 from secondeye.runtime.quality import QualityPainter, painting_mask
@@ -97,10 +101,10 @@ def count(bundle: Bundle, name: str, shapes: Shapes) -> tuple[float, float]:
 
 
 def _measure(painter: QualityPainter, scene: Any, repeats: int) -> tuple[dict[str, list[float]], NDArray[np.uint8]]:
-    """Milliseconds of each stage, `repeats` times after one that does not count; the painted view."""
+    """Milliseconds of each stage, `repeats` times; the painted view."""
     pixels, frame = scene
     times: dict[str, list[float]] = defaultdict(list)
-    for k in range(repeats + 1):
+    for _ in range(repeats):
         spent: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         mark = ["", time.perf_counter()]
 
@@ -113,29 +117,31 @@ def _measure(painter: QualityPainter, scene: Any, repeats: int) -> tuple[dict[st
         begun = time.perf_counter()
         painted = painter(pixels, frame.disparity, frame.right, frame.holes, "right", told)
         told("", 0, 0)
-        if k:
-            for stage in STAGES:
-                seconds = spent[stage]
-                times[stage].append(1000 * seconds)
-            times["all"].append(1000 * (time.perf_counter() - begun))
+        for stage in STAGES:
+            times[stage].append(1000 * spent[stage])
+        times["all"].append(1000 * (time.perf_counter() - begun))
     return times, painted
 
 
-def _row(model: _Watched, times: dict[str, list[float]], repeats: int, peak: dict[str, float], known: Any) -> Any:
+def _stages(
+    model: _Watched, times: dict[str, list[float]], repeats: int, peak: dict[str, float], known: Any
+) -> dict[str, Any]:
+    """Times, work and, where the device's limit is known, shares of it, by stage."""
     stages: dict[str, Any] = {}
     work: dict[str, list[float]] = {stage: [0.0, 0.0] for stage in STAGES}
     for call, often in model.calls.items():
         if call not in known:
             known[call] = count(model.bundle, *call)
         for k in range(2):
-            work[_ENGINES[call[0]]][k] += known[call][k] * often / (repeats + 1)
+            work[_ENGINES[call[0]]][k] += known[call][k] * often / repeats
     for stage, values in times.items():
         one = {"p50_ms": round(float(np.median(values)), 1), "p99_ms": round(float(np.percentile(values, 99)), 1)}
         operations, moved = work.get(stage, [sum(w[k] for w in work.values()) for k in range(2)])
         seconds = one["p50_ms"] / 1000
         one |= {"gflop": round(operations / 1e9, 2), "gb": round(moved / 1e9, 3)}
-        one["share_of_matmul"] = round(operations / 1e9 / max(seconds, 1e-9) / peak["matmul_gflops"], 3)
-        one["share_of_copy"] = round(moved / 1e9 / max(seconds, 1e-9) / peak["copy_gb_per_s"], 3)
+        if peak:
+            one["share_of_matmul"] = round(operations / 1e9 / max(seconds, 1e-9) / peak["matmul_gflops"], 3)
+            one["share_of_copy"] = round(moved / 1e9 / max(seconds, 1e-9) / peak["copy_gb_per_s"], 3)
         stages[stage] = one
     return stages
 
@@ -145,6 +151,7 @@ def random_bundle(folder: Path, share: float) -> Path:
     from secondeye.benchmarks.export import make_sources
 
     building = import_module("secondeye.export.build_engine")
+    building.need_exporters()
     make_sources(folder / "sources", share, branches=0.2)
     request = building.Request(
         checkpoint=folder / "sources" / "mono2stereo.ckpt", base=folder / "sources" / "stable-diffusion-2", depth=None,
@@ -159,7 +166,7 @@ def _scenes(pictures: list[Path], height: int, width: int) -> list[tuple[str, ND
     scenes = [("rendered", render_sample(width, height)[0])]
     for path in pictures:
         pixels = np.ascontiguousarray(read_picture(path).pixels[:, :, :3])
-        scenes.append((path.parent.name, ops.resize(pixels, height, width, filter="bilinear")))
+        scenes.append((path.stem, ops.resize(pixels, height, width, filter="bilinear")))
     return scenes
 
 
@@ -171,7 +178,8 @@ class _Bench:
         self.painter = QualityPainter(self.config("dense", 1))
         self.model = self.painter.model = _Watched(self.painter.model.bundle, device=device)
         self.converter = StereoConverter(StereoConfig())
-        self.peak, self.known = peaks(), dict[Any, tuple[float, float]]()
+        self.peak = peaks() if device == "cpu" else {}
+        self.known: dict[Any, tuple[float, float]] = {}
 
     def config(self, tiles: Any, steps: int) -> StereoConfig:
         return StereoConfig(
@@ -179,32 +187,43 @@ class _Bench:
             scheduler="warped" if steps <= 4 else "ddim",
         )  # fmt: skip
 
+    def _set(self, tiles: Any, steps: int) -> None:
+        """What is painted next; the model's calls are counted from there."""
+        painter = self.painter
+        painter.config = self.config(tiles, steps)
+        painter.schedule = self.model.schedule(painter.config.scheduler, steps, painter.config.noise)
+        self.model.calls.clear()
+
     def picture(self, name: str, pixels: NDArray[np.uint8], steps: list[int]) -> list[dict[str, Any]]:
         """The rows of one picture."""
         frame = self.converter.convert(pixels)
         used = painting_mask(frame.holes) > 0
         rows: list[dict[str, Any]] = []
+        if not used.any():
+            Console(stderr=True).print(f"{name}: nothing is hidden in it, so there is nothing to paint.")
+            return rows
         for number in steps:
+            runs = self.repeats if number <= 10 else 1
             for tiles in ("dense", "sparse"):
                 painter = self.painter
-                painter.config = self.config(tiles, number)
-                painter.schedule = self.model.schedule(painter.config.scheduler, number, painter.config.noise)
-                self.model.calls.clear()
                 try:
-                    times, painted = _measure(painter, (pixels, frame), self.repeats)
+                    self._set(tiles, 1)
+                    _measure(painter, (pixels, frame), 1)  # the first of its shapes does not count
+                    self._set(tiles, number)
+                    times, painted = _measure(painter, (pixels, frame), runs)
                 except InvalidInputError as error:  # a bundle of one size takes no tiles
                     Console(stderr=True).print(f"{tiles}: {error}")
                     continue
                 row: dict[str, Any] = {
                     "picture": name, "share_to_paint": round(float(used.mean()), 4), "tiles": tiles, "steps": number,
-                    "scheduler": painter.config.scheduler,
-                    "stages": _row(self.model, times, self.repeats, self.peak, self.known),
+                    "scheduler": painter.config.scheduler, "runs": runs,
+                    "stages": _stages(self.model, times, runs, self.peak, self.known),
                 }  # fmt: skip
                 if tiles == "dense":
                     dense, whole = painted, row
                     if number == steps[0]:
                         painter.config = replace(painter.config, seed=1)
-                        row["from_another_seed"] = _apart(_measure(painter, (pixels, frame), 0)[1], dense, used)
+                        row["from_another_seed"] = _apart(_measure(painter, (pixels, frame), 1)[1], dense, used)
                 else:
                     assert painter.layout is not None
                     row |= {
@@ -234,6 +253,7 @@ def measure(
         rows += bench.picture(name, pixels, steps if number == 0 else steps[:1])
     return {
         "size": f"{size[1]} x {size[0]}",
+        "model_size": "{1} x {0}".format(*bench.model.size_for(*size)),
         "device": device,
         "precision": bench.model.bundle.manifest.engines["unet"].precision,
         "bundle_gb": round(sum(p.stat().st_size for p in bundle.iterdir()) / 1e9, 3),
@@ -244,7 +264,7 @@ def measure(
 
 def _table(result: dict[str, Any]) -> Table:
     table = Table(
-        title=f"{result['size']}, {result['precision']}, {result['device']}",
+        title=f"{result['size']}, the model at {result['model_size']}, {result['precision']}, {result['device']}",
         box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False,
     )  # fmt: skip
     shown = ("tiles of it", "encode ms", "denoise ms", "decode ms", "all ms", "p99", "faster", "GFLOP", "GB",
@@ -258,7 +278,7 @@ def _table(result: dict[str, Any]) -> Table:
             f"{100 * row['tiles_of_picture']:.0f} %" if "tiles_of_picture" in row else "",
             *(f"{row['stages'][s]['p50_ms']:.0f}" for s in (*STAGES, "all")), f"{whole['p99_ms']:.0f}",
             f"{row['speedup']:.2f} x" if "speedup" in row else "", f"{whole['gflop']:.1f}", f"{whole['gb']:.2f}",
-            f"{100 * whole['share_of_matmul']:.0f} %", f"{100 * whole['share_of_copy']:.0f} %",
+            *(f"{100 * whole[key]:.0f} %" if key in whole else "" for key in ("share_of_matmul", "share_of_copy")),
             *(f"{row[name]['mean']:.1f}" if name in row else "" for name in ("from_dense", "from_another_seed")),
         )  # fmt: skip
     return table
@@ -274,25 +294,34 @@ def main(
     mode: Annotated[str, typer.Option(hidden=True)] = "quality",
     picture: Annotated[list[Path] | None, typer.Option(help="Beside the rendered scene; again for more.")] = None,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the pictures.")] = "896x512",
-    steps: Annotated[str, typer.Option(help="Counts, with commas; up to 4 start from the warped view.")] = "1,4",
-    repeats: Annotated[int, typer.Option(min=1, help="Of every measurement.")] = 3,
+    steps: Annotated[str, typer.Option(help="Counts, with commas; up to 4 start from the warped view.")] = "1,4,50",
+    repeats: Annotated[int, typer.Option(min=1, help="Of every measurement of up to 10 steps.")] = 3,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt or tensorrt-rtx.")] = "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots.")] = None,
 ) -> None:
     """Measure quality mode on this machine: per stage, dense against sparse tiles, few steps against many."""
     wide, _, high = size.partition("x")
     counts = [int(one) for one in steps.split(",") if one.strip().isdigit()]
-    if not (wide.isdigit() and high.isdigit()) or not counts:
+    fits = len(counts) == steps.count(",") + 1 and all(1 <= one <= 50 for one in counts)
+    if not (wide.isdigit() and high.isdigit() and fits):
         raise InvalidInputError(f"expected --size WIDTHxHEIGHT and --steps 1,4,50 or so, got {size!r} and {steps!r}.")
     if share not in (0.25, 0.5, 1.0):
         raise InvalidInputError(f"--share: expected 0.25, 0.5 or 1, got {share:g}.")
-    load = os.getloadavg()[0]
-    result: dict[str, Any] = {"machine": machine(), "load_average": round(load, 1)}
+    for place in (json_file, html_file):
+        if place is not None:
+            check_place(place)
+    load = round(os.getloadavg()[0] / (os.cpu_count() or 1), 2) if hasattr(os, "getloadavg") else 0.0
+    result: dict[str, Any] = {"machine": machine() | {"load": load}}
     with tempfile.TemporaryDirectory(prefix="secondeye-latency-") as work:
         made = random_bundle(Path(work), share) if bundle is None else bundle
-        result["bundle"] = f"random weights, {share:g} of the channels" if bundle is None else bundle.name
+        told = f"a network of the real one's layout with {share:g} of its channels"
+        result |= {"bundle": told if bundle is None else bundle.name, "random_weights": bundle is None}
         result |= measure(made, picture or [], (int(high), int(wide)), counts, repeats, device)
     console().print(_table(result))
     if json_file is not None:
         with atomic_write(json_file) as file:
             file.write(json.dumps(result, indent=1).encode())
+    if html_file is not None:
+        with atomic_write(html_file) as file:
+            file.write(quality_page(result).encode())

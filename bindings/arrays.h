@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Arrays as se_array views, and status codes as exceptions. No copies.
 #pragma once
+#include <cxxabi.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <array>
 #include <string>
@@ -15,6 +17,25 @@
 namespace se_py {
 
 namespace py = pybind11;
+
+// Python up to 3.13 ends a thread that comes for the GIL at the interpreter's end by unwinding it, through objects that
+// need the GIL to go. Such a thread stays where it is instead, as in later Pythons; the process's end takes it along.
+template <typename Work>
+auto or_stay(Work work) {
+  try {
+    return work();
+  } catch (abi::__forced_unwind&) {
+    for (;;) pause();
+  }
+}
+
+// Lets Python's threads go on while something of ours, which does not throw, works.
+template <typename Work>
+void without_gil(Work work) {
+  PyThreadState* const thread = PyEval_SaveThread();
+  work();
+  or_stay([&] { PyEval_RestoreThread(thread); });
+}
 
 // Thrown with the C status; module.cpp turns it into secondeye.runtime.errors' classes by code.
 inline void raise_status(int32_t status, const char* op) {
@@ -75,11 +96,8 @@ class Call {
 
   template <typename Run>
   void run(Run run) const {
-    int32_t status;
-    {
-      py::gil_scoped_release release;
-      status = run(&exec_);
-    }
+    int32_t status = SE_OK;
+    without_gil([&] { status = run(&exec_); });
     raise_status(status, op_);
   }
 

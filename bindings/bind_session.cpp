@@ -12,43 +12,72 @@ namespace {
 
 constexpr int32_t kSliceMs = 50;  // how long a wait goes without looking at Python's signals
 
-// Owns the session; results keep it alive.
-class Holder {
- public:
+// A read-only numpy view of packed bytes, which keeps `owner` alive.
+py::array array_of(const se_array& a, const py::capsule& owner) {
+  py::array view(py::dtype::of<uint8_t>(), {a.height, a.width, a.channels}, {a.stride_y, a.stride_x, a.stride_c}, a.data, owner);
+  view.attr("setflags")(py::arg("write") = false);
+  return view;
+}
+
+struct DepthCall;
+
+// Owns the session, whose memory results and the pictures given to depth functions are views of: they keep it alive.
+struct Holder {
   ~Holder() {
-    py::gil_scoped_release release;  // a depth function that waits for the GIL has to be able to end
-    se_session_destroy(session);
-  }
-
-  static int32_t call_depth(void* self, const se_array* picture, const se_array* nearness) {
-    const py::gil_scoped_acquire acquire;
-    Holder& holder = *static_cast<Holder*>(self);
-    try {
-      const py::array view = array_of(*picture, py::none());
-      const py::array_t<float, py::array::c_style | py::array::forcecast> map(holder.depth(view));
-      if (map.ndim() != 2 || map.shape(0) != nearness->height || map.shape(1) != nearness->width) {
-        holder.depth_error = "the depth function gave another shape than it was to";
-        return 2;
-      }
-      std::memcpy(nearness->data, map.data(), static_cast<size_t>(map.nbytes()));
-      return 0;
-    } catch (py::error_already_set& error) {
-      holder.depth_error = error.what();
-      return 1;
-    }
-  }
-
-  // A read-only numpy view of packed bytes.
-  static py::array array_of(const se_array& a, const py::object& base) {
-    py::array view(py::dtype::of<uint8_t>(), {a.height, a.width, a.channels}, {a.stride_y, a.stride_x, a.stride_c}, a.data,
-                   base.is_none() ? py::capsule(a.data, [](void*) {}) : base);
-    view.attr("setflags")(py::arg("write") = false);
-    return view;
+    without_gil([&] { se_session_destroy(session); });  // a depth function that waits for the GIL has to be able to end
   }
 
   se_session* session = nullptr;
-  py::object depth;
-  std::string depth_error;
+  std::shared_ptr<DepthCall> depth;
+};
+
+// A depth function in Python. The session's thread may come back from it when the session is long gone: the thread owns
+// it too, and gives it back by `release` at its end. Its members are touched with the GIL held.
+struct DepthCall {
+  py::object function;
+  std::string error;
+  std::weak_ptr<Holder> holder;
+
+  static int32_t call(void* user, const se_array* picture, const se_array* nearness) {
+    if (Py_IsInitialized() == 0) return 1;
+    const PyGILState_STATE gil = or_stay([] { return PyGILState_Ensure(); });
+    const int32_t code = (*static_cast<std::shared_ptr<DepthCall>*>(user))->ask(*picture, *nearness);
+    PyGILState_Release(gil);
+    return code;
+  }
+
+  static void release(void* user) {
+    if (Py_IsInitialized() == 0) return;
+    const PyGILState_STATE gil = or_stay([] { return PyGILState_Ensure(); });
+    const auto call = static_cast<std::shared_ptr<DepthCall>*>(user);
+    (*call)->function = py::none();  // which may hold pictures, and so the session, which holds the call
+    delete call;
+    PyGILState_Release(gil);
+  }
+
+ private:
+  int32_t ask(const se_array& picture, const se_array& nearness) {
+    std::shared_ptr<Holder> session = holder.lock();
+    if (session == nullptr) return 1;  // it is being destroyed
+    const py::capsule owner(new std::shared_ptr<Holder>(std::move(session)),
+                            [](void* memory) { delete static_cast<std::shared_ptr<Holder>*>(memory); });
+    PyObject *const view = array_of(picture, owner).release().ptr(), *const asked = function.ptr();
+    try {
+      const py::object answer = py::reinterpret_steal<py::object>(or_stay([&] { return PyObject_CallOneArg(asked, view); }));
+      Py_DECREF(view);
+      if (!answer) throw py::error_already_set();
+      const py::array_t<float, py::array::c_style | py::array::forcecast> map(answer);
+      if (map.ndim() != 2 || map.shape(0) != nearness.height || map.shape(1) != nearness.width) {
+        error = "the depth function gave another shape than it was to";
+        return 2;
+      }
+      std::memcpy(nearness.data, map.data(), static_cast<size_t>(map.nbytes()));
+      return 0;
+    } catch (py::error_already_set& raised) {
+      error = raised.what();
+      return 1;
+    }
+  }
 };
 
 struct Held {
@@ -84,24 +113,28 @@ class Session {
       config.depth_model = model.c_str();
       config.onnxruntime = library.empty() ? nullptr : library.c_str();
     } else {
-      holder_->depth = options["depth"];
-      config.depth = &Holder::call_depth;
-      config.depth_user = holder_.get();
+      holder_->depth = std::make_shared<DepthCall>(DepthCall{options["depth"], {}, holder_});
+      config.depth = &DepthCall::call;
+      config.depth_user = new std::shared_ptr<DepthCall>(holder_->depth);
+      config.depth_release = &DepthCall::release;
     }
     read_params(options, &config.params);
     char message[512] = "";
-    int32_t status;
-    {
-      py::gil_scoped_release release;
-      status = se_session_create(&config, &holder_->session, message, sizeof message);
-    }
+    int32_t status = SE_OK;
+    without_gil([&] { status = se_session_create(&config, &holder_->session, message, sizeof message); });
     if (status != SE_OK) {
+      if (config.depth_user != nullptr) DepthCall::release(config.depth_user);
       const py::object errors = py::module_::import("secondeye.runtime.errors");
       const py::object error = errors.attr("from_status")(status, "live session", message);
       PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
       throw py::error_already_set();
     }
   }
+
+  // Pictures that are still held keep the session's memory, not its work.
+  ~Session() { se_session_close(session()); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
   // Gives the ticket, or None when there was no room in time.
   py::object submit(const py::object& frame, int64_t timestamp, double timeout) {
@@ -126,7 +159,7 @@ class Session {
       se_session_release(held->holder->session, held->ticket);
     });
     return py::make_tuple(result.ticket, result.timestamp, result.depth_ticket, result.objects_ticket, result.flags, result.latency_ms,
-                          Holder::array_of(result.picture, base));
+                          array_of(result.picture, base));
   }
 
   void set_params(const py::dict& options) {
@@ -200,7 +233,7 @@ class Session {
   }
 
   std::string depth_error() {
-    return holder_->depth_error.empty() ? se_session_depth_error(session()) : holder_->depth_error;
+    return holder_->depth != nullptr && !holder_->depth->error.empty() ? holder_->depth->error : se_session_depth_error(session());
   }
 
   // The next key frame is copied into `picture`; gives its ticket, or None when there was none in time.
@@ -220,17 +253,13 @@ class Session {
     Call call("set_labels", 0, 0);
     const se_array a = call.view(labels, Axes::HW, false);
     if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "set_labels");
-    int32_t status;
-    {
-      py::gil_scoped_release release;
-      status = se_session_set_labels(session(), ticket, &a);
-    }
+    int32_t status = SE_OK;
+    without_gil([&] { status = se_session_set_labels(session(), ticket, &a); });
     raise_status(status, "set_labels");
   }
 
   void close() {
-    py::gil_scoped_release release;
-    se_session_close(session());
+    without_gil([&] { se_session_close(session()); });
   }
 
  private:
@@ -242,11 +271,8 @@ class Session {
     raise_status(se_session_get_params(session(), &params), name);
     read_params(options, &params);
     uint64_t ticket = 0;
-    int32_t status;
-    {
-      py::gil_scoped_release release;
-      status = render(&params, &ticket);
-    }
+    int32_t status = SE_OK;
+    without_gil([&] { status = render(&params, &ticket); });
     if (status == SE_ERROR_BUSY) return py::none();
     raise_status(status, name);
     return py::int_(ticket);
@@ -261,11 +287,8 @@ class Session {
       const double left = timeout < 0 ? 1e9 : timeout - std::chrono::duration<double>(Clock::now() - begun).count();
       const bool last = left * 1e3 <= kSliceMs;
       const int32_t ms = last ? std::max(0, static_cast<int32_t>(left * 1e3 + 0.999)) : kSliceMs;
-      int32_t status;
-      {
-        py::gil_scoped_release release;
-        status = attempt(ms);
-      }
+      int32_t status = SE_OK;
+      without_gil([&] { status = attempt(ms); });
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
       if (status != SE_ERROR_BUSY || last) return status;
     }

@@ -7,6 +7,7 @@ and run it again: finished pieces are taken up, and the bundle appears whole at 
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -105,7 +106,7 @@ class Common:
         if not self.out.parent.is_dir():
             yield f"--out: the folder {self.out.parent} does not exist"
         elif self.out.exists() and not (self.out.is_dir() and _replaceable(self.out)):
-            yield f"--out: {self.out} is there already and is no bundle; choose another folder"
+            yield f"--out: {self.out} is there already and is no bundle alone; choose another folder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,16 @@ class Request(Common):
 
 
 def _replaceable(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() or not any(folder.iterdir())
+    """Whether nothing is lost with it: an empty folder, or a bundle of any version and nothing beside it."""
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return True
+    try:
+        engines = json.loads((folder / MANIFEST).read_text("utf-8"))["engines"].values()
+        parts = [part for one in engines for part in (one, one.get("data"), *one.get("plans", ())) if part]
+        return names <= {MANIFEST, *(part["file"] for part in parts)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def build(request: Request, told: Told) -> Path:
@@ -172,7 +182,7 @@ def build(request: Request, told: Told) -> Path:
         ExportError: a graph that cannot be exported, or is off by more than its bound.
         BackendUnavailableError: torch and the exporters are not installed.
     """
-    _need_exporters()
+    need_exporters()
     from secondeye.export.models import depth_anything_v2, mono2stereo
 
     request.check()
@@ -212,7 +222,7 @@ def build(request: Request, told: Told) -> Path:
 
 def build_sgt(request: SgtRequest, told: Told) -> Path:
     """Build an SGT-BAGEL bundle, or find it built; raises as :func:`build` does."""
-    _need_exporters("transformers")
+    need_exporters("transformers")
     from secondeye.export.models import sgt_bagel
 
     request.check()
@@ -245,7 +255,12 @@ def _named(graphs: tuple[Any, ...], name: str) -> Any:
     return next(one for one in graphs if one.name == name)
 
 
-def _need_exporters(*others: str) -> None:
+def need_exporters(*others: str) -> None:
+    """Refuse to go on without the packages that a build needs.
+
+    Raises:
+        BackendUnavailableError: which are not installed.
+    """
     absent = []
     for package in ("torch", "onnx", "onnxscript", "safetensors", *others):
         try:

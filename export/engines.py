@@ -2,9 +2,11 @@
 """From a checked ONNX graph to a plan of TensorRT or TensorRT-RTX.
 
 The vendor's parser and builder run in a child process, after ONNX's own checker has passed the graph. Networks are
-strongly typed: precision is what the graph says. TensorRT-RTX's builder needs no GPU and makes one plan for several
-architectures, which is finished on the user's GPU when it is opened; TensorRT measures kernels, so it builds only on
-the GPU that will run the plan. Where there is a GPU, the plan is run once against its graph.
+strongly typed: precision is what the graph says; but products of float32 values are rounded to TensorFloat-32's eleven
+bits first, as TensorRT does by itself, in plans whose weights alone are narrowed. TensorRT-RTX's builder needs no GPU
+and makes one plan for several architectures, which is finished on the user's GPU when it is opened; TensorRT measures
+kernels, so it builds only on the GPU that will run the plan. Where there is a GPU, the plan is run once against its
+graph.
 """
 
 from __future__ import annotations
@@ -12,10 +14,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from secondeye.runtime.backends.cuda import find_gpu
 from secondeye.runtime.bundle import EngineEntry, shape_of
 from secondeye.runtime.errors import BackendUnavailableError, ExportError, InvalidInputError
 from secondeye.runtime.files import file_hash
-from secondeye.runtime.plans import PACKAGES, Plan, need, read_secret
+from secondeye.runtime.plans import PACKAGES, Plan, listener, need, read_secret
 
 TIMEOUT_S = 4 * 3600
 Axes = dict[str, tuple[int, int, int]]
@@ -35,7 +35,7 @@ Axes = dict[str, tuple[int, int, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What plans are built for: a backend, its version, architectures."""
+    """What plans are built for: a backend, its version, architectures, and the GPU here if it is one of them."""
 
     backend: str
     version: str
@@ -71,7 +71,7 @@ def choose_target(backend: str, text: str) -> Target:
         known = [f"sm_{n[2:]}" for n in module.ComputeCapability.__members__ if re.fullmatch(r"SM\d+", n)]
         known.sort(key=lambda name: int(name[3:]))
     if text == "auto":
-        names = [gpu.target] if gpu is not None and gpu.target in known else known
+        names = known if gpu is None else [gpu.target]
     else:
         words = [word.strip().lower() for word in text.split(",") if word.strip()]
         names = [f"sm_{word.removeprefix('sm_').removeprefix('sm')}" for word in words]
@@ -82,7 +82,8 @@ def choose_target(backend: str, text: str) -> Target:
             f"got {', '.join(strange) or text!r}."
         )
     unique = tuple(sorted(set(names), key=lambda name: int(name[3:])))
-    return Target(backend=backend, version=module.__version__, names=unique, gpu=gpu.name if gpu else None)
+    runs = gpu is not None and gpu.target in unique
+    return Target(backend=backend, version=module.__version__, names=unique, gpu=gpu.name if gpu and runs else None)
 
 
 def compile_plan(
@@ -113,14 +114,15 @@ def compile_plan(
     gpu = re.sub(r"[^A-Za-z0-9]+", "_", target.gpu or "none")
     request = {
         "graph": str(folder / entry.file), "plan": str(made / plan.file), "backend": target.backend,
-        "targets": target.names, "timing": str(timing / f"timing_{target.version}_{gpu}.cache"),
+        "targets": target.names, "tf32": entry.precision not in ("fp32", "fp16"),
+        "timing": str(timing / f"timing_{target.version}_{gpu}.cache"),
         "profile": {
             one.name: [list(shape_of(one, {n: ends[k] for n, ends in axes.items()})) for k in range(3)]
             for one in entry.inputs
         },
     }  # fmt: skip
     told = _in_child(request, f"{entry.file}: {PACKAGES[target.backend].label}")
-    check = {"status": "not run", "reason": "no GPU where it was built"}
+    check = {"status": "not run", "reason": "no such GPU where it was built"}
     sealed = _sealed(plan, made, told["sha256"], check)
     if target.gpu is None:
         return sealed
@@ -201,35 +203,13 @@ def _in_child(request: dict[str, Any], label: str) -> dict[str, Any]:
 # ---- in the child -----------------------------------------------------------------------------------------
 
 
-def _check(graph: Path, scratch: Path) -> None:
-    """ONNX's own checker; it refuses weights with several names, as those that bundles share with the cache have."""
-    import onnx
-
-    data = graph.with_name(f"{graph.name}.data")
-    if not data.exists() or data.stat().st_nlink == 1:
-        onnx.checker.check_model(str(graph), full_check=True)
-        return
-    with tempfile.TemporaryDirectory(dir=scratch) as own:
-        for file in (graph, data):
-            shutil.copyfile(file, Path(own) / file.name)
-        onnx.checker.check_model(str(Path(own) / graph.name), full_check=True)
-
-
 def _child(request: dict[str, Any]) -> dict[str, Any]:
     """Parse and build; the plan is written to its place in a folder that nobody reads yet."""
-    _check(Path(request["graph"]), Path(request["plan"]).parent)
+    import onnx
+
+    onnx.checker.check_model(request["graph"], full_check=True)
     module = need(request["backend"])
-    lines: list[str] = []
-
-    class Log(module.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            module.ILogger.__init__(self)
-
-        def log(self, severity: Any, text: str) -> None:
-            if severity <= module.ILogger.ERROR:
-                lines.append(text)
-
-    log = Log()
+    log, lines = listener(module)
     builder = module.Builder(log)
     flag = getattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # TensorRT 11 knows no other kind
     network = builder.create_network(0 if flag is None else 1 << int(flag))
@@ -241,6 +221,8 @@ def _child(request: dict[str, Any]) -> dict[str, Any]:
     for name, (least, typical, greatest) in request["profile"].items():
         profile.set_shape(name, least, typical, greatest)
     config.add_optimization_profile(profile)
+    if not request["tf32"]:
+        config.clear_flag(module.BuilderFlag.TF32)
     timing = Path(request["timing"])
     if request["backend"] == "tensorrt-rtx":
         config.num_compute_capabilities = len(request["targets"])

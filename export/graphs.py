@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from secondeye.export import quantise
 from secondeye.runtime.bundle import TensorSpec as Tensor, shape_of
 from secondeye.runtime.errors import ExportError
 from secondeye.runtime.sessions import first_line, open_session
@@ -171,7 +170,7 @@ def make_graph(
     """
     import torch
 
-    from secondeye.export import traced
+    from secondeye.export import quantise, traced
 
     torch.set_num_threads(max(1, min(torch.get_num_threads(), os.cpu_count() or 1)))
     bound = graph.bounds[precision]
@@ -201,16 +200,16 @@ def make_graph(
     told("weights" if precision in ("fp32", "fp16") else f"weights to {precision}")
     bits = 8 if precision == "int8" else graph.least_bits
     if precision in ("int8", "int4") and not standard:
-        traced.pack(model, bits)
-    traced.fold_transposes(model)
+        quantise.pack(model, bits)
+    quantise.fold_transposes(model)
     if precision == "bf16":
-        traced.to_bfloat16(model, names)
+        quantise.to_bfloat16(model, names)
+    elif precision in ("int8", "int4") and standard:
+        quantise.to_integers(model, bits, QUANTISED_OPSET)
+    elif precision == "fp8":
+        quantise.to_float8(model, QUANTISED_OPSET)
     traced.save(model, path)
     del model
-    if precision in ("int8", "int4") and standard:
-        quantise.to_integers(path, bits, QUANTISED_OPSET)
-    elif precision == "fp8":
-        quantise.to_float8(path, QUANTISED_OPSET)
     told("check")
     _gate(path)
     told("compare")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from secondeye.runtime.errors import ModelFormatError, ResourceLimitError
 from secondeye.runtime.files import explain_os_error
+from secondeye.runtime.sessions import first_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -139,7 +140,7 @@ def read_tensors(path: Path, scratch: Path, problems: Problems) -> dict[str, Ten
     try:
         return dict(load_file(converted))
     except Exception as error:  # the library raises its own kind and several built-in ones
-        problems.add(label, f"not a whole safetensors file ({str(error).splitlines()[0][:160]})")
+        problems.add(label, f"not a whole safetensors file ({first_line(error)})")
         return {}
 
 
@@ -192,7 +193,7 @@ def _child(source: Path, target: Path, size: int) -> str | None:
             return "it holds code, not weights alone, and was not run; save its state dict as safetensors"
         return "not a torch file, or a damaged one"
     except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
-        return f"not a whole torch file ({str(error).splitlines()[0][:160]})"
+        return f"not a whole torch file ({first_line(error)})"
     for key in ("model", "state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
@@ -203,6 +204,9 @@ def _child(source: Path, target: Path, size: int) -> str | None:
     wrong = [str(k) for k, v in loaded.items() if not isinstance(k, str) or not isinstance(v, torch.Tensor)]
     if wrong:
         return f"entries that are no tensors: {some(wrong)}"
+    twice = sorted(k for k in loaded if k.startswith("module.") and k.removeprefix("module.") in loaded)
+    if twice:
+        return f"tensors that are there with and without module.: {some(twice)}"
     total = sum(v.numel() * v.element_size() for v in loaded.values())
     if total > size + (1 << 20):
         return f"its tensors claim {total} bytes in a file of {size}"
@@ -244,11 +248,10 @@ class TensorFile:
                 for name in file.keys():  # noqa: SIM118
                     self._places[name] = file
                     self.shapes[name] = tuple(file.get_slice(name).get_shape())
-            except (OSError, ValueError, Exception) as error:
-                if isinstance(error, ModelFormatError):
-                    raise
-                text = str(error).splitlines()[0][:160]
-                raise ModelFormatError(f"{path}: not a whole safetensors file ({text}).") from error
+            except ModelFormatError:
+                raise
+            except Exception as error:  # the library raises its own kind and several built-in ones
+                raise ModelFormatError(f"{path}: not a whole safetensors file ({first_line(error)}).") from error
 
     def get(self, name: str) -> Tensor:
         """A tensor in float32.

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from secondeye.runtime import ops
 from secondeye.runtime.converter import StereoFrame
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.ops.pack import PackLayout, reference
+from secondeye.runtime.ops.pack import HALVED, PackLayout, reference
 from secondeye.runtime.writers import flatten_alpha
 
 Pixels = NDArray[np.uint8]
@@ -48,34 +47,20 @@ def _pack(first: Pixels, second: Pixels, layout: PackLayout) -> Pixels:
     return packed
 
 
-def _half_sbs(frame: StereoFrame, _: str) -> Pixels:
-    """Each view at half width, straight into its place."""
-    height, width, channels = frame.left.shape
-    half = max(1, width // 2)
-    pair = np.empty((height, 2 * half, channels), frame.left.dtype)
-    for view, place in ((frame.left, pair[:, :half]), (frame.right, pair[:, half:])):
-        if view.dtype == np.uint8:
-            ops.resize(view, height, half, filter="area", out=place)
-        else:
-            place[...] = _mean(view[:, 0::2][:, :half], view[:, 1::2])
+def _half(frame: StereoFrame, layout: PackLayout) -> Pixels:
+    """Each view halved along one axis; of an odd side the last half pixel is lost."""
+    axis, whole = HALVED[layout], frame.left.shape[HALVED[layout]]
+    if whole % 2 == 0:
+        return _pack(frame.left, frame.right, layout)
+    if frame.left.dtype != np.uint8:
+        even = slice(0, whole - 1) if whole > 1 else np.zeros(2, np.intp)
+        left, right = ((v[:, even] if axis else v[even]) for v in (frame.left, frame.right))
+        return reference(left, right, layout)
+    height, width, _ = frame.left.shape
+    half = max(1, whole // 2)
+    size = (height, half) if axis else (half, width)
+    pair: Pixels = np.concatenate([ops.resize(v, *size, filter="area") for v in (frame.left, frame.right)], axis=axis)
     return pair
-
-
-def _half_tb(frame: StereoFrame, _: str) -> Pixels:
-    """Each view at half height, straight into its place."""
-    height, width, channels = frame.left.shape
-    half = max(1, height // 2)
-    pair = np.empty((2 * half, width, channels), frame.left.dtype)
-    for view, place in ((frame.left, pair[:half]), (frame.right, pair[half:])):
-        if view.dtype == np.uint8:
-            ops.resize(view, half, width, filter="area", out=place)
-        else:
-            place[...] = _mean(view[0::2][:half], view[1::2])
-    return pair
-
-
-def _mean(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    return ((a.astype(np.uint32) + b + 1) >> 1).astype(a.dtype)
 
 
 def _anaglyph(frame: StereoFrame, kind: str) -> Pixels:
@@ -106,7 +91,7 @@ LAYOUTS: dict[str, Layout] = {
         ),
         Layout(
             name="half-sbs", suffix="_HSBS", summary="half side by side: each view at half width, for 3D TVs",
-            compose=_half_sbs,
+            compose=lambda f, _: _half(f, "half-sbs"),
         ),
         Layout(
             name="tb", suffix="_TB", tall=2.0, summary="full top-bottom, left view on top",
@@ -114,7 +99,7 @@ LAYOUTS: dict[str, Layout] = {
         ),
         Layout(
             name="half-tb", suffix="_HTB", summary="half top-bottom: each view at half height",
-            compose=_half_tb,
+            compose=lambda f, _: _half(f, "half-tb"),
         ),
         Layout(
             name="cross", suffix="_RL", wide=2.0, summary="cross-eyed: right view on the left, for free viewing",

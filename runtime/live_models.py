@@ -23,6 +23,7 @@ from secondeye.runtime.objects import SURE, Labeller, open_labeller
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.uint16]
+_NAME = "secondeye objects"  # of the threads
 
 
 def onnxruntime_library() -> str:
@@ -89,7 +90,7 @@ class Labelling:
 
     def __init__(self, session: _native.Session, labeller: Labeller, shape: tuple[int, int, int]) -> None:
         self.error = ""
-        thread = threading.Thread(target=self._work, args=(session, labeller, shape), daemon=True)
+        thread = threading.Thread(target=self._work, args=(session, labeller, shape), name=_NAME, daemon=True)
         _threads.add(thread)
         thread.start()
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from secondeye.runtime.errors import BackendUnavailableError, EngineError, MediaError
-from secondeye.runtime.files import explain_os_error
+from secondeye.runtime.files import atomic_write, explain_os_error
+from secondeye.runtime.sessions import first_line
 from secondeye.runtime.zoo import cache_folder
 
 
@@ -79,10 +80,25 @@ def need(backend: str) -> Any:
     try:
         return import_module(package.module)
     except (ImportError, OSError) as error:
-        reason = str(error).splitlines()[0][:160]
         raise BackendUnavailableError(
-            f"{package.label} is not here ({reason}); install with: pip install 'secondeye[{package.extra}]'."
+            f"{package.label} is not here ({first_line(error)}); install with: pip install "
+            f"'secondeye[{package.extra}]'."
         ) from error
+
+
+def listener(module: Any) -> tuple[Any, list[str]]:
+    """A logger of a backend that prints nothing, and the list where its errors go."""
+    lines: list[str] = []
+
+    class Log(module.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+
+        def log(self, severity: Any, text: str) -> None:
+            if severity <= module.ILogger.ERROR:
+                lines.append(" ".join(text.split()))
+
+    return Log(), lines
 
 
 def secret_file() -> Path:
@@ -124,6 +140,7 @@ def check_plan(folder: Path, plan: Plan) -> bytes:
     Raises:
         EngineError: it was built elsewhere or by another version, or is altered.
         BackendUnavailableError: its backend is not installed.
+        MediaError: it cannot be read.
     """
     secret = read_secret()
     if secret is None or not hmac.compare_digest(plan.seal, plan.seal_under(secret)):
@@ -138,10 +155,50 @@ def check_plan(folder: Path, plan: Plan) -> bytes:
             f"{plan.file}: built by {label} {plan.version} where {module.__version__} is installed; build the bundle "
             "again."
         )
-    data = (folder / plan.file).read_bytes()
+    try:
+        data = (folder / plan.file).read_bytes()
+    except OSError as error:
+        raise MediaError(f"{folder / plan.file}: cannot be read ({explain_os_error(error)}).") from error
     if hashlib.sha256(data).hexdigest() != plan.sha256:
         raise EngineError(f"{plan.file}: altered or damaged (its SHA-256 differs); build the bundle again.")
     return data
+
+
+def read_kernels(plan: Plan, gpu: str) -> bytes | None:
+    """The kernels that TensorRT-RTX finished for a plan on a GPU; None where this machine has kept none."""
+    secret = read_secret()
+    try:
+        data = _kernels_file(plan, gpu).read_bytes()
+    except OSError:
+        return None
+    seal, blob = data[:32], data[32:]
+    whole = secret is not None and hmac.compare_digest(seal, _kernels_seal(secret, plan, gpu, blob))
+    return blob if whole else None
+
+
+def keep_kernels(plan: Plan, gpu: str, blob: bytes) -> None:
+    """Keep them for the next process, under the machine's seal: they are code as the plan is.
+
+    Raises:
+        MediaError: they cannot be written.
+    """
+    secret, path = read_secret(make=True), _kernels_file(plan, gpu)
+    assert secret is not None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(f"{path.parent}: cannot be made ({explain_os_error(error)}).") from error
+    with atomic_write(path) as file:
+        file.write(_kernels_seal(secret, plan, gpu, blob) + blob)
+
+
+def _kernels_file(plan: Plan, gpu: str) -> Path:
+    return cache_folder() / "kernels" / hashlib.sha256(f"{plan.sha256} {gpu}".encode()).hexdigest()
+
+
+def _kernels_seal(secret: bytes, plan: Plan, gpu: str, blob: bytes) -> bytes:
+    told = f"kernels {plan.sha256} {plan.version} {gpu} ".encode()
+    return hmac.new(secret, told + hashlib.sha256(blob).digest(), hashlib.sha256).digest()
 
 
 def find_plan(plans: tuple[Plan, ...], backend: str) -> Plan | None:

@@ -49,9 +49,10 @@ struct alignas(64) AnaglyphOrder {
   }
 };
 
-// Sixty-four pixels at a time of packed rows; gives how many pixels it did. Coefficients have to fit 16 bits.
-inline int32_t anaglyph_lanes(const int32_t* m, const uint8_t* l, const uint8_t* r, uint8_t* o, int32_t width) {
+// Sixty-four pixels at a time of packed rows; gives how many of each row it did. Coefficients have to fit 16 bits.
+inline int32_t anaglyph_lanes(const AnaglyphArgs& p, int32_t y0, int32_t y1) {
   static constexpr AnaglyphOrder order;
+  const int32_t width = p.out.width, *m = &p.matrix[0][0];
   const auto &pick = order.pick, &weave = order.weave;
   const uint64_t* third = order.third;
   for (int32_t k = 0; k < 18; ++k)
@@ -64,30 +65,34 @@ inline int32_t anaglyph_lanes(const int32_t* m, const uint8_t* l, const uint8_t*
   const __m512i p0 = _mm512_load_si512(pick[0]), p1 = _mm512_load_si512(pick[1]), p2 = _mm512_load_si512(pick[2]);
   const __m512i half = _mm512_set1_epi32(2048);
   const __mmask64 low = 0x5555555555555555ull, bytes = 0xffffffffffffull;
-  int32_t x = 0;
-  for (; x + 64 <= width; x += 64) {
-    __m512i sum[3][4];
-    for (int32_t g = 0; g < 4; ++g) {
-      const __m512i a = _mm512_maskz_loadu_epi8(bytes, l + 3 * x + 48 * g);
-      const __m512i b = _mm512_maskz_loadu_epi8(bytes, r + 3 * x + 48 * g);
-      const __m512i v0 = _mm512_maskz_permutexvar_epi8(low, p0, a), v1 = _mm512_maskz_permutex2var_epi8(low, a, p1, b);
-      const __m512i v2 = _mm512_maskz_permutexvar_epi8(low, p2, b);
-      for (int32_t c = 0; c < 3; ++c) {
-        __m512i s = _mm512_dpwssd_epi32(half, v0, weight[c][0]);
-        s = _mm512_dpwssd_epi32(s, v1, weight[c][1]);
-        sum[c][g] = _mm512_srai_epi32(_mm512_dpwssd_epi32(s, v2, weight[c][2]), 12);
+  for (int32_t y = y0; y < y1; ++y) {
+    const uint8_t *l = p.left.row(y), *r = p.right.row(y);
+    uint8_t* o = p.out.row(y);
+    for (int32_t x = 0; x + 64 <= width; x += 64, l += 192, r += 192, o += 192) {
+      __m512i sum[3][4];
+      for (int32_t g = 0; g < 4; ++g) {
+        // 48 bytes are wanted; of the last ones no more may be read.
+        const __m512i a = g < 3 ? _mm512_loadu_si512(l + 48 * g) : _mm512_maskz_loadu_epi8(bytes, l + 48 * g);
+        const __m512i b = g < 3 ? _mm512_loadu_si512(r + 48 * g) : _mm512_maskz_loadu_epi8(bytes, r + 48 * g);
+        const __m512i v0 = _mm512_maskz_permutexvar_epi8(low, p0, a), v1 = _mm512_maskz_permutex2var_epi8(low, a, p1, b);
+        const __m512i v2 = _mm512_maskz_permutexvar_epi8(low, p2, b);
+        for (int32_t c = 0; c < 3; ++c) {
+          __m512i s = _mm512_dpwssd_epi32(half, v0, weight[c][0]);
+          s = _mm512_dpwssd_epi32(s, v1, weight[c][1]);
+          sum[c][g] = _mm512_srai_epi32(_mm512_dpwssd_epi32(s, v2, weight[c][2]), 12);
+        }
+      }
+      __m512i channel[3];
+      for (int32_t c = 0; c < 3; ++c)
+        channel[c] = _mm512_packus_epi16(_mm512_packs_epi32(sum[c][0], sum[c][1]), _mm512_packs_epi32(sum[c][2], sum[c][3]));
+      for (int32_t v = 0; v < 3; ++v) {
+        const __m512i index = _mm512_load_si512(weave[v]);
+        const __m512i two = _mm512_permutex2var_epi8(channel[0], index, channel[1]);
+        _mm512_storeu_si512(o + 64 * v, _mm512_mask_permutexvar_epi8(two, (__mmask64)third[v], index, channel[2]));
       }
     }
-    __m512i channel[3];
-    for (int32_t c = 0; c < 3; ++c)
-      channel[c] = _mm512_packus_epi16(_mm512_packs_epi32(sum[c][0], sum[c][1]), _mm512_packs_epi32(sum[c][2], sum[c][3]));
-    for (int32_t v = 0; v < 3; ++v) {
-      const __m512i index = _mm512_load_si512(weave[v]);
-      const __m512i two = _mm512_permutex2var_epi8(channel[0], index, channel[1]);
-      _mm512_storeu_si512(o + 3 * x + 64 * v, _mm512_mask_permutexvar_epi8(two, (__mmask64)third[v], index, channel[2]));
-    }
   }
-  return x;
+  return width & ~63;
 }
 #endif
 
@@ -96,15 +101,15 @@ inline void anaglyph_rows(const AnaglyphArgs& p, int32_t y0, int32_t y1) {
   const bool packed = p.left.stride_c == 1 && p.left.stride_x == 3 && p.right.stride_c == 1 &&
                       p.right.stride_x == 3 && p.out.stride_c == 1 && p.out.stride_x == 3;
   const int32_t* __restrict m = &p.matrix[0][0];
+  int32_t done = 0;
+#if defined(__AVX512VBMI__) && defined(__AVX512VNNI__)
+  if (packed) done = anaglyph_lanes(p, y0, y1);
+#endif
   for (int32_t y = y0; y < y1; ++y) {
     if (packed) {
       const uint8_t *__restrict l = p.left.row(y), *__restrict r = p.right.row(y);
       uint8_t* __restrict o = p.out.row(y);
-      int32_t x = 0;
-#if defined(__AVX512VBMI__) && defined(__AVX512VNNI__)
-      x = anaglyph_lanes(m, l, r, o, width);
-#endif
-      for (; x < width; ++x) {
+      for (int32_t x = done; x < width; ++x) {
         const int32_t l0 = l[3 * x], l1 = l[3 * x + 1], l2 = l[3 * x + 2];
         const int32_t r0 = r[3 * x], r1 = r[3 * x + 1], r2 = r[3 * x + 2];
         const int32_t a = m[0] * l0 + m[1] * l1 + m[2] * l2 + m[3] * r0 + m[4] * r1 + m[5] * r2 + 2048;

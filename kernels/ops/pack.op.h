@@ -5,9 +5,13 @@
 //   full side by side   out[y, x] = left[y, x], out[y, W + x] = right[y, x]
 //   full top-bottom     out[y, x] = left[y, x], out[H + y, x] = right[y, x]
 //   rows, columns, checkerboard: of left's size; the right view's pixel where y, x or x + y is odd, else the left's.
+//   half side by side   W even: out[y, x] = (v[y, 2 u] + v[y, 2 u + 1] + 1) >> 1, v = left and u = x under W / 2, else
+//                       v = right and u = x - W / 2
+//   half top-bottom     the same down the columns, H even
 #pragma once
 #include "core/block.h"
 #include "core/types.h"
+#include "ops/resample.op.h"
 
 namespace se {
 
@@ -27,6 +31,16 @@ SE_HD uint8_t pack_pixel(const PackArgs& p, int32_t y, int32_t x, int32_t c) {
     case SE_PACK_TB: return y < h ? *p.left.at(y, x, c) : *p.right.at(y - h, x, c);
     case SE_PACK_ROWS: return (y & 1) == 0 ? *p.left.at(y, x, c) : *p.right.at(y, x, c);
     case SE_PACK_COLUMNS: return (x & 1) == 0 ? *p.left.at(y, x, c) : *p.right.at(y, x, c);
+    case SE_PACK_HALF_SBS: {
+      const View<const uint8_t>& from = x < w / 2 ? p.left : p.right;
+      const int32_t u = 2 * (x < w / 2 ? x : x - w / 2);
+      return (uint8_t)((*from.at(y, u, c) + *from.at(y, u + 1, c) + 1) >> 1);
+    }
+    case SE_PACK_HALF_TB: {
+      const View<const uint8_t>& from = y < h / 2 ? p.left : p.right;
+      const int32_t u = 2 * (y < h / 2 ? y : y - h / 2);
+      return (uint8_t)((*from.at(u, x, c) + *from.at(u + 1, x, c) + 1) >> 1);
+    }
     default: return ((x + y) & 1) == 0 ? *p.left.at(y, x, c) : *p.right.at(y, x, c);
   }
 }
@@ -69,6 +83,13 @@ inline void pack_rows(const PackArgs& p, int32_t y0, int32_t y1) {
       y < h ? pack_copy(p.left, y, p.out, y, 0) : pack_copy(p.right, y - h, p.out, y, 0);
     } else if (p.layout == SE_PACK_ROWS) {
       pack_copy((y & 1) == 0 ? p.left : p.right, y, p.out, y, 0);
+    } else if (packed && p.layout == SE_PACK_HALF_SBS) {
+      resample_row_of_pairs(p.left.row(y), p.out.width, channels, p.out.row(y));
+      resample_row_of_pairs(p.right.row(y), p.out.width, channels, p.out.at(y, p.out.width / 2));
+    } else if (packed && p.layout == SE_PACK_HALF_TB) {
+      const View<const uint8_t>& from = y < h / 2 ? p.left : p.right;
+      const int32_t u = 2 * (y < h / 2 ? y : y - h / 2);
+      resample_means(from.row(u), from.row(u + 1), p.out.row(y), p.out.width * channels);
     } else if (packed) {
       const bool turned = p.layout == SE_PACK_CHECKERBOARD && (y & 1) != 0;
       const View<const uint8_t>&first = turned ? p.right : p.left, &second = turned ? p.left : p.right;

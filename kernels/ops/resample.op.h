@@ -133,23 +133,23 @@ inline void resample_pairs(const uint8_t* __restrict from, int32_t n, uint8_t* _
     for (int32_t c = 0; c < 3; ++c) out[3 * x + c] = (uint8_t)((from[6 * x + c] + from[6 * x + 3 + c] + 1) >> 1);
 }
 
-// scratch: width * channels bytes.
-inline void resample_halve(const ResampleArgs& p, int32_t y0, int32_t y1, uint8_t* __restrict scratch) {
-  const int32_t channels = p.source.channels, n = p.source.width * channels, width = p.bytes.width;
+// The means of a packed row's pairs of pixels, width source pixels of them.
+inline void resample_row_of_pairs(const uint8_t* __restrict from, int32_t width, int32_t channels, uint8_t* __restrict out) {
+  if (channels == 3) return resample_pairs(from, 3 * width, out);
+  for (int32_t x = 0; x < width / 2; ++x)
+    for (int32_t c = 0; c < channels; ++c)
+      out[x * channels + c] = (uint8_t)((from[2 * x * channels + c] + from[(2 * x + 1) * channels + c] + 1) >> 1);
+}
+
+inline void resample_halve(const ResampleArgs& p, int32_t y0, int32_t y1) {
+  const int32_t channels = p.source.channels, width = p.source.width;
   for (int32_t y = y0; y < y1; ++y) {
     uint8_t* __restrict out = p.bytes.row(y);
     if (p.halves_y != 0) {
-      resample_means(p.source.row(2 * y), p.source.row(2 * y + 1), out, n);
-      continue;
+      resample_means(p.source.row(2 * y), p.source.row(2 * y + 1), out, width * channels);
+    } else {
+      resample_row_of_pairs(p.source.row(y), width, channels, out);
     }
-    const uint8_t* row = p.source.row(y);
-    if (channels == 3) {
-      resample_pairs(row, n, out);
-      continue;
-    }
-    resample_means(row, row + channels, scratch, n - channels);
-    for (int32_t x = 0; x < width; ++x)
-      for (int32_t c = 0; c < channels; ++c) out[x * channels + c] = scratch[2 * x * channels + c];
   }
 }
 
@@ -158,7 +158,7 @@ inline void resample_rows(const ResampleArgs& p, int32_t y0, int32_t y1, int32_t
   const int32_t pixel = p.source.channels;
   if ((p.halves_x != 0 || p.halves_y != 0) && p.bytes.data != nullptr && p.source.stride_c == 1 &&
       p.source.stride_x == pixel && p.bytes.stride_c == 1 && p.bytes.stride_x == pixel)
-    return resample_halve(p, y0, y1, (uint8_t*)scratch);
+    return resample_halve(p, y0, y1);
   switch (p.source.channels) {
     case 1: return resample_rows_of<1>(p, y0, y1, scratch);
     case 2: return resample_rows_of<2>(p, y0, y1, scratch);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a session's first thread does: looks at a frame, sees to its depth, in turn or on the side.
+// What a session's first thread does: it looks at a frame and sees to its depth, which the third thread makes.
 #include <algorithm>
 #include <cstring>
 
@@ -50,11 +50,7 @@ void State::look(Slot& slot) {
                           map_width_, map_height_);
   if (objects_ != nullptr)
     objects_->look(slot.frame.data(), slot.ticket, slot.submitted, luma_.data(), small_.data(), cut ? nullptr : steady_->blocks());
-  float depth_ms = 0;
-  if (config_.depth_every == 0)
-    look_aside(slot);
-  else
-    depth_ms = look_in_turn(slot, cut);
+  const float depth_ms = see_to_depth(slot);
   slot.has_depth = steady_->has_depth();
   if (slot.has_depth) std::memcpy(slot.nearness.data(), steady_->nearness(), slot.nearness.size() * sizeof(float));
   slot.objects_ticket = slot.has_depth && objects_ != nullptr ? objects_->ticket() : 0;
@@ -71,87 +67,127 @@ void State::look(Slot& slot) {
   if (slot.plain_edges) slot.flags |= SE_RESULT_CHEAPER;
 }
 
-float State::look_in_turn(Slot& slot, bool cut) {
-  const bool due = cut || !steady_->has_depth() || counted_ % static_cast<uint64_t>(config_.depth_every) == 0;
+// Frames that may be shown with the last depth, carried, wait for their own until their deadline or, where the newest
+// frame wins, until the next one comes, and not at all where the run before took longer than that.
+float State::see_to_depth(Slot& slot) {
+  const bool aside = config_.depth_every == 0;
+  if (!collect(slot, aside || steady_->has_depth())) return 0;
+  due_ = due_ || aside || !steady_->has_depth() || counted_ % static_cast<uint64_t>(config_.depth_every) == 0;
   ++counted_;
-  if (!due) return 0;
-  bool small = false;
-  if (config_.deadline_ms > 0) {
-    Lock lock(mutex_);
-    Timer& timer = timers_[SE_STAGE_DEPTH];
-    const float left = config_.deadline_ms - ms_between(slot.submitted, Clock::now()) - after_depth();
-    if (left < timer.expected && timer.count > 0) {
-      small = (config_.cheaper & SE_CHEAPER_SMALL_DEPTH) != 0 && network_ != nullptr && network_->has_small();
-      const bool skip = (config_.cheaper & SE_CHEAPER_NO_DEPTH) != 0 && steady_->has_depth() &&
-                        !(small && left >= timer.expected / 3);
-      if (small || skip) slot.flags |= SE_RESULT_CHEAPER;
-      if (skip) {
-        timer.expected *= 0.9f;  // one slow run is not held against it for ever
-        return 0;
-      }
-    }
-  }
+  if (!due_) return 0;
   const Clock::time_point start = Clock::now();
-  std::string error;
-  if (network_ != nullptr) {
-    se_exec exec{};
-    exec.threads = config_.threads;
-    const se_array frame = packed(slot.frame.data(), config_.height, config_.width, config_.channels, SE_UINT8, 1);
-    network_->prepare(exec, frame, small);
-    error = network_->run(small, depth_.data());
-  } else {
-    error = ask(slot.frame.data());
-  }
-  const float ms = ms_between(start, Clock::now());
+  const bool carries = aside || (may_go_on_ && steady_->has_depth());
+  bool small = false, waits = !aside, busy;
+  Clock::time_point limit = Clock::time_point::max();
   {
     Lock lock(mutex_);
-    // What is expected is a run of full size.
-    const float expected = timers_[SE_STAGE_DEPTH].expected;
-    note_depth(error, ms);
-    if (small) timers_[SE_STAGE_DEPTH].expected = expected * 0.98f;
+    busy = side_state_ == Side::GIVEN;  // with a frame that has gone on: this one carries too
+    const Timer& depth = timers_[SE_STAGE_DEPTH];
+    if (config_.deadline_ms > 0 && !aside) {
+      const float left = config_.deadline_ms - ms_between(slot.submitted, start) - after_depth();
+      if (depth.count > 0 && left < depth.expected) {
+        small = (config_.cheaper & SE_CHEAPER_SMALL_DEPTH) != 0 && network_ != nullptr && network_->has_small();
+        if (carries && !(small && left >= depth.expected / 3)) small = waits = false;
+      }
+      // What is left to do takes longer beside a network that runs on.
+      if (carries) limit = start + std::chrono::microseconds(static_cast<int64_t>(1e3f * (left - after_depth())));
+    }
+    if (busy || (carries && newest_wins() && overtaken_)) waits = false;
   }
-  if (!error.empty()) {
-    slot.flags |= SE_RESULT_DEPTH_FAILED;
-    return ms;
+  if (!busy) {
+    give(slot, small);
+    due_ = false;
   }
-  steady_->take(depth_.data());
-  depth_ticket_ = slot.ticket;
-  depth_time_ = slot.submitted;
-  slot.flags |= SE_RESULT_OWN_DEPTH;
-  return ms;
+  if (waits) {
+    Lock lock(mutex_);
+    const auto over = [&] {
+      return closed_ || side_state_ != Side::GIVEN || (carries && newest_wins() && waiting(Owner::QUEUED));
+    };
+    if (limit == Clock::time_point::max())
+      work_.wait(lock, over);
+    else
+      work_.wait_until(lock, limit, over);
+    lock.unlock();
+    collect(slot, true);
+  }
+  if (small || (!aside && carries && (slot.flags & (SE_RESULT_OWN_DEPTH | SE_RESULT_DEPTH_FAILED)) == 0))
+    slot.flags |= SE_RESULT_CHEAPER;
+  return ms_between(start, Clock::now());
 }
 
-void State::look_aside(Slot& slot) {
-  Side state;
+bool State::collect(Slot& slot, bool at_once) {
+  bool failed;
   {
     Lock lock(mutex_);
-    state = side_state_;
+    if (!at_once) work_.wait(lock, [&] { return closed_ || side_state_ != Side::GIVEN; });
+    if (closed_) return false;
+    if (side_state_ != Side::ANSWERED) return true;
+    side_state_ = Side::IDLE;
+    failed = side_failed_;
   }
-  if (state == Side::ANSWERED) {
-    if (side_ticket_ >= cut_ticket_) {
-      steady_->take_older(depth_.data(), side_luma_.data());
-      depth_ticket_ = side_ticket_;
-      depth_time_ = side_time_;
-    }
-    state = Side::IDLE;
+  if (failed) {
+    slot.flags |= SE_RESULT_DEPTH_FAILED;
+    return true;
   }
-  if (state != Side::IDLE) return;
-  const se_array frame = packed(slot.frame.data(), config_.height, config_.width, config_.channels, SE_UINT8, 1);
+  if (side_ticket_ < cut_ticket_) return true;  // of a shot that is over
+  if (side_ticket_ == slot.ticket) {
+    steady_->take(depth_.data());
+    slot.flags |= SE_RESULT_OWN_DEPTH;
+  } else {
+    steady_->take_older(depth_.data(), side_luma_.data());
+  }
+  depth_ticket_ = side_ticket_;
+  depth_time_ = side_time_;
+  return true;
+}
+
+void State::give(Slot& slot, bool small) {
+  side_begun_ = Clock::now();
+  side_picture_ = slot.frame.data();
   if (network_ != nullptr) {
     se_exec exec{};
     exec.threads = config_.threads;
-    network_->prepare(exec, frame, false);
-  } else {
-    std::memcpy(side_frame_.data(), slot.frame.data(), side_frame_.size());
+    network_->prepare(exec, packed(side_picture_, config_.height, config_.width, config_.channels, SE_UINT8, 1), small);
+  } else if (may_go_on_) {  // the frame may be gone before its depth is there
+    std::memcpy(side_frame_.data(), side_picture_, side_frame_.size());
+    side_picture_ = side_frame_.data();
   }
   std::memcpy(side_luma_.data(), steady_->luma(), side_luma_.size());
   side_ticket_ = slot.ticket;
   side_time_ = slot.submitted;
+  side_small_ = small;
   {
     Lock lock(mutex_);
     side_state_ = Side::GIVEN;
   }
   side_.notify_all();
+}
+
+void State::side_loop() {
+  while (make_depth()) {
+  }
+  if (release_user_ != nullptr) release_user_(config_.depth_user);
+}
+
+bool State::make_depth() {
+  {
+    Lock lock(mutex_);
+    side_.wait(lock, [&] { return closed_ || side_state_ == Side::GIVEN; });
+    if (closed_) return false;
+  }
+  const std::string error = network_ != nullptr ? network_->run(side_small_, depth_.data()) : ask(side_picture_);
+  {
+    Lock lock(mutex_);
+    Timer& timer = timers_[SE_STAGE_DEPTH];
+    const float expected = timer.expected;  // of a run of full size
+    note_depth(error, ms_between(side_begun_, Clock::now()));
+    if (side_small_) timer.expected = expected * 0.98f;
+    side_failed_ = !error.empty();
+    overtaken_ = submitted_ > side_ticket_;
+    side_state_ = Side::ANSWERED;
+  }
+  work_.notify_all();
+  return true;
 }
 
 }  // namespace se

@@ -117,7 +117,7 @@ int32_t se_session_create(const se_session_config* config, se_session** session,
     made->state = std::make_shared<State>(*config);
     start(*made, &State::look_loop);
     start(*made, &State::warp_loop);
-    if (config->depth_every == 0) start(*made, &State::side_loop);
+    start(*made, &State::side_loop);
   } catch (const std::bad_alloc&) {
     if (made != nullptr) se_session_destroy(made.release());
     say(message, message_size, "memory for the session's buffers could not be had");
@@ -127,6 +127,7 @@ int32_t se_session_create(const se_session_config* config, se_session** session,
     say(message, message_size, error.what());
     return SE_ERROR_MODEL;
   }
+  made->state->own_user();
   *session = made.release();
   return SE_OK;
 }
@@ -139,8 +140,11 @@ void se_session_destroy(se_session* session) {
   if (session == nullptr) return;
   if (session->state != nullptr) {
     session->state->close();
-    const bool ended = session->state->ended(std::chrono::milliseconds(900));
-    for (std::thread& thread : session->threads) ended ? thread.join() : thread.detach();
+    // One of its own threads may come here, back from a depth function that held the last view of the session's memory.
+    const auto own = [](const std::thread& thread) { return thread.get_id() == std::this_thread::get_id(); };
+    const auto owns = std::count_if(session->threads.begin(), session->threads.end(), own);
+    const bool ended = session->state->ended(static_cast<int32_t>(owns), std::chrono::milliseconds(900));
+    for (std::thread& thread : session->threads) ended && !own(thread) ? thread.join() : thread.detach();
   }
   delete session;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the caller's calls and the second thread do with a session's frames.
+// What the caller's calls and the second thread do with a session's frames; look.cpp has the others.
 #include "session/state.h"
 
 #include <algorithm>
@@ -7,7 +7,11 @@
 
 namespace se {
 
-State::State(const se_session_config& config) : config_(config), params_(config.params) {
+State::State(const se_session_config& config)
+    : config_(config),
+      may_go_on_(config.depth_every == 0 ||
+                 ((config.cheaper & SE_CHEAPER_NO_DEPTH) != 0 && (newest_wins() || config.deadline_ms > 0))),
+      params_(config.params) {
   int32_t map_width = config.depth_width, map_height = config.depth_height;
   if (config.depth_model != nullptr) {
     DepthSettings settings;
@@ -39,7 +43,7 @@ State::State(const se_session_config& config) : config_(config), params_(config.
   luma_.resize(cells);
   depth_.resize(cells);
   side_luma_.resize(cells);
-  if (config.depth_every == 0 && network_ == nullptr) side_frame_.resize(pixels * config.channels);
+  if (may_go_on_ && network_ == nullptr) side_frame_.resize(pixels * config.channels);
   slots_.resize(static_cast<size_t>(config.slots) + 1);
   for (Slot& s : slots_) {
     s.frame.resize(pixels * config.channels);
@@ -87,7 +91,11 @@ int32_t State::submit(const se_array& frame, int64_t timestamp, int32_t timeout_
 int32_t State::wait(int32_t timeout_ms, se_session_result* result) {
   Lock lock(mutex_);
   Slot* slot = nullptr;
-  wait_for(ready_, lock, timeout_ms, [&] { return closed_ || (slot = next(Owner::DONE)) != nullptr; });
+  if (timeout_ms != 0) ++takers_;
+  wait_for(ready_, lock, timeout_ms, [&] {
+    return closed_ || (slot = next(Owner::OFFERED)) != nullptr || (slot = next(Owner::DONE)) != nullptr;
+  });
+  if (timeout_ms != 0) --takers_;
   if (closed_) return SE_ERROR_CLOSED;
   if (slot == nullptr) return SE_ERROR_BUSY;
   slot->owner = Owner::HELD;
@@ -187,9 +195,9 @@ void State::close() {
   for (std::condition_variable* c : {&room_, &work_, &looked_, &ready_, &side_}) c->notify_all();
 }
 
-bool State::ended(std::chrono::milliseconds limit) {
+bool State::ended(int32_t all_but, std::chrono::milliseconds limit) {
   Lock lock(mutex_);
-  return gone_.wait_for(lock, limit, [&] { return threads_ == 0; });
+  return gone_.wait_for(lock, limit, [&] { return threads_ == all_but; });
 }
 
 void State::stats(se_session_stats* to) {
@@ -220,7 +228,10 @@ void State::look_loop() {
     Slot* slot = nullptr;
     {
       Lock lock(mutex_);
-      work_.wait(lock, [&] { return closed_ || (slot = next(Owner::QUEUED)) != nullptr; });
+      // Where the newest wins, frames give way before they are worked on: one that has been waits for the warp at most.
+      work_.wait(lock, [&] {
+        return closed_ || ((!newest_wins() || !waiting(Owner::LOOKED)) && (slot = next(Owner::QUEUED)) != nullptr);
+      });
       if (closed_) return;
       slot->owner = Owner::LOOKING;
     }
@@ -247,6 +258,7 @@ void State::warp_loop() {
       extras = extras_;
       params = params_;
     }
+    if (newest_wins()) work_.notify_all();
     const Clock::time_point start = Clock::now();
     const float* plane = slot->has_depth ? slot->plane.data() : nullptr;
     if (plane != nullptr) maker_->plane(slot->frame.data(), slot->nearness.data(), slot->plain_edges, slot->plane.data());
@@ -264,21 +276,6 @@ void State::remember(Slot& slot, const float* plane, Extras* extras) {
   const float range = kPlaneRange / 100.0f * static_cast<float>(config_.width);
   slot.background.follow(newest_ != nullptr ? &newest_->background : nullptr, slot.frame.data(), plane, range, slot.pan, config_.threads);
   extras->background = &slot.background;
-}
-
-void State::side_loop() {
-  for (;;) {
-    {
-      Lock lock(mutex_);
-      side_.wait(lock, [&] { return closed_ || side_state_ == Side::GIVEN; });
-      if (closed_) return;
-    }
-    const Clock::time_point start = Clock::now();
-    const std::string error = network_ != nullptr ? network_->run(false, depth_.data()) : ask(side_frame_.data());
-    Lock lock(mutex_);
-    note_depth(error, ms_between(start, Clock::now()));
-    side_state_ = error.empty() ? Side::ANSWERED : Side::IDLE;
-  }
 }
 
 Slot* State::room() {
@@ -306,9 +303,9 @@ Slot* State::next(Owner owner) {
       found = &s;
       continue;
     }
-    const bool later = s.ticket > found->ticket;
-    if (newest_wins()) drop(later ? *found : s);
-    if (later == newest_wins()) found = &s;
+    const bool later = s.ticket > found->ticket, replaces = newest_wins() && owner != Owner::OFFERED;
+    if (replaces) drop(later ? *found : s);
+    if (later == replaces) found = &s;
   }
   return found;
 }
@@ -353,7 +350,8 @@ void State::finish(Slot& slot, Clock::time_point start, Clock::time_point warped
     if (slot.depth_ticket != 0) timers_[SE_STAGE_AGE].add(ms_between(slot.depth_time, now));
     if (slot.objects_ticket != 0) timers_[SE_STAGE_OBJECTS_AGE].add(ms_between(slot.objects_time, now));
     ++done_;
-    slot.owner = Owner::DONE;
+    const auto offered = std::count_if(slots_.begin(), slots_.end(), [](const Slot& s) { return s.owner == Owner::OFFERED; });
+    slot.owner = takers_ > offered ? Owner::OFFERED : Owner::DONE;
     newest_ = &slot;
   }
   ready_.notify_all();

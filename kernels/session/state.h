@@ -2,9 +2,12 @@
 // A session's frames, threads and clock. See secondeye/session.h for what each call promises.
 //
 // A frame's memory is a slot, whose state says whose it is: FREE -> FILLING (submit) -> QUEUED -> LOOKING (first thread)
-// -> LOOKED -> WARPING (second thread) -> DONE -> HELD (the caller) -> FREE. One mutex guards states and counters, never
-// pixels. The newest finished slot is kept for se_session_render, so there is one slot more than the caller asked for.
+// -> LOOKED -> WARPING (second thread) -> DONE -> HELD (the caller) -> FREE. A caller that waits already gets the frame
+// that is finished next, though a newer one may be before it has woken up: that frame is OFFERED, not DONE. The third
+// thread makes depth. One mutex guards states and counters, never pixels. The newest finished slot is kept for se_session_render, so
+// there is one slot more than the caller asked for.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <condition_variable>
@@ -28,7 +31,7 @@ inline float ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<float, std::milli>(to - from).count();
 }
 
-enum class Owner { FREE, FILLING, QUEUED, LOOKING, LOOKED, WARPING, DONE, HELD };
+enum class Owner { FREE, FILLING, QUEUED, LOOKING, LOOKED, WARPING, DONE, OFFERED, HELD };
 
 struct Slot {
   Owner owner = Owner::FREE;
@@ -60,6 +63,11 @@ struct Timer {
 class State {
  public:
   explicit State(const se_session_config& config);
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
+  // From now on the caller's depth_user is the third thread's, which releases it at its end.
+  void own_user() { release_user_ = config_.depth_release; }
 
   // ---- calls of the caller's ----
 
@@ -89,8 +97,8 @@ class State {
 
   void close();
 
-  // Whether every thread has ended, within the time.
-  bool ended(std::chrono::milliseconds limit);
+  // Whether every thread has ended, but so many, within the time.
+  bool ended(int32_t all_but, std::chrono::milliseconds limit);
   void stats(se_session_stats* to);
   const char* depth_error();
 
@@ -112,7 +120,7 @@ class State {
   void look_loop();
   void warp_loop();
 
-  // Depth beside the frames, as often as it can be had (depth_every 0).
+  // Depth, of one frame after another.
   void side_loop();
 
  private:
@@ -138,8 +146,11 @@ class State {
   // A slot for a new frame, or null. Called with the mutex held.
   Slot* room();
 
-  // The next slot in a state: the first in order, or (newest wins) the last, the others being dropped.
+  // The next slot in a state: the first in order, or (newest wins, unless OFFERED) the last, the others being dropped.
   Slot* next(Owner owner);
+  bool waiting(Owner owner) const {
+    return std::any_of(slots_.begin(), slots_.end(), [&](const Slot& s) { return s.owner == owner; });
+  }
   void copy(const se_array& frame, uint8_t* to) const;
   void shrink(const uint8_t* frame);
 
@@ -154,15 +165,21 @@ class State {
   Slot* pin(const se_session_params* given, se_session_params* params, Extras* extras, int32_t* status);
   void unpin(Slot& slot);
 
-  // Every n-th frame's depth, before the frame goes on. Gives the milliseconds that it took.
-  float look_in_turn(Slot& slot, bool cut);
-
-  // What the side thread has found is carried to this frame, and it is given this frame when it is idle.
-  void look_aside(Slot& slot);
+  // Sees to it that depth is made when it is due, and waits for it as long as this frame may. Gives the milliseconds.
+  float see_to_depth(Slot& slot);
+  // Takes what the third thread has found, of this frame or an earlier one; waits for it unless this is to be done
+  // at_once. False when the session has ended meanwhile.
+  bool collect(Slot& slot, bool at_once);
+  // Gives a frame to the third thread, which is idle.
+  void give(Slot& slot, bool small);
+  // The next frame that is given; false when the session has ended.
+  bool make_depth();
   void remember(Slot& slot, const float* plane, Extras* extras);
   void finish(Slot& slot, Clock::time_point start, Clock::time_point warped);
 
   const se_session_config config_;
+  const bool may_go_on_;  // frames need not wait for depth that is under way
+  void (*release_user_)(void*) = nullptr;
   int32_t map_width_ = 0, map_height_ = 0;
   std::unique_ptr<DepthNetwork> network_;
   std::unique_ptr<SteadyDepth> steady_;
@@ -172,17 +189,25 @@ class State {
   AxisTable tile_x_, tile_y_;       // of the quilt before
   AxisTable luma_x_, luma_y_;
   std::vector<uint8_t> small_, luma_;  // the first thread's
-  std::vector<float> depth_;           // the first thread's, or the side thread's while it is GIVEN
   uint64_t counted_ = 0, depth_ticket_ = 0, cut_ticket_ = 0;
-  Clock::time_point depth_time_, side_time_;
+  Clock::time_point depth_time_;
+  bool due_ = false;
+  // The first thread's, or the third's while it is GIVEN something.
+  std::vector<float> depth_;
   std::vector<uint8_t> side_frame_, side_luma_;
+  const uint8_t* side_picture_ = nullptr;
+  Clock::time_point side_time_, side_begun_;
   uint64_t side_ticket_ = 0;
+  bool side_small_ = false;
 
   std::mutex submit_mutex_, render_mutex_, mutex_;  // taken in this order
   std::condition_variable room_, work_, looked_, ready_, side_, gone_;
   std::vector<Slot> slots_;
   Slot* newest_ = nullptr;
   Side side_state_ = Side::IDLE;
+  bool side_failed_ = false;  // what was ANSWERED last
+  bool overtaken_ = false;    // by the next frame, while it was made
+  int32_t takers_ = 0;        // calls of wait that wait
   bool closed_ = false;
   int32_t threads_ = 0;
   se_session_params params_;

@@ -7,7 +7,8 @@
 | ``tensorrt`` | ONNX Runtime's TensorRT provider, which compiles when it opens | TensorRT itself |
 | ``tensorrt-rtx`` | ONNX Runtime's plug-in provider of that name | TensorRT-RTX itself |
 
-Nothing falls back to another device: what was asked for runs, or an error says why not. Everything that needs a GPU is
+Nothing falls back to another device: what was asked for runs, or an error says why not; inside ONNX Runtime, operators
+that a GPU's provider does not take (of shapes, mostly) run on the CPU, as is its way. Everything that needs a GPU is
 written against the vendors' interfaces and **has not run on one yet**.
 """
 

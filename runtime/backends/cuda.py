@@ -97,6 +97,15 @@ class Stream:
         kind = _module().cudaMemcpyKind.cudaMemcpyDeviceToHost
         _call("cudaMemcpyAsync", host.ctypes.data, ptr, host.nbytes, kind, self.handle)
 
+    def follow(self, other: int) -> None:
+        """What is put on it from now on starts after all that is on another stream now; the host does not wait."""
+        event = _call("cudaEventCreateWithFlags", _module().cudaEventDisableTiming)
+        try:
+            _call("cudaEventRecord", event, other)
+            _call("cudaStreamWaitEvent", self.handle, event, 0)
+        finally:
+            _call("cudaEventDestroy", event)  # which lasts until it is reached
+
     def wait(self) -> None:
         """Return when everything on it is done."""
         _call("cudaStreamSynchronize", self.handle)

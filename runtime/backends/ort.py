@@ -60,6 +60,8 @@ class OrtEngine:
             from secondeye.runtime.backends.cuda import wait_for
 
             wait_for(stream)
+        if self._fixed is not None and any(on_gpu):
+            raise InvalidInputError(f"{self._entry.file}: with a CUDA graph it takes host arrays.")
         try:
             if self._fixed is None:
                 self._run_bound(given, targets)
@@ -84,8 +86,6 @@ class OrtEngine:
     def _run_fixed(self, sets: dict[Any, Any], given: dict[str, Any], targets: dict[str, Any]) -> None:
         import onnxruntime as ort
 
-        if any(isinstance(one, DeviceArray) for one in (*given.values(), *targets.values())):
-            raise InvalidInputError("an engine that records a CUDA graph here takes host arrays")
         shapes = tuple(value.shape for value in given.values())
         if shapes not in sets:
 

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans on TensorRT and TensorRT-RTX themselves: buffers and a stream of our own, and a CUDA graph.
+"""Plans on TensorRT and TensorRT-RTX themselves: buffers and a stream of our own, and a CUDA graph of an engine.
 
-A plan is machine code. It is opened only when this machine built it (:func:`secondeye.runtime.plans.check_plan`).
+A caller's stream is waited for on the GPU, by an event. A plan is machine code. It is opened only when this machine
+built it (:func:`secondeye.runtime.plans.check_plan`).
 **Not yet run on a GPU.**
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from secondeye.runtime.backends import Arrays, check_out, taken
-from secondeye.runtime.errors import EngineError, InvalidInputError
+from secondeye.runtime.errors import EngineError, InvalidInputError, MediaError
 from secondeye.runtime.ops._arrays import DeviceArray
-from secondeye.runtime.plans import PACKAGES, Plan, check_plan, need
+from secondeye.runtime.plans import PACKAGES, Plan, check_plan, keep_kernels, listener, need, read_kernels
 
 if TYPE_CHECKING:
     from secondeye.runtime.bundle import EngineEntry
@@ -28,7 +30,8 @@ class TrtEngine:
         folder: of the bundle.
         entry, axes: of the manifest.
         plan: of the entry.
-        cuda_graph: record the work once for each set of shapes and addresses, and start it with one call from then on.
+        cuda_graph: record the work when shapes and addresses come a second time, and start it with one call for as long
+            as they stay.
 
     Raises:
         EngineError: the plan was built elsewhere, for another version or GPU, or is damaged.
@@ -53,25 +56,42 @@ class TrtEngine:
                 f"{plan.file}: built for {', '.join(plan.targets)} where this {gpu.name} is {gpu.target}; build it "
                 f"again with --target {gpu.target}."
             )
-        self._entry, self._axes = entry, axes
-        self._runtime = module.Runtime(module.Logger(module.Logger.ERROR))
+        self._entry, self._axes, self._label = entry, axes, PACKAGES[plan.backend].label
+        self._log, self._told = listener(module)
+        self._runtime = module.Runtime(self._log)
         self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
-            raise EngineError(f"{plan.file}: {PACKAGES[plan.backend].label} cannot open it; build the bundle again.")
-        if plan.backend == "tensorrt-rtx" and cuda_graph:
+            raise EngineError(f"{plan.file}: {self._why('cannot open it')}; build the bundle again.")
+        self._kernels: _Kernels | None = None
+        if plan.backend == "tensorrt-rtx":
             settings = self._engine.create_runtime_config()
-            settings.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            if cuda_graph:
+                settings.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            # Its own choice is to go on with other kernels until those for a shape are there: results would change.
+            eager = module.DynamicShapesKernelSpecializationStrategy.EAGER
+            settings.dynamic_shapes_kernel_specialization_strategy = eager
+            self._kernels = _Kernels(settings, plan, gpu.name)
             self._context = self._engine.create_execution_context(settings)
         else:
             self._context = self._engine.create_execution_context()
-        self._records: dict[Any, Graph | None] | None = {} if cuda_graph and plan.backend == "tensorrt" else None
+        if self._context is None:
+            raise EngineError(f"{plan.file}: {self._why('has no room for it')}.")
+        self._recording = cuda_graph and plan.backend == "tensorrt"
+        self._state: Any = None  # shapes and addresses of the last run
+        self._record: Graph | None = None
         self._stream = Stream()
         self._buffers: dict[str, Any] = {}
-        self.name = f"{PACKAGES[plan.backend].label} {plan.version}, {gpu.name}"
+        self.name = f"{self._label} {plan.version}, {gpu.name}"
+
+    def _why(self, what: str) -> str:
+        """What failed, with the last thing that the vendor's library said, which is then forgotten."""
+        reason = f" ({self._told[-1][:200].rstrip('.')})" if self._told else ""
+        self._told.clear()
+        return f"{self._label} {what}{reason}"
 
     def run(self, inputs: Arrays, out: Arrays | None = None) -> dict[str, Any]:
         """See :class:`secondeye.runtime.backends.Engine`."""
-        from secondeye.runtime.backends.cuda import Buffer, wait_for
+        from secondeye.runtime.backends.cuda import Buffer
         from secondeye.runtime.bundle import check_run, shape_of
 
         given = taken(inputs, self._entry.file)
@@ -79,14 +99,14 @@ class TrtEngine:
         wanted = {one.name: (np.dtype(one.dtype), shape_of(one, lengths)) for one in self._entry.outputs}
         targets = taken(out or {}, "out")
         check_out(targets, given, wanted)
+        for stream in {one.stream for one in (*given.values(), *targets.values()) if isinstance(one, DeviceArray)}:
+            self._stream.follow(stream)
         stay = all(isinstance(one, DeviceArray) for one in given.values())
         results: dict[str, Any] = dict(out or {})
         for name, (dtype, shape) in wanted.items():
             if name not in results:
                 results[name] = Buffer(shape, dtype) if stay else np.empty(shape, dtype)
                 targets |= taken({name: results[name]}, "out")
-        for stream in {one.stream for one in (*given.values(), *targets.values()) if isinstance(one, DeviceArray)}:
-            wait_for(stream)
         places: dict[str, int] = {}
         for name, value in (*given.items(), *targets.items()):
             places[name] = value.ptr if isinstance(value, DeviceArray) else self._buffer(name, value).ptr
@@ -109,23 +129,65 @@ class TrtEngine:
         return held
 
     def _enqueue(self, shapes: dict[str, tuple[int, ...]], places: dict[str, int]) -> None:
-        key = (tuple(shapes.items()), tuple(places.items()))
-        record = self._records.get(key) if self._records is not None else None
-        if record is not None:
-            record.launch(self._stream)
-            return
-        for name, shape in shapes.items():
-            if not self._context.set_input_shape(name, shape):
-                raise InvalidInputError(f"{self._entry.file}: {name}: the plan does not take {list(shape)}.")
-        for name, ptr in places.items():
-            if not self._context.set_tensor_address(name, ptr):
-                raise EngineError(f"{self._entry.file}: the plan has no {name}; build the bundle again.")
+        state = (tuple(shapes.items()), tuple(places.items()))
+        if state != self._state:
+            # A record is of its context's state, so there is one, of the shapes and addresses that came last.
+            self._state = self._record = None
+            for name, shape in shapes.items():
+                if not self._context.set_input_shape(name, shape):
+                    raise InvalidInputError(f"{self._entry.file}: {name}: the plan does not take {list(shape)}.")
+            for name, ptr in places.items():
+                if not self._context.set_tensor_address(name, ptr):
+                    raise EngineError(f"{self._entry.file}: the plan has no {name}; build the bundle again.")
+            self._execute()
+            self._state = state
+            if self._kernels is not None:
+                self._stream.wait()
+                self._kernels.keep(shapes)
+        elif not self._recording:
+            self._execute()
+        else:
+            if self._record is None:  # shapes and addresses that came twice will come again
+                self._stream.begin_capture()
+                try:
+                    self._execute()
+                finally:
+                    record = self._stream.end_capture()
+                self._record = record
+            self._record.launch(self._stream)
+
+    def _execute(self) -> None:
         if not self._context.execute_async_v3(self._stream.handle):
-            raise EngineError(f"{self._entry.file}: TensorRT could not run it.")
-        if self._records is not None:
-            if len(self._records) >= 16:  # callers whose addresses keep changing gain nothing from records
-                self._records.clear()
-            self._stream.wait()
-            self._stream.begin_capture()
-            self._context.execute_async_v3(self._stream.handle)
-            self._records[key] = self._stream.end_capture()
+            raise EngineError(f"{self._entry.file}: {self._why('could not run it')}.")
+
+
+class _Kernels:
+    """Those that TensorRT-RTX finishes when a plan first meets its GPU and a shape, kept for the next process.
+
+    Args:
+        settings: of the context that is to be made.
+        plan, gpu: whose they are.
+    """
+
+    def __init__(self, settings: Any, plan: Plan, gpu: str) -> None:
+        self._plan, self._gpu, self._seen = plan, gpu, set[Any]()
+        self._cache = settings.create_runtime_cache()
+        self._kept = read_kernels(plan, gpu) or b""
+        if self._kept and not self._cache.deserialize(self._kept):  # of another driver, say
+            self._kept = b""
+        settings.set_runtime_cache(self._cache)
+
+    def keep(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Write what is new after a run, the first of its shapes."""
+        key = tuple(shapes.items())
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        blob = bytes(memoryview(self._cache.serialize()))
+        if blob == self._kept:
+            return
+        try:
+            keep_kernels(self._plan, self._gpu, blob)
+        except MediaError as error:
+            logging.getLogger(__name__).warning("Compiled kernels are not kept for the next start: %s", error)
+        self._kept = blob

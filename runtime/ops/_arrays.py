@@ -19,7 +19,8 @@ import numpy as np
 from secondeye.runtime.errors import InvalidInputError
 
 F = TypeVar("F", bound=Callable[..., Any])
-_PLAIN = (np.ndarray, str, int, float, type(None), tuple, list)
+_SIMPLE = (np.ndarray, str, int, float, type(None))
+_PLAIN = (*_SIMPLE, tuple, list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,9 @@ def any_array(op: F) -> F:
 
     @functools.wraps(op)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        # Nothing to convert, which is the usual case, costs as little as a small picture leaves.
+        if all(isinstance(a, _SIMPLE) for a in args) and all(isinstance(a, _SIMPLE) for a in kwargs.values()):
+            return op(*args, **kwargs)
         foreign: list[str] = []
 
         def convert(name: str, a: Any) -> Any:

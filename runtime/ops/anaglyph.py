@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -48,9 +49,10 @@ MATRICES: dict[str, tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]] = {
 }
 
 
-def matrix_q12(kind: str) -> list[int]:
+@cache
+def matrix_q12(kind: str) -> tuple[int, ...]:
     """The matrix of a kind in 1/4096, row by row, left view first."""
-    return [round(value * 4096) for row in MATRICES[kind] for view in row for value in view]
+    return tuple(round(value * 4096) for row in MATRICES[kind] for view in row for value in view)
 
 
 def reference(left: Array, right: Array, kind: str) -> Array:

@@ -4,6 +4,7 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 import typer
 from bundles import make_bundle
@@ -40,7 +41,8 @@ def run(words, monkeypatch, capfd):
 
 def test_dense_and_sparse_stand_side_by_side(bundle, tmp_path, monkeypatch, capfd):
     words = ["--mode", "quality", "--bundle", str(bundle), "--size", "640x384", "--steps", "1,6", "--repeats", "2"]
-    code, told = run([*words, "--json", str(tmp_path / "r.json")], monkeypatch, capfd)
+    places = ["--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]
+    code, told = run([*words, *places], monkeypatch, capfd)
     assert code == 0, told.err
     result = json.loads((tmp_path / "r.json").read_text())
     rows = result["results"]
@@ -57,13 +59,37 @@ def test_dense_and_sparse_stand_side_by_side(bundle, tmp_path, monkeypatch, capf
         assert 0 < sparse["tiles_of_picture"] <= 1
         assert sparse["pieces"] >= 1
         assert sparse["stages"]["denoise"]["gflop"] <= dense["stages"]["denoise"]["gflop"]
+    assert result["model_size"] == "640 x 384"
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<rect class=") == 3 + 3 * len(rows)
+    assert page.count("<td>all") == len(rows)
     cells = 48 * 80
     dense = rows[2]["stages"]["denoise"]
     assert dense["gflop"] == round(6 * 2 * cells * 12 * 4 / 1e9, 2)
     assert rows[3]["from_dense"]["mean"] <= 1  # this network sees no further than a cell
 
 
+def test_shares_are_of_a_limit_that_was_measured(bundle, monkeypatch):
+    opened = read_bundle(bundle)
+    model = latency_quality._Watched(opened)
+    times = {"to latents": [2.0], "denoise": [1.0], "to pixels": [1.0], "all": [5.0]}
+    stages = latency_quality._stages(model, times, 1, {}, {})
+    assert not [key for one in stages.values() for key in one if "share" in key]
+
+
+def test_a_picture_with_nothing_hidden_is_told(bundle, tmp_path, monkeypatch, capfd):
+    flat = np.full((384, 640, 3), 90, np.uint8)
+    monkeypatch.setattr(latency_quality, "_scenes", lambda *rest: [("flat", flat)])
+    words = ["--bundle", str(bundle), "--size", "640x384", "--steps", "1", "--html", str(tmp_path / "r.html")]
+    code, told = run(words, monkeypatch, capfd)
+    assert code == 0
+    assert ("nothing to paint" in told.err) == ("<h2>" not in (tmp_path / "r.html").read_text())
+
+
 def test_what_cannot_be_measured_is_one_sentence(bundle, monkeypatch, capfd):
     code, told = run(["--bundle", str(bundle), "--size", "big"], monkeypatch, capfd)
     assert code == 2
     assert "WIDTHxHEIGHT" in told.err
+    for steps in ("0", "51", "1,x"):
+        code, told = run(["--bundle", str(bundle), "--steps", steps], monkeypatch, capfd)
+        assert (code, "--steps" in told.err) == (2, True)

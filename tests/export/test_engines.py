@@ -9,8 +9,9 @@ from bundles import make_bundle
 
 pytest.importorskip("tensorrt_rtx", reason="plans need TensorRT-RTX (pip install -e '.[tensorrt-rtx]')")
 
+from secondeye.export import engines
 from secondeye.export.engines import choose_target, compile_checked, compile_plan
-from secondeye.runtime.backends.cuda import find_gpu
+from secondeye.runtime.backends.cuda import Gpu, find_gpu
 from secondeye.runtime.bundle import read_bundle
 from secondeye.runtime.errors import BackendUnavailableError, EngineError, ExportError, InvalidInputError
 from secondeye.runtime.files import file_hash
@@ -46,7 +47,7 @@ def test_plans_are_built_without_a_gpu(bundle, tmp_path):
         path = tmp_path / plan.file
         assert path.stat().st_size > 10_000
         assert plan.sha256 == file_hash(path)
-        assert plan.check == {"status": "not run", "reason": "no GPU where it was built"}
+        assert plan.check == {"status": "not run", "reason": "no such GPU where it was built"}
         assert plan.seal == plan.seal_under(read_secret())
         assert check_plan(tmp_path, plan) == path.read_bytes()
 
@@ -79,9 +80,41 @@ def test_targets():
         assert {"sm_75", "sm_86", "sm_89", "sm_120"} <= set(everything)
         with pytest.raises(BackendUnavailableError, match="tensorrt"):
             choose_target("tensorrt", "auto")
+    assert choose_target("tensorrt-rtx", "sm_89").gpu is None or find_gpu().target == "sm_89"
     for text in ("sm_70", "sm_89,sm_87", "", "x"):
         with pytest.raises(InvalidInputError, match="--target"):
             choose_target("tensorrt-rtx", text)
+
+
+@pytest.mark.parametrize(("here", "text", "names", "runs"), [
+    ("sm_89", "auto", ("sm_89",), True), ("sm_89", "sm_86,sm_89", ("sm_86", "sm_89"), True),
+    ("sm_89", "sm_120", ("sm_120",), False),
+])  # fmt: skip
+def test_only_a_plan_for_the_gpu_at_hand_is_run_on_it(monkeypatch, here, text, names, runs):
+    monkeypatch.setattr(engines, "find_gpu", lambda: Gpu(name="a GPU", target=here))
+    target = choose_target("tensorrt-rtx", text)
+    assert (target.names, target.gpu) == (names, "a GPU" if runs else None)
+
+
+def test_a_gpu_that_the_builder_does_not_know_is_told(monkeypatch):
+    monkeypatch.setattr(engines, "find_gpu", lambda: Gpu(name="an H100", target="sm_90"))
+    with pytest.raises(InvalidInputError, match=r"builds for sm_75.* here, got 'sm_90'"):
+        choose_target("tensorrt-rtx", "auto")
+
+
+@pytest.mark.parametrize(("precision", "rounds"), [("fp32", False), ("fp16", False), ("int4", True)])
+def test_float32_is_not_rounded_behind_the_manifests_back(bundle, tmp_path, monkeypatch, precision, rounds):
+    asked = []
+
+    def child(request, label):
+        asked.append(request["tf32"])
+        return {"sha256": "0" * 64}
+
+    monkeypatch.setattr(engines, "_in_child", child)
+    entry = replace(bundle.manifest.engines["encoder"], precision=precision)
+    target = replace(choose_target("tensorrt-rtx", "sm_89"), gpu=None)
+    compile_plan(bundle.folder, entry, AXES, target, "key", tmp_path, timing=tmp_path, steps=1000)
+    assert asked == [rounds]
 
 
 def rewrite(bundle, nodes):

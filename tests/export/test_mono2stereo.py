@@ -3,6 +3,7 @@
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -23,6 +24,11 @@ WHOLE = {
 UNET = WHOLE | {
     "block_out_channels": [32, 64], "attention_head_dim": [2, 4], "layers_per_block": 1,
     "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+}  # fmt: skip
+# And on one level alone.
+LEVEL = UNET | {
+    "block_out_channels": [32], "attention_head_dim": [2], "down_block_types": ["CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D"],
 }  # fmt: skip
 VAE = {
     "block_out_channels": [32, 32, 64, 64], "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 32,
@@ -81,6 +87,19 @@ def bundle(tiny):
     return build(request_for(tiny, tiny[0] / "bundle"), lambda piece, step: None)
 
 
+def on_one_level(tiny, folder, channels):
+    """diffusers' network of one level, and the sources of a bundle that has it for the tiny one's."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(channels)
+    unet = UNet2DConditionModel(sample_size=16, in_channels=channels, **LEVEL).eval()
+    torch.save(unet.state_dict(), folder / "other.ckpt")
+    shutil.copytree(tiny[0] / "stable-diffusion-2", folder / "base")
+    unet.save_config(folder / "base" / "unet")
+    return unet, {"checkpoint": folder / "other.ckpt", "base": folder / "base"}
+
+
 def pictures(height, width):
     rng = np.random.default_rng(3)
     smooth = np.kron(rng.integers(0, 256, (height // 8, width // 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
@@ -134,17 +153,12 @@ def test_the_chain_is_diffusers(tiny, bundle, steps):
     ("channels", "layout", "parts"),
     [(8, "one-stage", ("source", "latent")), (9, "inpaint", ("latent", "mask", "warped"))],
 )
-def test_the_other_layouts_are_diffusers_too(tiny, tmp_path, channels, layout, parts):
-    import torch
-    from diffusers import UNet2DConditionModel
-
+def test_the_other_layouts_are_diffusers_too(tiny, bundle, tmp_path, channels, layout, parts):
     from secondeye.export.build_engine import build
     from secondeye.runtime.models.mono2stereo import Mono2Stereo
 
-    torch.manual_seed(channels)
-    unet = UNet2DConditionModel(sample_size=16, in_channels=channels, **UNET).eval()
-    torch.save(unet.state_dict(), tmp_path / "other.ckpt")
-    folder = build(request_for(tiny, tmp_path / "b", checkpoint=tmp_path / "other.ckpt"), lambda piece, step: None)
+    unet, sources = on_one_level(tiny, tmp_path, channels)
+    folder = build(request_for(tiny, tmp_path / "b", **sources), lambda piece, step: None)
     model = Mono2Stereo(str(folder))
     assert model.bundle.manifest.constants["layout"] == layout
     assert model.parts == parts
@@ -234,6 +248,23 @@ def test_what_cannot_be_built_is_refused_before_any_work(tiny, tmp_path, changes
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_no_bundle_is_not_replaced(tiny, bundle, tmp_path):
+    from secondeye import InvalidInputError
+    from secondeye.export.build_engine import build
+
+    request_for(tiny, bundle).check()
+    (tmp_path / "empty").mkdir()
+    request_for(tiny, tmp_path / "empty").check()
+    shutil.copytree(bundle, tmp_path / "mixed")
+    (tmp_path / "mixed" / "notes.txt").touch()
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text('{"name": "a web page"}')
+    for name in ("mixed", "app"):
+        with pytest.raises(InvalidInputError, match="is no bundle alone"):
+            build(request_for(tiny, tmp_path / name), lambda piece, step: None)
+    assert len(list((tmp_path / "mixed").iterdir())) > 2
+
+
 def test_a_second_build_finds_the_pieces(tiny, bundle):
     from secondeye.export.build_engine import build
 
@@ -246,10 +277,15 @@ def test_a_second_build_finds_the_pieces(tiny, bundle):
 
 def test_half_precision_is_measured(tiny, tmp_path):
     from secondeye.export.build_engine import build
+    from secondeye.export.graphs import ISLANDS
 
-    folder = build(request_for(tiny, tmp_path / "half", precision="fp16"), lambda piece, step: None)
+    sources = on_one_level(tiny, tmp_path, 12)[1]
+    folder = build(request_for(tiny, tmp_path / "half", precision="fp16", **sources), lambda piece, step: None)
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert {engine["precision"] for engine in manifest["engines"].values()} == {"fp16"}
+    for engine in manifest["engines"].values():
+        assert engine["precision"] == "fp16"
+        assert 0 < engine["error"]["relative_rms"] <= engine["error"]["bound"]
+        assert engine["error"]["fp32_island"] in ISLANDS
 
 
 class Evil:

@@ -66,6 +66,55 @@ def test_standard_operators_are_as_good_as_packed_products(tmp_path, precision, 
     assert relative_error(*results)[0] < 2 * error["relative_rms"]
 
 
+def stated(weights, bits):
+    """The rounding of a block of weights [K], one by one: the first of the scales that are off by the least."""
+    most, found = 2 ** (bits - 1) - 1, []
+    for share in (1.0, 0.94, 0.88, 0.82) if bits == 4 else (1.0,):
+        scale = np.abs(weights).max() * np.float32(share / most)
+        values = np.rint(weights / scale).clip(-most, most)
+        found.append((float(((values * scale - weights) ** 2).sum()), values.astype(int).tolist(), scale))
+    return min(found, key=lambda one: one[0])[1:]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_integers_are_those_of_their_rule_and_the_file_is_written_once(tmp_path, monkeypatch, bits):
+    import onnx
+    from onnx import numpy_helper
+
+    written, save = [], onnx.save  # which onnx_ir's own comes to in the end
+    monkeypatch.setattr(onnx, "save", lambda *rest, **more: written.append(rest[1].name) or save(*rest, **more))
+    path, _ = made(tmp_path / "x", f"int{bits}", graph_of(80), standard=True)
+    assert written == ["net.onnx"]
+    _, _, model = types(path)
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", 21)]
+    tensors = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    assert sorted(n for n, t in tensors.items() if t.ndim == 2) == sorted(
+        f"{n}.weight.T_{part}" for n in (0, 2) for part in ("values", "scales")
+    )
+    for n in (0, 2):
+        whole = network(80)[n].weight.detach().numpy().T
+        values, scales = tensors[f"{n}.weight.T_values"], tensors[f"{n}.weight.T_scales"]
+        assert scales.shape == (-(-len(whole) // 32), whole.shape[1])
+        for block, column in np.ndindex(scales.shape):
+            part = slice(32 * block, 32 * block + 32), column
+            want, scale = stated(whole[part], bits)
+            assert values[part].astype(int).tolist() == want
+            assert scales[block, column] == scale
+
+
+def test_packing_leaves_pytorchs_threads_as_they_were():
+    from secondeye.export import quantise
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(TypeError):
+            quantise.packed_rows(torch.zeros(4, 32), None)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_eight_bit_floats_are_what_their_format_says(tmp_path):
     import ml_dtypes
     from onnx import numpy_helper

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore")]
 import sgt
 import torch
 
-from secondeye.export.build_engine import SgtRequest, build_sgt
+from secondeye.export.build_engine import build_sgt
 from secondeye.runtime.errors import InvalidInputError, ModelFormatError, ResourceLimitError
 from secondeye.runtime.models import sgt as runtime
 
@@ -28,21 +28,19 @@ WORDS = [0, 4, 5, 6, 1]
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sgt") / "checkpoint"
-    state, vae = sgt.checkpoint(folder)
-    return folder, state, vae
-
-
-def request_for(tiny, out, **changes):
-    folder = tiny[0]
-    fields = {"checkpoint": folder, "out": out, "cache": folder.parent / "cache", "size": 128, "instruction": sgt.TEXT}
-    return SgtRequest(**(fields | changes))
+def tiny(sgt_builds):
+    return sgt_builds[1]
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny):
-    return build_sgt(request_for(tiny, tiny[0].parent / "bundle"), lambda piece, step: None)
+def built(sgt_builds):
+    """The folder of one of sgt.BUNDLES, or what sgt.errors gives for a precision."""
+    return lambda name: sgt_builds[0][name].result()
+
+
+@pytest.fixture(scope="module")
+def bundle(built):
+    return built("bundle")
 
 
 def picture(height=90, width=160):
@@ -170,28 +168,20 @@ def test_every_time_of_every_number_of_steps_is_folded():
     assert all(1 - Fraction(k, steps) in set(times) for steps in range(1, 51) for k in range(steps))
 
 
-def test_layers_may_be_cut_into_any_graphs(tiny, bundle, monkeypatch):
-    from secondeye.export.models import sgt_bagel
-
-    monkeypatch.setattr(sgt_bagel.load, "__kwdefaults__", sgt_bagel.load.__kwdefaults__ | {"graph_bytes": 1})
-    cut = build_sgt(request_for(tiny, tiny[0].parent / "cut"), lambda piece, step: None)
-    one, two = runtime.SgtBagel(bundle), runtime.SgtBagel(cut)
+def test_layers_may_be_cut_into_any_graphs(bundle, built):
+    one, two = runtime.SgtBagel(bundle), runtime.SgtBagel(built("cut"))
     assert (one.stages, two.stages) == (1, 2)
     maps = [model.colour_map(picture(), steps=2, guidance=2.0) for model in (one, two)]
     assert np.abs(maps[0].astype(int) - maps[1]).max() <= 1
 
 
 @pytest.mark.parametrize(("precision", "bound"), [("bf16", 2e-2), ("fp16", 2e-2), ("int8", 3e-2)])
-def test_precisions_report_their_error(tiny, bundle, tmp_path, precision, bound):
-    from secondeye.export.graphs import make_graph
-    from secondeye.export.models import sgt_bagel
-
-    graphs = {g.name: g for g in sgt_bagel.load(tiny[0], instruction=sgt.TEXT, size=128).graphs}
-    for name in ("prefill_0", "flow_0"):
-        error = make_graph(graphs[name], precision, tmp_path / f"{name}.onnx", lambda step: None)
+def test_precisions_report_their_error(built, bundle, precision, bound):
+    found = built(precision)
+    for error, _ in found.values():
         assert 0 < error["relative_rms"] <= bound == error["bound"]
     whole = json.loads((bundle / "manifest.json").read_text())["constants"]["shared"]["prefill_0"]
-    assert (tmp_path / "prefill_0.onnx.data").stat().st_size < 0.8 * whole
+    assert found["prefill_0"][1] < 0.8 * whole
 
 
 def test_a_layer_like_the_one_before_takes_its_graph_and_is_the_same_to_the_byte(tiny, tmp_path, monkeypatch):
@@ -222,7 +212,7 @@ def test_a_layer_like_the_one_before_takes_its_graph_and_is_the_same_to_the_byte
 def test_weights_are_packed_as_onnx_runtime_packs_them(bits):
     from onnxruntime.capi._pybind_state import quantize_matmul_4bits, quantize_matmul_8bits
 
-    from secondeye.export.traced import packed_rows
+    from secondeye.export.quantise import packed_rows
 
     weight = torch.randn(50, 100, generator=torch.Generator().manual_seed(1))
     weight[3, 32:64] = 0
@@ -250,8 +240,8 @@ def test_a_bfloat16_checkpoint_loses_nothing_in_bf16(tmp_path):
     assert make_graph(prefill, "bf16", tmp_path / "prefill.onnx", lambda step: None)["relative_rms"] < 1e-6
 
 
-def test_int4_stages_are_loaded_in_turn_where_not_all_fit(tiny, monkeypatch):
-    folder = build_sgt(request_for(tiny, tiny[0].parent / "int4", precision="int4"), lambda piece, step: None)
+def test_int4_stages_are_loaded_in_turn_where_not_all_fit(built, monkeypatch):
+    folder = built("int4")
     engines = json.loads((folder / "manifest.json").read_text())["engines"]
     errors = {name: engine["error"]["relative_rms"] for name, engine in engines.items()}
     assert all(0 < error <= 0.3 for name, error in errors.items() if name != "decoder")
@@ -268,9 +258,8 @@ def test_int4_stages_are_loaded_in_turn_where_not_all_fit(tiny, monkeypatch):
     assert set(model._engines) == {"decoder"}
 
 
-def test_the_edit_layout_equals_the_recipe(tiny):
-    folder = build_sgt(request_for(tiny, tiny[0].parent / "edit", layout="edit"), lambda piece, step: None)
-    model, pixels = runtime.SgtBagel(folder), picture()
+def test_the_edit_layout_equals_the_recipe(tiny, built):
+    model, pixels = runtime.SgtBagel(built("edit")), picture()
     _, state, vae = tiny
     height, width = model.map_size(*pixels.shape[:2])
     from PIL import Image
@@ -390,11 +379,9 @@ def test_the_command_segments_and_says_what_it_needs_and_got(bundle, cli, tmp_pa
     assert not (tmp_path / "labels.jpg").exists()
 
 
-def test_tensorrt_rtx_builds_every_graph(tiny, bundle, tmp_path, monkeypatch):
+def test_tensorrt_rtx_builds_every_graph(built):
     pytest.importorskip("tensorrt_rtx", reason="plans need TensorRT-RTX (pip install -e '.[tensorrt-rtx]')")
-    monkeypatch.setenv("SECONDEYE_CACHE", str(tmp_path / "cache"))
-    request = request_for(tiny, tmp_path / "plans", backend="tensorrt-rtx", target="sm_89")
-    folder = build_sgt(request, lambda piece, step: None)
+    folder = built("plans")
     engines = json.loads((folder / "manifest.json").read_text())["engines"]
     assert set(engines) == {"vit", "prefill_0", "flow_0", "decoder"}
     for name, engine in engines.items():
@@ -416,7 +403,7 @@ def test_bad_checkpoints_are_one_sentence_and_leave_nothing(tiny, tmp_path):
     def refused(folder, kind, *said, **changes):
         out = tmp_path / "out"
         with pytest.raises(kind) as caught:
-            build_sgt(request_for((folder,), out, cache=tmp_path / "cache", **changes), lambda piece, step: None)
+            build_sgt(sgt.request(folder, out, cache=tmp_path / "cache", **changes), lambda piece, step: None)
         text = str(caught.value)
         assert "\n" not in text
         for words in said:

@@ -359,7 +359,7 @@ void motion(Input& in) {
 
 void pack(Input& in) {
   const Size s = size_from(in);
-  const int32_t channels = in.range(1, 4), layout = in.range(-1, 5);
+  const int32_t channels = in.range(1, 4), layout = in.range(-1, 7);
   const int32_t tall = layout == SE_PACK_TB ? 2 : 1, wide = layout == SE_PACK_SBS ? 2 : 1;
   Owned left = make(in, s.height, s.width, channels, SE_UINT8), right = make(in, s.height, s.width, channels, SE_UINT8);
   Owned out = make(in, tall * s.height, wide * s.width, channels, SE_UINT8);

@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from secondeye import ops
 
@@ -233,7 +233,12 @@ def test_wide_rows_with_and_without_room_beside_the_map(width, eye):
 @given(data=st.data(), left=picture(), seed=st.integers(0, 10**6))
 def test_pack_and_anaglyph(data, left, seed):
     right = np.random.default_rng(seed).integers(0, 256, left.shape, np.uint8)
-    layout = data.draw(st.sampled_from(["sbs", "tb", "rows", "columns", "checkerboard"]))
+    layout = data.draw(st.sampled_from(["sbs", "tb", "rows", "columns", "checkerboard", "half-sbs", "half-tb"]))
+    if layout == "half-sbs":
+        left, right = (view[:, : view.shape[1] // 2 * 2] for view in (left, right))
+    elif layout == "half-tb":
+        left, right = (view[: view.shape[0] // 2 * 2] for view in (left, right))
+    assume(left.size > 0)
     want = ops.pack(left, right, layout, backend="reference")
     kind = data.draw(st.sampled_from(sorted(ops.ANAGLYPHS)))
     for isa in ISAS:

@@ -215,18 +215,22 @@ def test_a_segmenter_that_never_answers_holds_up_nothing():
 
 
 def test_the_thread_ends_with_the_session_closed_or_forgotten():
-    before = threading.active_count()
+    def running():
+        return [t for t in threading.enumerate() if t.name == "secondeye objects"]
+
+    until(lambda: not running())  # those of other tests
     scene = MovingScene()
     session = opened(scene, exact(scene))
     one(session, scene.frame(0))
-    assert threading.active_count() == before + 1
+    assert len(running()) == 1
     session.close()
-    until(lambda: threading.active_count() == before)
+    until(lambda: not running())
     session = opened(scene, exact(scene))
     one(session, scene.frame(0))
+    assert len(running()) == 1
     del session
     gc.collect()
-    until(lambda: threading.active_count() == before)
+    until(lambda: not running())
 
 
 def test_networks_and_pictures_of_labels_are_segmenters(tmp_path):

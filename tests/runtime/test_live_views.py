@@ -19,8 +19,8 @@ def session(**options):
 
 def one(live, frame=SCENE):
     """A frame, through."""
-    assert live.submit(frame, timeout=5) is not None
-    result = live.wait(5)
+    assert live.submit(frame, timeout=60) is not None
+    result = live.wait(60)
     assert result is not None
     return result
 

@@ -49,13 +49,16 @@ static int32_t depth(void *user, const se_array *picture, const se_array *nearne
   return depth_fails;
 }
 
+static atomic_int let_go;
+
 static int32_t stuck(void *user, const se_array *picture, const se_array *nearness) {
-  (void)picture;
-  (void)nearness;
   ++*(atomic_int *)user;
-  sleep(3);
+  while (!let_go) usleep(1000);
+  ((float *)nearness->data)[0] = ((const uint8_t *)picture->data)[0]; /* both are to be there still */
   return 1;
 }
+
+static void released(void *user) { *(atomic_int *)user = -1; }
 
 static se_array frame_of(void *data, int32_t height, int32_t width) {
   se_array a;
@@ -502,21 +505,28 @@ static double seconds(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* static: a thread that is left behind still uses it */
-static atomic_int stuck_runs;
-
 static void ends(void) {
+  atomic_int runs = 0;
   se_session_config config;
   se_session *session;
   double begun;
   const se_array frame = frame_of(pixels, HEIGHT, WIDTH);
   se_session_defaults(&config, WIDTH, HEIGHT, 3);
-  session = open_session(&config, stuck, &stuck_runs);
+  config.depth_release = released;
+  session = open_session(&config, stuck, &runs);
   CHECK(se_session_submit(session, &frame, 0, 0, NULL) == SE_OK);
-  while (stuck_runs == 0) usleep(1000);
+  while (runs == 0) usleep(1000);
   begun = seconds();
   se_session_destroy(session);
   CHECK(seconds() - begun < 1.0);
+  CHECK(runs == 1); /* the function is left behind, and what it works with is not released */
+  let_go = 1;
+  while (runs != -1) usleep(1000);
+  begun = seconds();
+  config.depth_release = released;
+  session = open_session(&config, depth, &runs);
+  se_session_destroy(session);
+  CHECK(runs == -1 && seconds() - begun < 0.5);
   se_session_destroy(NULL);
 }
 

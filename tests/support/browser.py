@@ -38,14 +38,14 @@ class Browser:
         port = self._until(
             lambda: Path(self._folder.name, "DevToolsActivePort").read_text().split()[0], OSError, IndexError
         )
-        pages = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=10).read())
+        pages = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=60).read())
         address = next(p for p in pages if p["type"] == "page")["webSocketDebuggerUrl"]
         self._closing = contextlib.ExitStack()
         self._socket = self._closing.enter_context(connect(address, max_size=2**26))
         self._numbers = itertools.count(1)
         self.call("Page.enable")
 
-    def _until(self, ask, *errors, seconds=20):
+    def _until(self, ask, *errors, seconds=60):
         end = time.monotonic() + seconds
         while True:
             try:
@@ -59,7 +59,7 @@ class Browser:
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
         while True:
-            answer = json.loads(self._socket.recv(timeout=20))
+            answer = json.loads(self._socket.recv(timeout=60))
             if answer.get("id") == number:
                 assert "error" not in answer, answer["error"]
                 return answer["result"]
@@ -74,7 +74,7 @@ class Browser:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def until(self, expression, seconds=20):
+    def until(self, expression, seconds=60):
         """Waits until an expression is true."""
         end = time.monotonic() + seconds
         while not (value := self.ask(expression)):

@@ -19,6 +19,11 @@ VIT = {
 }  # fmt: skip
 SPECIALS = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
 TEXT = "segment the things"
+BUNDLES = {
+    "bundle": {}, "cut": {"graph_bytes": 1}, "int4": {"precision": "int4"}, "edit": {"layout": "edit"},
+    "plans": {"backend": "tensorrt-rtx", "target": "sm_89"},
+}  # fmt: skip
+"""What test_sgt.py builds of one checkpoint; `graph_bytes` is of a graph's weights, over which its layers are cut."""
 D, HEADS, KV, HEAD = 64, 4, 2, 16
 LATENT_SIDE, VIT_SIDE = 64, 16
 
@@ -138,6 +143,43 @@ def checkpoint(folder, *, shards=1):
     save_file(ae, folder / "ae.safetensors")
     tokenizer(folder)
     return state, vae
+
+
+def request(folder, out, **changes):
+    from secondeye.export.build_engine import SgtRequest
+
+    fields = {"checkpoint": folder, "out": out, "cache": folder.parent / "cache", "size": 128, "instruction": TEXT}
+    return SgtRequest(**(fields | changes))
+
+
+def build(folder, name, changes):
+    """Builds a bundle beside the checkpoint; gives its folder."""
+    from unittest import mock
+
+    from secondeye.export.build_engine import build_sgt
+    from secondeye.export.models import sgt_bagel
+
+    changes = dict(changes)
+    defaults = sgt_bagel.load.__kwdefaults__
+    if "graph_bytes" in changes:
+        defaults = defaults | {"graph_bytes": changes.pop("graph_bytes")}
+    environment = {"SECONDEYE_CACHE": str(folder.parent / "own cache")}
+    with mock.patch.object(sgt_bagel.load, "__kwdefaults__", defaults), mock.patch.dict("os.environ", environment):
+        return build_sgt(request(folder, folder.parent / name, **changes), lambda piece, step: None)
+
+
+def errors(folder, precision, names=("prefill_0", "flow_0")):
+    """What graphs in a precision say of themselves, and the bytes of their weights, by name."""
+    from secondeye.export.graphs import make_graph
+    from secondeye.export.models import sgt_bagel
+
+    graphs = {g.name: g for g in sgt_bagel.load(folder, instruction=TEXT, size=128).graphs}
+    made, found = folder.parent / precision, {}
+    made.mkdir()
+    for name in names:
+        told = make_graph(graphs[name], precision, made / f"{name}.onnx", lambda step: None)
+        found[name] = told, (made / f"{name}.onnx.data").stat().st_size
+    return found
 
 
 # ---- the recipe --------------------------------------------------------------------------------------------------

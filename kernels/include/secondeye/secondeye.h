@@ -237,7 +237,10 @@ typedef enum se_pack_layout {
   /* Of one view's size; the right view's pixel where the row, the column or their sum is odd: */
   SE_PACK_ROWS = 2,
   SE_PACK_COLUMNS = 3,
-  SE_PACK_CHECKERBOARD = 4
+  SE_PACK_CHECKERBOARD = 4,
+  /* Of one view's size too, of which the halved side has to be even; means of two pixels: */
+  SE_PACK_HALF_SBS = 5, /* each view at half width, left view on the left */
+  SE_PACK_HALF_TB = 6   /* each view at half height, left view on top */
 } se_pack_layout;
 
 /* left, right: uint8 [H, W, C], C 1..4, equal shapes. out: uint8 of the layout's size. Class EXACT. */

@@ -10,9 +10,11 @@
  *   for each frame: se_session_submit(...), se_session_wait(...), show, se_session_release(...)
  *   se_session_destroy(session);
  *
- * A session takes frames of one size. Two threads of its own work on them, one after another: the first sees to depth
- * (a network at its own rate, or your function), carried along the picture's motion in between; the second warps, fills
- * and packs. After creation nothing is allocated, and no lock is held while pixels are worked on. Every function may be
+ * A session takes frames of one size. Threads of its own work on them, one after another: the first finds the picture's
+ * motion and carries depth along it, the second warps, fills and packs; a third makes depth (a network at its own rate, or
+ * your function). A frame that is due for depth waits for it, but where it may go without (se_cheaper) no longer than
+ * its deadline or, with SE_POLICY_NEWEST, than until the next frame comes: what is found later is carried to later
+ * frames. After creation nothing is allocated, and no lock is held while pixels are worked on. Every function may be
  * called from any thread. Errors are codes; a session whose depth fails stays usable and says so in its results.
  *
  * This runs on the CPU. ONNX Runtime's own library is loaded when a model is named, and is not needed otherwise.
@@ -29,7 +31,8 @@ extern "C" {
 typedef struct se_session se_session;
 
 typedef enum se_policy {
-  SE_POLICY_NEWEST = 0, /* a new frame takes the place of one that still waits; a slow consumer sees the newest */
+  SE_POLICY_NEWEST = 0, /* a new frame takes the place of one that still waits; a slow consumer sees the newest, one
+                           that waits in se_session_wait gets the next that is ready */
   SE_POLICY_EVERY = 1   /* every frame comes out, in order; submit waits, or answers SE_ERROR_BUSY */
 } se_policy;
 
@@ -46,7 +49,8 @@ typedef enum se_session_layout {
   SE_LAYOUT_DEPTH = 9     /* nearness in grey, in every channel */
 } se_session_layout;
 
-/* What may be given up, in this order, when a frame would otherwise miss its deadline. */
+/* What may be given up, in this order, when a frame would otherwise miss its deadline; SE_CHEAPER_NO_DEPTH also when it
+ * would hold up the next frame of SE_POLICY_NEWEST. */
 typedef enum se_cheaper {
   SE_CHEAPER_SMALL_DEPTH = 1, /* the network at half its width and height (where it takes other sizes) */
   SE_CHEAPER_NO_DEPTH = 2,    /* the last depth, carried along the motion */
@@ -93,6 +97,8 @@ typedef struct se_session_config {
   int32_t farther;         /* not 0: larger is farther in the network's output; -1: what the model says */
   se_depth_fn depth;
   void *depth_user;
+  void (*depth_release)(void *user); /* if not null: called once, when `depth` is over for good and depth_user no longer
+                                        needed, on any thread, perhaps after se_session_destroy; not if creation fails */
   se_session_params params; /* at the start */
 } se_session_config;
 
@@ -161,7 +167,8 @@ SE_API int32_t se_session_create(const se_session_config *config, se_session **s
                                  size_t message_size);
 
 /* Ends the session from any state, within a second; results that were not released are gone. Null is allowed. No other
- * call may be running on the session or begin after. */
+ * call may be running on the session or begin after. A depth function that does not return in that time is left behind
+ * on its thread, with the memory that it was given: `depth_release` tells when it has come back. */
 SE_API void se_session_destroy(se_session *session);
 
 /* Ends the work but not the session: every call that waits, or comes later, gives SE_ERROR_CLOSED. */
