@@ -40,7 +40,8 @@ from secondeye.benchmarks.power import PowerMeter
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
-from secondeye.runtime.live import LiveConfig, LiveSession
+from secondeye.runtime.live import LiveSession
+from secondeye.runtime.live_config import LiveConfig
 from secondeye.runtime.sample import render_sample
 
 

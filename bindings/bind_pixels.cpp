@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bindings of the ops on whole pictures. Each releases the GIL while its kernel runs.
 #include "arrays.h"
+#include "secondeye/session.h"
 
 namespace se_py {
 namespace {
@@ -157,10 +158,26 @@ void nv12(int32_t standard, bool full, const Any& luma, const Any& chroma, const
   call.run([&](const se_exec* exec) { return se_nv12(exec, standard, full ? 1 : 0, &l, &c, &o); });
 }
 
+void align_edges(const Any& values, const Any& labels) {
+  Call call("align_edges", 0, 0);
+  const se_array v = call.view(values, Axes::HW, true), l = call.view(labels, Axes::HW, false);
+  call.run([&](const se_exec*) { return se_align_edges(&v, &l); });
+}
+
+void carry_labels(const Any& now, const Any& key, const Any& labels, const Any& small, const Any& moves, const Any& parts) {
+  Call call("carry_labels", 0, 0);
+  const se_array n = call.view(now, Axes::HW, false), k = call.view(key, Axes::HW, false);
+  const se_array l = call.view(labels, Axes::HW, false), s = call.view(small, Axes::HWC, false);
+  const se_array m = call.view(moves, Axes::HWC, true), p = call.view(parts, Axes::HW, true);
+  call.run([&](const se_exec*) { return se_carry_labels(&n, &k, &l, &s, &m, &p); });
+}
+
 }  // namespace
 
 void bind_pixels(py::module_& m) {
+  m.def("align_edges", &align_edges);
   m.def("anaglyph", &anaglyph);
+  m.def("carry_labels", &carry_labels);
   m.def("fill", &fill);
   m.def("inpaint_mask", &inpaint_mask);
   m.def("level", &level);

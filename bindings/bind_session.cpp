@@ -102,6 +102,7 @@ class Session {
     nv12_ = options["nv12"].cast<int32_t>() >= 0;
     config.nv12 = nv12_ ? 1 : 0;
     if (nv12_) config.standard = options["nv12"].cast<int32_t>();
+    config.key_every = options["key_every"].cast<int32_t>();
     config.full_range = options["full_range"].cast<bool>() ? 1 : 0;
     if (!options["widen"].is_none()) config.widen = options["widen"].cast<int32_t>();
     config.depth_width = options["depth_width"].cast<int32_t>();
@@ -147,7 +148,7 @@ class Session {
     return py::int_(ticket);
   }
 
-  // Gives (ticket, timestamp, depth_ticket, flags, latency_ms, picture), or None when none was ready in time.
+  // Gives (ticket, timestamp, depth_ticket, objects_ticket, flags, latency_ms, picture), or None when none was ready in time.
   py::object wait(double timeout) {
     se_session_result result{};
     const int32_t status = in_slices(timeout, [&](int32_t ms) { return se_session_wait(session(), ms, &result); });
@@ -157,7 +158,7 @@ class Session {
       const std::unique_ptr<Held> held(static_cast<Held*>(memory));
       se_session_release(held->holder->session, held->ticket);
     });
-    return py::make_tuple(result.ticket, result.timestamp, result.depth_ticket, result.flags, result.latency_ms,
+    return py::make_tuple(result.ticket, result.timestamp, result.depth_ticket, result.objects_ticket, result.flags, result.latency_ms,
                           array_of(result.picture, base));
   }
 
@@ -211,7 +212,7 @@ class Session {
   py::dict stats() {
     se_session_stats s;
     raise_status(se_session_get_stats(session(), &s), "live session");
-    static const char* const names[SE_STAGES] = {"look", "depth", "warp", "pack", "total", "depth_age"};
+    static const char* const names[SE_STAGES] = {"look", "depth", "warp", "pack", "total", "depth_age", "objects_age"};
     py::dict stages, all;
     for (int32_t k = 0; k < SE_STAGES; ++k) {
       const se_stage_stats& t = s.stages[k];
@@ -224,6 +225,8 @@ class Session {
     all["cheaper"] = s.cheaper;
     all["depth_runs"] = s.depth_runs;
     all["depth_failures"] = s.depth_failures;
+    all["keys_offered"] = s.keys_offered;
+    all["keys_labelled"] = s.keys_labelled;
     all["memory_bytes"] = s.memory_bytes;
     all["stages"] = stages;
     return all;
@@ -231,6 +234,28 @@ class Session {
 
   std::string depth_error() {
     return holder_->depth != nullptr && !holder_->depth->error.empty() ? holder_->depth->error : se_session_depth_error(session());
+  }
+
+  // The next key frame is copied into `picture`; gives its ticket, or None when there was none in time.
+  py::object wait_key(const py::object& picture, double timeout) {
+    Call call("wait_key", 0, 0);
+    const se_array a = call.view(picture, Axes::HWC, true);
+    if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "wait_key");
+    uint64_t ticket = 0;
+    const int32_t status = in_slices(timeout, [&](int32_t ms) { return se_session_wait_key(session(), ms, &a, &ticket); });
+    if (status == SE_ERROR_BUSY) return py::none();
+    raise_status(status, "wait_key");
+    return py::int_(ticket);
+  }
+
+  void set_labels(uint64_t ticket, const py::object& labels) {
+    if (labels.is_none()) return raise_status(se_session_set_labels(session(), ticket, nullptr), "set_labels");
+    Call call("set_labels", 0, 0);
+    const se_array a = call.view(labels, Axes::HW, false);
+    if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "set_labels");
+    int32_t status = SE_OK;
+    without_gil([&] { status = se_session_set_labels(session(), ticket, &a); });
+    raise_status(status, "set_labels");
   }
 
   void close() {
@@ -285,6 +310,8 @@ void bind_session(py::module_& m) {
       .def("set_mask", &Session::set_mask)
       .def("render_quilt", &Session::render_quilt)
       .def("render", &Session::render)
+      .def("wait_key", &Session::wait_key)
+      .def("set_labels", &Session::set_labels)
       .def("stats", &Session::stats)
       .def("depth_error", &Session::depth_error)
       .def("close", &Session::close);

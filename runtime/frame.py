@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from secondeye import _native
 from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError
-from secondeye.runtime.live import LiveConfig
+from secondeye.runtime.live_config import LiveConfig
 from secondeye.runtime.ops._arrays import any_array
 from secondeye.runtime.ops._common import isa_code, output
 from secondeye.runtime.ops.nv12 import STANDARDS, Standard

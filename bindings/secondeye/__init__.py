@@ -39,8 +39,8 @@ _HOMES = {
     "InternalError": "secondeye.runtime.errors",
     "SessionError": "secondeye.runtime.errors",
     "FramePath": "secondeye.runtime.frame",
-    "LiveConfig": "secondeye.runtime.live",
-    "LiveFrame": "secondeye.runtime.live",
+    "LiveConfig": "secondeye.runtime.live_config",
+    "LiveFrame": "secondeye.runtime.live_config",
     "LiveSession": "secondeye.runtime.live",
     "ops": "secondeye.runtime.ops",
 }
@@ -69,11 +69,8 @@ if TYPE_CHECKING:
         SessionError as SessionError,
     )
     from secondeye.runtime.frame import FramePath as FramePath
-    from secondeye.runtime.live import (
-        LiveConfig as LiveConfig,
-        LiveFrame as LiveFrame,
-        LiveSession as LiveSession,
-    )
+    from secondeye.runtime.live import LiveSession as LiveSession
+    from secondeye.runtime.live_config import LiveConfig as LiveConfig, LiveFrame as LiveFrame
     from secondeye.runtime.segment import Segmentation as Segmentation, Segmenter as Segmenter
     from secondeye.runtime.video.film import (
         FilmConfig as FilmConfig,

@@ -48,9 +48,16 @@ void State::look(Slot& slot) {
   if (pan_ != nullptr)
     slot.pan = pan_->look(slot.frame.data(), !cut && steady_->has_depth() ? steady_->blocks() : nullptr, steady_->nearness(),
                           map_width_, map_height_);
+  if (objects_ != nullptr)
+    objects_->look(slot.frame.data(), slot.ticket, slot.submitted, luma_.data(), small_.data(), cut ? nullptr : steady_->blocks());
   const float depth_ms = see_to_depth(slot);
   slot.has_depth = steady_->has_depth();
   if (slot.has_depth) std::memcpy(slot.nearness.data(), steady_->nearness(), slot.nearness.size() * sizeof(float));
+  slot.objects_ticket = slot.has_depth && objects_ != nullptr ? objects_->ticket() : 0;
+  if (slot.objects_ticket != 0) {
+    objects_->align(slot.nearness.data());
+    slot.objects_time = objects_->time();
+  }
   slot.depth_ticket = depth_ticket_;
   slot.depth_time = depth_time_;
   Lock lock(mutex_);

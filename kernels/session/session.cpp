@@ -28,6 +28,7 @@ int32_t check_config(const se_session_config& c) {
   if (c.channels != 3 && c.channels != 4) return SE_ERROR_BAD_SHAPE;
   if (c.policy != SE_POLICY_NEWEST && c.policy != SE_POLICY_EVERY) return SE_ERROR_BAD_PARAMETER;
   if (c.slots < 2 || c.slots > 16 || c.depth_every < 0 || c.depth_every > 1000) return SE_ERROR_BAD_PARAMETER;
+  if (c.key_every < 0 || c.key_every > 1000) return SE_ERROR_BAD_PARAMETER;
   if (!between(c.deadline_ms, 0, 1e6f) || !between(c.steady, 0, 0.98f)) return SE_ERROR_BAD_PARAMETER;
   if (c.standard < SE_BT601 || c.standard > SE_BT2020) return SE_ERROR_BAD_PARAMETER;
   if (c.nv12 != 0 && c.width % 2 != 0) return SE_ERROR_BAD_SHAPE;
@@ -257,6 +258,22 @@ int32_t se_session_render_quilt(se_session* session, const se_session_params* pa
   } catch (const std::bad_alloc&) {  // the tables of a new tile size
     return SE_ERROR_OUT_OF_MEMORY;
   }
+}
+
+int32_t se_session_wait_key(se_session* session, int32_t timeout_ms, const se_array* picture, uint64_t* ticket) {
+  if (session == nullptr || ticket == nullptr) return SE_ERROR_NULL_POINTER;
+  if (session->state->objects() == nullptr) return SE_ERROR_BAD_PARAMETER;
+  const se_session_config& config = session->state->config();
+  SE_TRY(check_array(picture, 1u << SE_UINT8, config.channels, config.channels));
+  if (picture->width != config.width || picture->height != config.height) return SE_ERROR_BAD_SHAPE;
+  return session->state->objects()->wait_key(timeout_ms, *picture, ticket);
+}
+
+int32_t se_session_set_labels(se_session* session, uint64_t ticket, const se_array* labels) {
+  if (session == nullptr) return SE_ERROR_NULL_POINTER;
+  if (session->state->objects() == nullptr) return SE_ERROR_BAD_PARAMETER;
+  if (labels != nullptr) SE_TRY(check_array(labels, 1u << SE_UINT16, 1, 1));
+  return session->state->objects()->set_labels(ticket, labels);
 }
 
 int32_t se_session_get_stats(se_session* session, se_session_stats* stats) {

@@ -53,9 +53,10 @@ State::State(const se_session_config& config)
     if (config.remember != 0) s.background.resize(config.width, config.height, config.channels);
   }
   if (config.remember != 0) pan_ = std::make_unique<PanFinder>(config.width, config.height, config.channels);
+  if (config.key_every > 0) objects_ = std::make_unique<LiveObjects>(config, map_width, map_height);
   memory_ = slots_.size() * (pixels * (static_cast<size_t>(config.channels) * 3 + 4) + cells * 4) + cells * 9 +
             side_frame_.size() + static_cast<size_t>(steady_->bytes() + maker_->bytes() + renderer_->bytes()) +
-            static_cast<size_t>(network_ != nullptr ? network_->bytes() : 0) +
+            static_cast<size_t>((network_ != nullptr ? network_->bytes() : 0) + (objects_ != nullptr ? objects_->bytes() : 0)) +
             slots_.size() * static_cast<size_t>(slots_[0].background.bytes()) + static_cast<size_t>(pan_ != nullptr ? pan_->bytes() : 0);
 }
 
@@ -98,7 +99,7 @@ int32_t State::wait(int32_t timeout_ms, se_session_result* result) {
   if (closed_) return SE_ERROR_CLOSED;
   if (slot == nullptr) return SE_ERROR_BUSY;
   slot->owner = Owner::HELD;
-  *result = {slot->ticket, slot->timestamp, slot->depth_ticket, slot->flags, slot->latency_ms, slot->picture};
+  *result = {slot->ticket, slot->timestamp, slot->depth_ticket, slot->objects_ticket, slot->flags, slot->latency_ms, slot->picture};
   lock.unlock();
   room_.notify_all();
   return SE_OK;
@@ -190,6 +191,7 @@ void State::close() {
     closed_ = true;
   }
   if (network_ != nullptr) network_->stop();
+  if (objects_ != nullptr) objects_->close();
   for (std::condition_variable* c : {&room_, &work_, &looked_, &ready_, &side_}) c->notify_all();
 }
 
@@ -202,9 +204,10 @@ void State::stats(se_session_stats* to) {
   std::array<Timer, SE_STAGES> timers;
   {
     Lock lock(mutex_);
-    *to = {submitted_, done_, dropped_, late_, cheaper_, depth_runs_, depth_failures_, memory_, {}};
+    *to = {submitted_, done_, dropped_, late_, cheaper_, depth_runs_, depth_failures_, 0, 0, memory_, {}};
     timers = timers_;
   }
+  if (objects_ != nullptr) objects_->count(&to->keys_offered, &to->keys_labelled);
   for (int32_t k = 0; k < SE_STAGES; ++k) {
     const auto n = static_cast<int64_t>(std::min<uint64_t>(timers[k].count, timers[k].ring.size()));
     if (n == 0) continue;
@@ -345,6 +348,7 @@ void State::finish(Slot& slot, Clock::time_point start, Clock::time_point warped
     timers_[SE_STAGE_PACK].add(ms_between(warped, now));
     timers_[SE_STAGE_TOTAL].add(slot.latency_ms);
     if (slot.depth_ticket != 0) timers_[SE_STAGE_AGE].add(ms_between(slot.depth_time, now));
+    if (slot.objects_ticket != 0) timers_[SE_STAGE_OBJECTS_AGE].add(ms_between(slot.objects_time, now));
     ++done_;
     const auto offered = std::count_if(slots_.begin(), slots_.end(), [](const Slot& s) { return s.owner == Owner::OFFERED; });
     slot.owner = takers_ > offered ? Owner::OFFERED : Owner::DONE;

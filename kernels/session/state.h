@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "session/depth.h"
+#include "session/objects.h"
 #include "session/picture.h"
 #include "session/steady.h"
 
@@ -35,9 +36,9 @@ enum class Owner { FREE, FILLING, QUEUED, LOOKING, LOOKED, WARPING, DONE, OFFERE
 struct Slot {
   Owner owner = Owner::FREE;
   int32_t pins = 0;  // calls of render that read it
-  uint64_t ticket = 0, depth_ticket = 0;
+  uint64_t ticket = 0, depth_ticket = 0, objects_ticket = 0;
   int64_t timestamp = 0;
-  Clock::time_point submitted, depth_time;
+  Clock::time_point submitted, depth_time, objects_time;
   uint32_t flags = 0;
   bool has_depth = false, plain_edges = false;
   float latency_ms = 0;
@@ -102,6 +103,7 @@ class State {
   const char* depth_error();
 
   const se_session_config& config() const { return config_; }
+  LiveObjects* objects() { return objects_.get(); }  // null: not asked for
 
   // ---- the threads' ----
 
@@ -183,6 +185,7 @@ class State {
   std::unique_ptr<SteadyDepth> steady_;
   std::unique_ptr<PictureMaker> maker_, renderer_;
   std::unique_ptr<PanFinder> pan_;  // where the background is remembered
+  std::unique_ptr<LiveObjects> objects_;
   AxisTable tile_x_, tile_y_;       // of the quilt before
   AxisTable luma_x_, luma_y_;
   std::vector<uint8_t> small_, luma_;  // the first thread's

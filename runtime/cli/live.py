@@ -36,6 +36,22 @@ Network = Annotated[bool, typer.Option("--allow-network", help="Let SOURCE be an
 Remember = Annotated[
     bool, typer.Option("--remember", help="Uncovered places show what was seen there before (still or panning camera).")
 ]
+Segment = Annotated[
+    str,
+    typer.Option(
+        help="Who tells objects apart, so that the edges of depth fall on their borders: off, sgt:FOLDER (a bundle), an "
+        "ONNX segmentation network, or labels of what a still camera sees (16-bit PNG, .npy). It works beside the frames; "
+        "none waits for it."
+    ),
+]
+KeyEvery = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=1000,
+        help="With --segment: frames from one key frame, on which objects are told apart, to the next, if that is as fast.",
+    ),
+]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="0: one per core.")]
 
 
@@ -104,6 +120,8 @@ def live(
         bool, typer.Option("--every", help="Every frame comes out, as fast as it can, instead of the newest in time.")
     ] = False,
     remember: Remember = False,
+    segment: Segment = "off",
+    key_every: KeyEvery = 24,
     frames: Annotated[int, typer.Option(min=0, help="End after so many; 0: with the source.")] = 0,
     fps: Rate = 30.0,
     allow_network: Network = False,
@@ -120,7 +138,8 @@ def live(
     from rich.console import Console
 
     from secondeye.runtime.errors import SecondEyeError, SessionError
-    from secondeye.runtime.live import LiveConfig, LiveSession
+    from secondeye.runtime.live import LiveSession
+    from secondeye.runtime.live_config import LiveConfig
     from secondeye.runtime.stream.sinks import Sink
     from secondeye.runtime.stream.window import HELP, Window
 
@@ -128,7 +147,7 @@ def live(
     config = LiveConfig(
         width=origin.width, height=origin.height, strength=strength, convergence=convergence, view=cast(Any, view),
         layout=cast(Any, layout), depth=depth_model, depth_every=depth_every, deadline_ms=deadline, threads=threads,
-        policy="every" if every else "newest", remember=remember,
+        policy="every" if every else "newest", remember=remember, segment=segment, key_every=key_every,
     )  # fmt: skip
     _check_terminal(output, format)
     fault: list[SecondEyeError] = []
@@ -181,7 +200,9 @@ def live(
     total = stats.stages["total"]
     Console(stderr=True).print(
         f"{sink.written} frames; submit to ready {total.p50:.1f} ms (p99 {total.p99:.1f}); {stats.dropped} dropped, "
-        f"depth for {stats.depth_runs}" + (f"; {session.depth_error}" if session.depth_error else "")
+        f"depth for {stats.depth_runs}"
+        + (f", objects for {stats.keys_labelled} of {stats.keys_offered}" if stats.keys_offered else "")
+        + "".join(f"; {error}" for error in (session.depth_error, session.segment_error) if error)
     )
 
 
@@ -206,12 +227,14 @@ def serve(
     depth_model: Depth = "builtin",
     depth_every: DepthEvery = 1,
     remember: Remember = False,
+    segment: Segment = "off",
+    key_every: KeyEvery = 24,
     fps: Rate = 30.0,
     allow_network: Network = False,
     threads: Threads = 0,
 ) -> None:
     """Show live 3D on a web page: side by side, anaglyph, wiggle, depth, and in a headset through WebXR."""
-    from secondeye.runtime.live import LiveConfig
+    from secondeye.runtime.live_config import LiveConfig
     from secondeye.runtime.stream.server import ServeOptions, serve as run
 
     options = ServeOptions(
@@ -221,7 +244,7 @@ def serve(
     origin = _source(source, size, fps, allow_network, loop=True)
     config = LiveConfig(
         width=origin.width, height=origin.height, strength=strength, convergence=convergence, view=cast(Any, view),
-        depth=depth_model, depth_every=depth_every, threads=threads, remember=remember,
+        depth=depth_model, depth_every=depth_every, threads=threads, remember=remember, segment=segment, key_every=key_every,
     )  # fmt: skip
     scheme = "https" if tls_cert else "http"
     place = f"[{host}]" if ":" in host else host

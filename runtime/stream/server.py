@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError, SecondEyeError, SessionError
-from secondeye.runtime.live import LAYOUT_CODES, LiveConfig, LiveSession
+from secondeye.runtime.live import LiveSession
+from secondeye.runtime.live_config import LAYOUT_CODES, LiveConfig
 from secondeye.runtime.stream.sources import Source
 
 if TYPE_CHECKING:
@@ -197,8 +198,9 @@ class Hub:
                 "settings": {name: getattr(config, name) for name in SETTINGS},
                 "size": [config.width, config.height],
                 "ready": stats.ready, "dropped": stats.dropped, "clients": len(self._clients),
-                "stages": {name: round(s.p50, 2) for name, s in stats.stages.items()},
-                "p99": round(stats.stages["total"].p99, 2), "error": self.error or self._session.depth_error,
+                "stages": {n: round(s.p50, 2) for n, s in stats.stages.items() if s.count or n != "objects_age"},
+                "p99": round(stats.stages["total"].p99, 2),
+                "error": self.error or self._session.depth_error or self._session.segment_error,
             }
         )  # fmt: skip
 

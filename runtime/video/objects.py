@@ -17,18 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import ops
+from secondeye.runtime.alignment import carried
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.labels import near_border, regrown
 from secondeye.runtime.objects import OFF, SGT, SURE, Labeller, at_size
-from secondeye.runtime.video.look import Look, trace
+from secondeye.runtime.video.look import Look
 from secondeye.runtime.video.temporal import WARM_UP
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.uint16]
 KEY_EVERY = 24
 LOST = 0.2  # share of the picture that may become unknown before the next key frame
-_ALIKE = 8  # difference of brightness, up to which a label is carried
-_RINGS = 4  # cells that labels may grow into what became unknown
 _LEAST, _MOST = 0.01, 0.5  # share of the picture that a film's subject may have
 
 
@@ -63,7 +61,7 @@ class ObjectTrack:
         self._labeller, self._every = labeller, every
         self._at = first - 1  # the frame before
         self._begun = False
-        self._key: tuple[NDArray[np.uint8], NDArray[np.int32]] | None = None  # its luma; its labels + 1
+        self._key: tuple[NDArray[np.uint8], Labels] | None = None  # its luma; its labels
         self._moves = np.zeros((0, 0, 2), np.int32)  # of each block of the frame before, to the key frame
         self.keys = 0
 
@@ -96,14 +94,12 @@ class ObjectTrack:
         if confidence < SURE:
             self._key = None
             return None
-        parts = at_size(labels, *look.luma.shape).astype(np.int32) + 1
-        self._key = look.luma, parts
-        self._moves = np.zeros((*(-(-n // 8) for n in parts.shape), 2), np.int32)
-        return parts
+        small = at_size(labels, *look.luma.shape)
+        self._key = look.luma, small
+        self._moves = np.zeros((*(-(-n // 8) for n in small.shape), 2), np.int32)
+        return small.astype(np.int32) + 1
 
-    def _carried(
-        self, pixels: Pixels, look: Look, key: NDArray[np.uint8], labels: NDArray[np.int32]
-    ) -> NDArray[np.int32]:
+    def _carried(self, pixels: Pixels, look: Look, key: NDArray[np.uint8], labels: Labels) -> NDArray[np.int32]:
         """The key frame's labels + 1 here; 0 where nothing of it is seen."""
         assert look.source is not None
         height, width = look.luma.shape
@@ -113,12 +109,9 @@ class ObjectTrack:
         from_y, from_x = np.divmod(look.source[y][:, x], width)
         step = np.stack([from_y - y[:, None], from_x - x], axis=2)
         start = np.ascontiguousarray(step + self._moves[from_y // 8, from_x // 8], np.int32)
-        blocks = ops.motion(look.luma, key, 2, start=start)
+        parts, blocks = carried(look.luma, key, labels, start, ops.resize(pixels, height, width))
         self._moves = np.ascontiguousarray(blocks[:, :, :2])
-        source, found, apart = trace(look.luma, key, blocks)
-        moved = labels.ravel()[source]
-        known = found & (apart <= _ALIKE) & ~near_border(moved, 1)
-        return regrown(np.where(known, moved, 0), ops.resize(pixels, height, width), _RINGS)
+        return parts
 
 
 def with_subject(look: Look, labels: Labels | None) -> Look:

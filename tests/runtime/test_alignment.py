@@ -6,8 +6,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from secondeye import ModelFormatError
-from secondeye.runtime.alignment import aligned
+from secondeye import InvalidInputError, ModelFormatError, _native
+from secondeye.runtime.alignment import aligned, aligned_reference, carried, carried_reference
 from secondeye.runtime.borders import find_parts
 from secondeye.runtime.objects import open_labeller
 
@@ -42,6 +42,53 @@ def test_smooth_depth_thin_objects_and_no_object_keep_what_they_had():
     thin[:, 40:42] = 2  # no cell of it is far from its border
     np.testing.assert_array_equal(aligned(noise, thin)[:, 40:42], noise[:, 40:42])
     np.testing.assert_array_equal(aligned(noise, np.zeros((60, 80), np.uint16)), noise)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (9, 23), (61, 87), (144, 250)])
+def test_the_native_laws_are_the_references(shape):
+    random = np.random.default_rng(shape[1])
+    height, width = shape
+    unknown = []
+    for kind in range(6):
+        scale = (1, 3, 7, 13, 40, 200)[kind]
+        labels = random.integers(0, 5, (height // scale + 1, width // scale + 1), np.uint16)
+        labels = labels.repeat(scale, 0).repeat(scale, 1)[:height, :width]
+        labels[labels == 4] = 65535
+        steps = random.normal(0, 10, 5).astype(np.float32)[np.minimum(labels, 4)]
+        for values in (softened(softened(steps)), random.random(shape, np.float32), np.zeros(shape, np.float32)):
+            np.testing.assert_array_equal(aligned(values, labels), aligned_reference(values, labels))
+        picture = softened(random.integers(0, 256, shape)).astype(np.uint8)
+        now = np.clip(np.roll(picture, (kind - 2, 3 * kind), (0, 1)) + random.integers(-9, 10, shape), 0, 255)
+        now = now.astype(np.uint8)
+        now[: height // 3, : width // 4] = random.integers(0, 256)
+        small = np.dstack([now, 255 - now, np.roll(now, 5, 1)])
+        rough = random.integers(-300, 300) if kind == 5 else 1
+        start = np.array([2 - kind, -3 * kind]) + random.integers(
+            -abs(rough), abs(rough) + 1, (-(-height // 8), -(-width // 8), 2)
+        )
+        want = carried_reference(now, picture, labels, start.astype(np.int32), small)
+        got = carried(now, picture, labels, start.astype(np.int32), small)
+        for one, other in zip(got, want, strict=True):
+            assert one.dtype == other.dtype == np.int32
+            np.testing.assert_array_equal(one, other)
+        unknown.append((want[0] == 0).mean())
+    assert min(shape) < 10 or sum(0.05 < share < 0.95 for share in unknown) >= 3
+
+
+def test_arrays_that_do_not_fit_are_refused():
+    values, labels = np.zeros((16, 24), np.float32), np.zeros((16, 24), np.uint16)
+    moves, parts = np.zeros((2, 3, 3), np.int32), np.zeros((16, 24), np.int32)
+    luma, small = np.zeros((16, 24), np.uint8), np.zeros((16, 24, 3), np.uint8)
+    for other in (labels[:, :-1].copy(), labels.astype(np.uint8), np.zeros((16, 48), np.uint16)[:, ::2]):
+        with pytest.raises(InvalidInputError, match="align_edges"):
+            _native.align_edges(values, other)
+        with pytest.raises(InvalidInputError, match="carry_labels"):
+            _native.carry_labels(luma, luma, other, small, moves, parts)
+    for bad in (moves[:1].copy(), moves[:, :, :2].copy(), moves.astype(np.float32)):
+        with pytest.raises(InvalidInputError, match="carry_labels"):
+            _native.carry_labels(luma, luma, labels, small, bad, parts)
+    _native.carry_labels(luma, luma, labels, small, moves, parts)
+    assert (parts == 1).all()
 
 
 def test_parts_between_borders_are_objects_and_like_ones_are_joined():

@@ -177,6 +177,114 @@ static void overhead(void) {
   se_session_destroy(session);
 }
 
+/* A key frame is offered, answered, and its labels put depth's edges on borders from the next frame on. */
+static void objects(void) {
+  enum { OTHER = 31 };
+  atomic_int runs = 0;
+  se_session_config config;
+  se_session *session;
+  se_session_result result;
+  se_session_stats stats;
+  static uint8_t key[HEIGHT][WIDTH][3], small[8][8][3];
+  static uint16_t labels[OTHER][OTHER];
+  const se_array frame = frame_of(pixels, HEIGHT, WIDTH), picture = frame_of(key, HEIGHT, WIDTH), tiny = frame_of(small, 8, 8);
+  se_array map = {labels, OTHER, OTHER, 1, SE_UINT16, 2 * OTHER, 2, 2};
+  uint64_t ticket = 0, first;
+  unsigned long before = 0;
+  int32_t k, y, x;
+  for (y = 0; y < OTHER; ++y)
+    for (x = 0; x < OTHER; ++x) labels[y][x] = (uint16_t)(x > OTHER / 2 ? 65535 : 1);
+  se_session_defaults(&config, WIDTH, HEIGHT, 3);
+  session = open_session(&config, depth, &runs);
+  CHECK(se_session_wait_key(session, 0, &picture, &ticket) == SE_ERROR_BAD_PARAMETER); /* not asked for */
+  CHECK(se_session_set_labels(session, 1, &map) == SE_ERROR_BAD_PARAMETER);
+  se_session_destroy(session);
+  config.key_every = 1001;
+  config.depth = depth;
+  CHECK(se_session_create(&config, &session, NULL, 0) == SE_ERROR_BAD_PARAMETER && session == NULL);
+  config.key_every = 3;
+  config.policy = SE_POLICY_EVERY;
+  config.threads = 2;
+  session = open_session(&config, depth, &runs);
+  CHECK(se_session_wait_key(session, 0, &picture, &ticket) == SE_ERROR_BUSY);
+  CHECK(se_session_wait_key(session, 1, &picture, &ticket) == SE_ERROR_BUSY);
+  CHECK(se_session_wait_key(session, 0, NULL, &ticket) == SE_ERROR_NULL_POINTER);
+  CHECK(se_session_wait_key(session, 0, &picture, NULL) == SE_ERROR_NULL_POINTER);
+  CHECK(se_session_wait_key(session, 0, &tiny, &ticket) == SE_ERROR_BAD_SHAPE);
+  CHECK(se_session_set_labels(session, 1, &map) == SE_ERROR_BAD_PARAMETER); /* none was given */
+  for (k = 0; k < 200; ++k) {
+    if (k == 50) before = allocations;
+    scene(k / 4);
+    CHECK(se_session_submit(session, &frame, k, 1000, NULL) == SE_OK);
+    CHECK(se_session_wait(session, 5000, &result) == SE_OK);
+    CHECK(se_session_release(session, result.ticket) == SE_OK);
+    CHECK((result.objects_ticket == 0) == (k == 0) && result.objects_ticket < result.ticket);
+    if (se_session_wait_key(session, 0, &picture, &ticket) != SE_OK) continue;
+    CHECK(ticket == result.ticket && memcmp(key, pixels, sizeof key) == 0);
+    CHECK(se_session_wait_key(session, 0, &picture, &first) == SE_ERROR_BUSY); /* until it is answered */
+    CHECK(se_session_set_labels(session, ticket + 1, &map) == SE_ERROR_BAD_PARAMETER);
+    map.width = 0;
+    CHECK(se_session_set_labels(session, ticket, &map) == SE_ERROR_BAD_SHAPE);
+    map.width = 20000;
+    CHECK(se_session_set_labels(session, ticket, &map) == SE_ERROR_BAD_SHAPE);
+    map.width = OTHER;
+    map.dtype = SE_UINT8;
+    CHECK(se_session_set_labels(session, ticket, &map) == SE_ERROR_BAD_DTYPE);
+    map.dtype = SE_UINT16;
+    CHECK(se_session_set_labels(session, ticket, &map) == SE_OK);
+    CHECK(se_session_set_labels(session, ticket, &map) == SE_ERROR_BAD_PARAMETER); /* it has been answered */
+  }
+  before = allocations - before;
+  printf("allocations in 150 frames with objects: %lu\n", before);
+  CHECK(before == 0);
+  CHECK(se_session_get_stats(session, &stats) == SE_OK);
+  CHECK(stats.keys_offered >= 60 && stats.keys_labelled == stats.keys_offered && stats.stages[SE_STAGE_OBJECTS_AGE].count == 199);
+  /* Without labels there are none from the next frame on. */
+  for (k = 0; k < 4 && se_session_wait_key(session, 0, &picture, &ticket) != SE_OK; ++k) {
+    CHECK(se_session_submit(session, &frame, k, 1000, NULL) == SE_OK && se_session_wait(session, 5000, &result) == SE_OK);
+    CHECK(se_session_release(session, result.ticket) == SE_OK);
+  }
+  CHECK(se_session_set_labels(session, ticket, NULL) == SE_OK);
+  CHECK(se_session_submit(session, &frame, k, 1000, NULL) == SE_OK && se_session_wait(session, 5000, &result) == SE_OK);
+  CHECK(result.objects_ticket == 0);
+  se_session_close(session);
+  CHECK(se_session_wait_key(session, -1, &picture, &ticket) == SE_ERROR_CLOSED);
+  CHECK(se_session_set_labels(session, ticket, &map) == SE_ERROR_CLOSED);
+  se_session_destroy(session);
+}
+
+/* What sessions do with labels, for maps of one's own: what does not fit is refused. */
+static void label_maps(void) {
+  static uint8_t now[16][24], small[16][24][3];
+  static uint16_t labels[16][24];
+  static int32_t moves[2][3][3], parts[16][24];
+  static float values[16][24];
+  const se_array n = {now, 16, 24, 1, SE_UINT8, 24, 1, 1}, s = frame_of(small, 16, 24);
+  const se_array v = {values, 16, 24, 1, SE_FLOAT32, 96, 4, 4}, p = {parts, 16, 24, 1, SE_INT32, 96, 4, 4};
+  const se_array m = {moves, 2, 3, 3, SE_INT32, 36, 12, 4};
+  se_array l = {labels, 16, 24, 1, SE_UINT16, 48, 2, 2};
+  int32_t y, x;
+  for (y = 0; y < 16; ++y)
+    for (x = 0; x < 24; ++x) {
+      labels[y][x] = (uint16_t)(x < 12 ? 1 : 2);
+      values[y][x] = x < 12 ? 0 : x == 12 ? 0.5f : 1;
+    }
+  CHECK(se_align_edges(&v, &l) == SE_OK && values[7][11] == 0 && values[7][12] == 1);
+  CHECK(se_align_edges(NULL, &l) == SE_ERROR_NULL_POINTER && se_align_edges(&v, NULL) == SE_ERROR_NULL_POINTER);
+  CHECK(se_align_edges(&n, &l) == SE_ERROR_BAD_DTYPE && se_align_edges(&v, &n) == SE_ERROR_BAD_DTYPE);
+  moves[0][0][0] = 2000000000;
+  moves[1][2][1] = -2000000000;
+  CHECK(se_carry_labels(&n, &n, &l, &s, &m, &p) == SE_OK && parts[15][0] == 2 && parts[0][23] == 3);
+  CHECK(se_carry_labels(&n, &n, &l, &s, &m, NULL) == SE_ERROR_NULL_POINTER);
+  CHECK(se_carry_labels(&n, &n, &l, &n, &m, &p) == SE_ERROR_BAD_SHAPE);
+  CHECK(se_carry_labels(&n, &n, &l, &s, &p, &p) == SE_ERROR_BAD_SHAPE);
+  l.height = 15;
+  CHECK(se_align_edges(&v, &l) == SE_ERROR_BAD_SHAPE && se_carry_labels(&n, &n, &l, &s, &m, &p) == SE_ERROR_BAD_SHAPE);
+  l.height = 16;
+  l.stride_x = 4;
+  CHECK(se_align_edges(&v, &l) == SE_ERROR_BAD_STRIDE && se_carry_labels(&n, &n, &l, &s, &m, &p) == SE_ERROR_BAD_STRIDE);
+}
+
 struct crowd {
   se_session *session;
   atomic_int stop, ready;
@@ -237,9 +345,28 @@ static void *changes(void *argument) {
   return NULL;
 }
 
+/* A segmenter that is now quick and now slow, and that answers for what is over. */
+static void *tells(void *argument) {
+  struct crowd *crowd = argument;
+  static uint8_t key[HEIGHT][WIDTH][3];
+  static uint16_t labels[24][40];
+  const se_array picture = frame_of(key, HEIGHT, WIDTH), map = {labels, 24, 40, 1, SE_UINT16, 80, 2, 2};
+  unsigned seed = 9;
+  uint64_t ticket = 0;
+  while (!crowd->stop) {
+    int32_t status = se_session_wait_key(crowd->session, 20, &picture, &ticket);
+    CHECK(status == SE_OK || status == SE_ERROR_BUSY || status == SE_ERROR_CLOSED);
+    if (rand_r(&seed) % 3 == 0) usleep((useconds_t)(rand_r(&seed) % 20000));
+    labels[rand_r(&seed) % 24][rand_r(&seed) % 40] = (uint16_t)rand_r(&seed);
+    status = se_session_set_labels(crowd->session, ticket, rand_r(&seed) % 5 != 0 ? &map : NULL);
+    CHECK(status == SE_OK || status == SE_ERROR_BAD_PARAMETER || status == SE_ERROR_CLOSED);
+  }
+  return NULL;
+}
+
 static void crowds(int32_t policy, int32_t depth_every, int32_t milliseconds) {
-  void *(*const works[5])(void *) = {submits, submits, takes, takes, changes};
-  pthread_t threads[5];
+  void *(*const works[6])(void *) = {submits, submits, takes, takes, changes, tells};
+  pthread_t threads[6];
   atomic_int runs = 0;
   se_session_config config;
   struct crowd crowd;
@@ -248,18 +375,19 @@ static void crowds(int32_t policy, int32_t depth_every, int32_t milliseconds) {
   config.policy = policy;
   config.depth_every = depth_every;
   config.deadline_ms = 4;
+  config.key_every = 5;
   config.cheaper = SE_CHEAPER_NO_DEPTH | SE_CHEAPER_PLAIN_EDGES;
   config.threads = 2;
   scene(0);
   crowd.session = open_session(&config, depth, &runs);
   crowd.stop = 0;
   crowd.ready = 0;
-  for (k = 0; k < 5; ++k) CHECK(pthread_create(&threads[k], NULL, works[k], &crowd) == 0);
+  for (k = 0; k < 6; ++k) CHECK(pthread_create(&threads[k], NULL, works[k], &crowd) == 0);
   usleep((useconds_t)milliseconds * 1000);
   se_session_close(crowd.session);
   usleep(20000);
   crowd.stop = 1;
-  for (k = 0; k < 5; ++k) CHECK(pthread_join(threads[k], NULL) == 0);
+  for (k = 0; k < 6; ++k) CHECK(pthread_join(threads[k], NULL) == 0);
   CHECK(crowd.ready > 0);
   se_session_destroy(crowd.session);
 }
@@ -468,6 +596,8 @@ static void failures(void) {
 int main(void) {
   failures();
   no_allocations_per_frame();
+  objects();
+  label_maps();
   frames();
   pipes();
   interop();

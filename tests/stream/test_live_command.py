@@ -6,6 +6,7 @@ import functools
 import http.server
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import time
 import av
 import numpy as np
 import pytest
+from networks import brightness_network
 
 COMMAND = (sys.executable, "-m", "secondeye")
 QUICK = ("--size", "192x108", "--depth-model", "cues", "--depth-every", "4")
@@ -80,6 +82,18 @@ def test_pipes_in_and_out(film, tmp_path, kind):
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [p.shape for p in pictures(out)] == [(108, 384, 3)] * 12
+
+
+def test_a_segmenter_works_beside_the_frames(film, tmp_path):
+    plain, labelled = tmp_path / "plain.mkv", tmp_path / "labelled.mkv"
+    network = brightness_network(tmp_path / "net.onnx")
+    done = live(film, *QUICK, "--every", "--segment", network, "--key-every", "2", "-o", labelled)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"objects for \d+ of [1-9]", " ".join(done.stderr.decode().split())), done.stderr
+    assert len(pictures(labelled)) == 12
+    done = live(film, *QUICK, "--every", "-o", plain)
+    assert done.returncode == 0, done.stderr
+    assert b"objects" not in done.stderr
 
 
 def test_a_reader_that_leaves_ends_it(film):
@@ -187,6 +201,11 @@ def test_no_display_is_a_sentence():
         (["nothing.mp4", "-o", "x.mkv"], 2, "no such file"),
         ([".", "-o", "x.mkv"], 2, "is a folder"),
         (["sample", "--layout", "hologram", "-o", "x.mkv"], 2, "layout: expected one of"),
+        (["sample", "--segment", "nothing.onnx", "-o", "x.mkv"], 2, "nothing.onnx: no such file; give sgt:FOLDER"),
+        (["sample", "--segment", "sgt:nowhere", "-o", "x.mkv"], 2, "nowhere"),
+        (["sample", "--segment", "on", "-o", "x.mkv"], 2, "on: no such file"),
+        (["sample", "--segment", "off", "--key-every", "0", "-o", "x.mkv"], 2, "--key-every"),
+        (["sample", "--key-every", "many", "-o", "x.mkv"], 2, "--key-every"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(tmp_path, words, code, said):

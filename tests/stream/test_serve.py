@@ -14,6 +14,7 @@ import urllib.request
 
 import browser
 import pytest
+from networks import brightness_network
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -229,6 +230,17 @@ def test_settings_reach_every_page_and_the_session(port):
         assert state(other)["clients"] == 2
 
 
+def test_objects_are_told_apart_beside_the_frames(port, tmp_path):
+    with stream(port) as client:
+        assert "objects_age" not in state(client)["stages"]
+    good = brightness_network(tmp_path / "net.onnx")
+    with serving("--segment", str(good), "--key-every", "5") as other, stream(other) as client:
+        end = time.monotonic() + 20
+        while state(client)["stages"].get("objects_age", 0) <= 0:
+            assert time.monotonic() < end, "no labels came"
+        assert state(client)["error"] == ""
+
+
 def test_a_page_that_does_not_draw_is_not_flooded(port):
     with stream(port) as lazy, stream(port) as eager:
         first = frames(eager, 1)[0][0]
@@ -377,6 +389,21 @@ def test_the_source_ends_and_the_page_says_so(tmp_path):
 def test_unsafe_options_are_refused(options, said):
     with pytest.raises(InvalidInputError, match=said):
         ServeOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--segment", "nothing.onnx"), "nothing.onnx: no such file; give sgt:FOLDER"),
+        (("--key-every", "0"), "--key-every"),
+    ],
+)
+def test_what_cannot_tell_objects_apart_is_refused(options, said):
+    command = [*COMMAND, "serve", "sample", "--size", "320x180", "--port", str(free_port()), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_beyond_this_machine_there_is_always_a_token():

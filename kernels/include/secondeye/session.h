@@ -88,6 +88,8 @@ typedef struct se_session_config {
   int32_t standard;     /* se_standard, of NV12 */
   int32_t full_range;   /* of NV12 */
   int32_t remember;     /* not 0: holes show what was seen there before, where a still or panning camera has seen it */
+  int32_t key_every;    /* 1..1000: key frames are offered to a segmenter of yours (se_session_wait_key), the first of each shot,
+                         * this many frames after the last one, and when a fifth of the picture is no longer known; 0: none */
   const char *depth_model; /* an ONNX depth network, or null for `depth` */
   const char *onnxruntime; /* path of ONNX Runtime's shared library; null: libonnxruntime.so as the loader finds it */
   int32_t depth_width, depth_height; /* of the network's input, or of the map of `depth`; 0: what the model says */
@@ -112,6 +114,7 @@ typedef struct se_session_result {
   uint64_t ticket;       /* as submit gave it */
   int64_t timestamp;     /* as submitted */
   uint64_t depth_ticket; /* the frame that the depth is of; 0 when there is none yet */
+  uint64_t objects_ticket; /* the key frame whose labels depth's edges were put on; 0 when there are none */
   uint32_t flags;        /* se_result_flags */
   float latency_ms;      /* submit to ready */
   se_array picture;      /* valid until se_session_release */
@@ -129,11 +132,13 @@ typedef enum se_stage {
   SE_STAGE_PACK = 3,  /* layout */
   SE_STAGE_TOTAL = 4, /* submit to ready */
   SE_STAGE_AGE = 5,   /* of the depth that a frame used */
-  SE_STAGES = 6
+  SE_STAGE_OBJECTS_AGE = 6, /* of the key frame whose labels it used */
+  SE_STAGES = 7
 } se_stage;
 
 typedef struct se_session_stats {
   uint64_t submitted, ready, dropped, late, cheaper, depth_runs, depth_failures;
+  uint64_t keys_offered, keys_labelled; /* key frames; those whose labels came */
   uint64_t memory_bytes; /* of the session's buffers; the network's own are not counted */
   se_stage_stats stages[SE_STAGES];
 } se_session_stats;
@@ -200,6 +205,30 @@ SE_API int32_t se_session_render(se_session *session, const se_session_params *p
 /* The same as one picture, uint8 [rows * h, columns * w, C]; tiles of another size than the frame's are resampled. */
 SE_API int32_t se_session_render_quilt(se_session *session, const se_session_params *params, const se_quilt *quilt,
                                        const se_array *out, uint64_t *ticket);
+
+/* Objects, told apart by a segmenter of yours, at its own pace on a thread of its own: this gives the next key frame, copied
+ * into picture (uint8 [H, W, C] of the frame's shape, caller-owned), and its ticket; timeout_ms as in se_session_wait. No
+ * other key frame is offered before se_session_set_labels has answered this one. No frame waits for that: labels are carried
+ * along the motion from their key frame to the frame at hand, and from there on. SE_ERROR_BAD_PARAMETER when key_every
+ * is 0. */
+SE_API int32_t se_session_wait_key(se_session *session, int32_t timeout_ms, const se_array *picture, uint64_t *ticket);
+
+/* The objects of the key frame that was given last: uint16 [h, w], of any size up to 16384, 0 is no object; copied. Null:
+ * they could not be told apart, and those that were known are dropped. Labels of a shot that is over do nothing.
+ * SE_ERROR_BAD_PARAMETER for another ticket, and for one that was answered. */
+SE_API int32_t se_session_set_labels(se_session *session, uint64_t ticket, const se_array *labels);
+
+/* What a session does with labels, for maps of your own; packed arrays, the same bytes on every machine.
+ * Edges: values float32 [h, w], finite, in place; labels uint16 [h, w], 0 is no object and is left as it is. Cells within two
+ * of a border where the map is not smooth take the depth of their own object further in. */
+SE_API int32_t se_align_edges(const se_array *values, const se_array *labels);
+
+/* Labels of a key frame at another frame, now. now, key: uint8 [h, w], brightness; labels: uint16 [h, w], the key
+ * frame's; small: uint8 [h, w, 3], now in colour; moves: int32 [ceil(h / 8), ceil(w / 8), 3], in place, where each block
+ * is sought in the key frame (dy, dx), then where it was found, as of se_motion; parts: int32 [h, w], label + 1, or 0 where
+ * it is not known. */
+SE_API int32_t se_carry_labels(const se_array *now, const se_array *key, const se_array *labels, const se_array *small,
+                               const se_array *moves, const se_array *parts);
 
 SE_API int32_t se_session_get_stats(se_session *session, se_session_stats *stats);
 

@@ -133,7 +133,7 @@ function connect() {
 // ---- settings and figures --------------------------------------------------------------------------------------
 
 const STAGES = { look: "looking at motion", depth: "depth network", warp: "warp and fill", pack: "layout",
-  total: "all of it", depth_age: "age of the depth used" };
+  total: "all of it", depth_age: "age of the depth used", objects_age: "age of the objects used" };
 let touched = 0;
 function told(state) {
   page.settings = state.settings;
