@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Arrays as se_array views, and status codes as exceptions. No copies.
 #pragma once
-#include <cxxabi.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -20,11 +19,12 @@ namespace py = pybind11;
 
 // Python up to 3.13 ends a thread that comes for the GIL at the interpreter's end by unwinding it, through objects that
 // need the GIL to go. Such a thread stays where it is instead, as in later Pythons; the process's end takes it along.
+// `work` calls C alone, which throws nothing else.
 template <typename Work>
 auto or_stay(Work work) {
   try {
     return work();
-  } catch (abi::__forced_unwind&) {
+  } catch (...) {
     for (;;) pause();
   }
 }

@@ -25,6 +25,10 @@ inline void widen_rows(const WidenArgs& p, int32_t y0, int32_t y1, int32_t* scra
   const int32_t width = p.disparity.width, height = p.disparity.height, r = p.radius, ring = 2 * r + 1;
   const int64_t pitch = width + kLanes;
   int32_t* columns = scratch + ring * pitch;
+  // Lanes past a row's end are worked on too, and thrown away: of numbers, lest their difference overflow.
+  for (int32_t i = 0; i < ring; ++i) {
+    for (int32_t k = 0; k < kLanes; ++k) scratch[i * pitch + width + k] = 0;
+  }
   int32_t loaded = max_i32(0, y0 - r);
   for (int32_t y = y0; y < y1; ++y) {
     const int32_t first = max_i32(0, y - r), last = min_i32(height - 1, y + r);
