@@ -20,6 +20,7 @@ from secondeye.runtime.video.encode import tag
 from secondeye.runtime.video.media import FilmInfo, opened, reason, video_stream
 from secondeye.runtime.video.mvhevc import Sets, configuration, joined, parameter_sets, spatial_boxes
 from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, with_sei
+from secondeye.runtime.video.timed_text import text_packets, text_stream
 
 CONTAINERS = {
     ".mp4": "mp4",
@@ -145,7 +146,7 @@ def _write(
         if original.metadata.get("language"):
             video.metadata["language"] = original.metadata["language"]
         kinds = ("audio", "subtitle", "attachment") if subtitles else ("audio",)
-        copies = _copies(source, output, original, suffix, notes, kinds)
+        copies, texts = _copies(source, output, original, suffix, notes, kinds)
         output.metadata.update({k: v for k, v in source.metadata.items() if k in _KEPT_METADATA})
         if not start and end is None and source.chapters():
             output.set_chapters(source.chapters())
@@ -154,8 +155,9 @@ def _write(
         # MP4 cuts a sound frame that begins before the picture with an edit list; elsewhere it would push all back.
         early = output.format.name in ("mp4", "mov")
         others = _other_packets(source, copies, info.time_base, start, end, early=early)
+        words = text_packets(info, texts, start, end)
         try:
-            for _, _, packet in heapq.merge(picture, others, key=lambda item: item[:2]):
+            for _, _, packet in heapq.merge(picture, others, words, key=lambda item: item[:2]):
                 output.mux(packet)
         except av.error.FFmpegError as error:
             raise MediaError(f"{name}: {suffix} does not take this video ({reason(error)}).") from error
@@ -164,15 +166,27 @@ def _write(
 
 def _copies(
     source: Any, output: Any, original: Any, suffix: str, notes: list[str], kinds: tuple[str, ...]
-) -> dict[int, Any]:
-    """The source's streams of some kinds as streams of the output, by their index in the source."""
+) -> tuple[dict[int, Any], dict[int, Any]]:
+    """The source's streams of some kinds as streams of the output, by their index in the source: copies, texts.
+
+    Texts are those subtitles that MP4 and MOV cannot hold as they are, and take as timed text.
+    """
     import av
 
     copies: dict[int, Any] = {}
+    texts: dict[int, Any] = {}
     for stream in source.streams:
         if stream.index == original.index or stream.type not in kinds:
             continue
         if stream.type != "attachment" and not _holds(output.format.name, stream):
+            text = text_stream(output, stream) if suffix in BOXED else None
+            if text is not None:
+                texts[stream.index] = text
+                plain = " without their fonts and places" if stream.codec_context.name in ("ass", "ssa") else ""
+                notes.append(
+                    f"Its subtitles ({stream.codec_context.name}) become timed text, as {suffix} has it{plain}."
+                )
+                continue
             notes.append(f"{suffix} cannot hold its {stream.type} ({stream.codec_context.name}): left out; .mkv can.")
             continue
         try:
@@ -180,7 +194,7 @@ def _copies(
             copies[stream.index].metadata.update(stream.metadata)
         except (av.error.FFmpegError, ValueError):
             notes.append(f"{suffix} cannot hold its {stream.type} stream {stream.index}: left out; .mkv can.")
-    return copies
+    return copies, texts
 
 
 _KEPT_METADATA = (
