@@ -49,16 +49,13 @@ def at_rate(info: media.FilmInfo, rate: Fraction) -> media.FilmInfo:
     base = Fraction(1, ticks)
     stamps = info.pts * int(info.time_base / base)
     step = int(1 / rate / base)
-    count = max(1, -(-int(stamps[-1] - stamps[0] + _last(info) / base) // step))
+    tick = int(info.time_base / base)
+    whole = int(stamps[-1] - stamps[0]) + info.last * tick
+    count = max(1, -(-(whole - min(2 * tick, step // 4)) // step))  # no frame for what the old clock's rounding added
     pts = stamps[0] + step * np.arange(count, dtype=np.int64)
     # Half a tick of the old clock forgives the rounding of its stamps.
-    which = np.searchsorted(stamps, pts + int(info.time_base / base) // 2, side="right") - 1
-    return replace(info, time_base=base, pts=pts, rate=rate, picks=(info, np.maximum(which, 0)))
-
-
-def _last(info: media.FilmInfo) -> Fraction:
-    """How long the last frame is shown, seconds."""
-    return (int(info.pts[-1] - info.pts[-2]) * info.time_base) if info.frames > 1 else 1 / info.rate
+    which = np.searchsorted(stamps, pts + tick // 2, side="right") - 1
+    return replace(info, time_base=base, pts=pts, last=step, rate=rate, picks=(info, np.maximum(which, 0)))
 
 
 def without_bars(info: media.FilmInfo) -> media.FilmInfo:

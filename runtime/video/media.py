@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ class FilmInfo:
         time_base: seconds per timestamp.
         pts: int64, every frame's timestamp in order of showing; by counting where the file gives none.
         rate: frames a second, about.
+        last: how long its last frame is shown, in time_base; by the rate where the file does not say.
         aspect: of a pixel.
         tags: colour tags by name, FFmpeg's numbers.
         depth_bits: of a sample.
@@ -65,6 +67,7 @@ class FilmInfo:
     tags: dict[str, int]
     depth_bits: int
     seekable: bool
+    last: int = 1
     hdr: HdrMetadata = field(default_factory=HdrMetadata)
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
     picks: tuple[FilmInfo, NDArray[np.int64]] | None = None
@@ -98,6 +101,7 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
     with opened(file) as container:
         stream = video_stream(container, file)
         stamps: list[int] = []
+        lasts = (-math.inf, 0)  # the latest timestamp, and for how long that is shown
         complete, packets, last = True, 0, None
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
@@ -107,6 +111,7 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
                 complete = False
             else:
                 stamps.append(packet.pts)
+                lasts = max(lasts, (packet.pts, packet.duration or 0))
             if packet.dts is not None:
                 complete = complete and (last is None or packet.dts >= last)
                 last = packet.dts
@@ -144,9 +149,10 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         told = (unique.size - 1) / (float(unique[-1] - unique[0]) * float(time_base))
         if not 0.98 < float(rate) / told < 1.02:  # a coded stream may name its clock's rate instead
             rate = Fraction(told).limit_denominator(1001)
+    last_shown = lasts[1] if seekable and lasts[1] > 0 else max(1, round(1 / (rate * time_base)))
     return FilmInfo(
         path=file, width=width, height=height, rotation=turns, time_base=time_base, pts=unique, rate=Fraction(rate),
-        aspect=aspect, tags=tags, depth_bits=bits, seekable=seekable, hdr=hdr, notes=tuple(notes),
+        aspect=aspect, tags=tags, depth_bits=bits, seekable=seekable, last=last_shown, hdr=hdr, notes=tuple(notes),
     )  # fmt: skip
 
 

@@ -151,7 +151,7 @@ def _write(
         if not start and end is None and source.chapters():
             output.set_chapters(source.chapters())
         nal = None if signal is None or spatial is not None else frame_packing_nal(codec, signal)
-        picture = _video_packets(segments, info, video, start, None if nal is None else (codec, nal), spatial)
+        picture = _video_packets(segments, info, video, start, end, None if nal is None else (codec, nal), spatial)
         # MP4 cuts a sound frame that begins before the picture with an edit list; elsewhere it would push all back.
         early = output.format.name in ("mp4", "mov")
         others = _other_packets(source, copies, info.time_base, start, end, early=early)
@@ -226,7 +226,13 @@ def _holds(container: str, stream: Any) -> bool:
 
 
 def _video_packets(
-    segments: list[Segment], info: FilmInfo, video: Any, start: int, sei: tuple[str, bytes] | None, spatial: Sets | None
+    segments: list[Segment],
+    info: FilmInfo,
+    video: Any,
+    start: int,
+    end: int | None,
+    sei: tuple[str, bytes] | None,
+    spatial: Sets | None,
 ) -> Iterator[tuple[float, int, Any]]:
     """Every packet in coding order, with decoding times made for the whole: (seconds, stream, packet).
 
@@ -248,7 +254,7 @@ def _video_packets(
     # The least delay with which every packet is decoded no later than it is shown.
     delay = next(d for d in range(len(order) + 1) if all(order[i - d] <= listed[i] for i in range(d, len(order))))
     step = int(np.median(np.diff(order))) if len(order) > 1 else 1
-    after = dict(itertools.pairwise(order))
+    after = dict(itertools.pairwise([*order, int(info.pts[-1]) + info.last if end is None else end]))
     count = 0
     packet: Any
     for segment in segments:
@@ -260,7 +266,7 @@ def _video_packets(
                     packet.is_keyframe = True
                 packet.stream = video
                 packet.time_base = info.time_base
-                packet.duration = after.get(listed[count], listed[count] + step) - listed[count]
+                packet.duration = after[listed[count]] - listed[count]
                 packet.pts, packet.dts = listed[count] - start, dts - start
                 count += 1
                 yield float(packet.dts * info.time_base), 0, packet

@@ -81,6 +81,30 @@ def test_rates_are_read_as_people_write_them():
             adjust.parse_rate(text)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_the_last_frame_is_shown_as_long_as_the_sources(tmp_path, suffix, frames):
+    source = luma_steps(tmp_path / "film.mp4", frames)
+    convert_video(source, tmp_path / f"out{suffix}", FilmConfig(**FAST))
+    with av.open(str(tmp_path / f"out{suffix}")) as file:
+        assert file.duration / 1e6 == pytest.approx(frames / 25, abs=0.0011)
+
+
+def test_a_last_frame_that_stays_longer_does_so(tmp_path):
+    with av.open(str(tmp_path / "film.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"bf": "0", "tune": "zerolatency"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for k in range(3):
+            packets = stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 + 8 * k, np.uint8), "rgb24"))
+            for packet in packets:
+                packet.duration = round((25 if k == 2 else 1) / 25 / packet.time_base)
+                file.mux(packet)
+    for words, length in (({}, 1.08), ({"end": 0.08}, 0.08), ({"fps": "12.5"}, 1.12)):
+        convert_video(tmp_path / "film.mp4", tmp_path / "out.mp4", FilmConfig(**words, **FAST))
+        with av.open(str(tmp_path / "out.mp4")) as file:
+            assert file.duration / 1e6 == pytest.approx(length, abs=0.0011)
+
+
 # ---- bars -------------------------------------------------------------------------------------------------
 
 
