@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A film as if it were another: without its black bars, or at another frame rate."""
+"""A film as if it were another: without fields, without its black bars, or at another frame rate."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from fractions import Fraction
@@ -13,7 +14,7 @@ from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.video import media
 
 _DARK = 20  # of 255; a bar's noise stays under it
-_SAMPLES = 24
+_SAMPLES, _LOOKED_AT = 24, 4
 MAX_RATE = 1000
 
 
@@ -56,6 +57,16 @@ def at_rate(info: media.FilmInfo, rate: Fraction) -> media.FilmInfo:
     # Half a tick of the old clock forgives the rounding of its stamps.
     which = np.searchsorted(stamps, pts + tick // 2, side="right") - 1
     return replace(info, time_base=base, pts=pts, last=step, rate=rate, picks=(info, np.maximum(which, 0)))
+
+
+def made_whole(info: media.FilmInfo) -> media.FilmInfo:
+    """The film with its frames made whole of their fields, if some that are looked at are flagged as interlaced."""
+    for k in range(3):
+        frames = itertools.islice(media.frames(info, k * info.frames // 3), _LOOKED_AT)
+        if any(frame.interlaced_frame for _, frame in frames):
+            note = "It is interlaced: each frame is made whole of its two fields (--deinterlace off keeps them)."
+            return replace(info, interlaced=True, notes=(*info.notes, note))
+    return info
 
 
 def without_bars(info: media.FilmInfo) -> media.FilmInfo:

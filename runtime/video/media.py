@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import explain_os_error
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
+from secondeye.runtime.video import fields
 from secondeye.runtime.video.hdr import HdrMetadata
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class FilmInfo:
         picks: where its frames are others of another film's: that film, and which of its frames each one is.
         hdr: what its HDR metadata says of the screen it was made on and of its brightest frames, if anything.
         seekable: whether frames can be found by their timestamps.
+        interlaced: whether frames that are flagged as interlaced are to be made whole of their fields.
         notes: sentences about what its owner might not expect.
     """
 
@@ -68,6 +70,7 @@ class FilmInfo:
     depth_bits: int
     seekable: bool
     last: int = 1
+    interlaced: bool = False
     hdr: HdrMetadata = field(default_factory=HdrMetadata)
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
     picks: tuple[FilmInfo, NDArray[np.int64]] | None = None
@@ -286,6 +289,15 @@ def frames(info: FilmInfo, first: int = 0) -> Iterator[tuple[int, Any]]:
             if first == which.size:
                 return
         return
+    if info.interlaced:
+        early = _frames(info, max(0, first - fields.WARM_UP))
+        yield from (found for found in fields.deinterlaced(early) if found[0] >= first)
+        return
+    yield from _frames(info, first)
+
+
+def _frames(info: FilmInfo, first: int) -> Iterator[tuple[int, Any]]:
+    """The same as they are decoded."""
     begin = first if info.seekable else 0
     for attempt in (begin, 0):
         with opened(info.path) as container:

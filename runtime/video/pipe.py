@@ -16,6 +16,7 @@ from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.limits import DEFAULT_LIMITS
 from secondeye.runtime.video import media
 from secondeye.runtime.video.config import FilmConfig, open_film
+from secondeye.runtime.video.fields import deinterlaced
 from secondeye.runtime.video.look import look
 from secondeye.runtime.video.subtitles import KEEP, OFF
 from secondeye.runtime.video.temporal import TemporalState
@@ -50,6 +51,8 @@ def stream_video(source: str | BinaryIO, sink: BinaryIO, config: FilmConfig) -> 
         if config.start or config.end is not None or config.fps or config.crop_bars:
             raise InvalidInputError("start, end, fps, crop_bars: need a file; a pipe is read once, from its beginning.")
         info, frames = _from_pipe(source)
+        if info.interlaced and config.deinterlace == "auto":
+            frames = (frame for _, frame in deinterlaced(enumerate(frames)))
     options = {"strict": "-1", "fflags": "+bitexact"}
     count = 0
     try:
@@ -102,7 +105,7 @@ def _from_pipe(source: BinaryIO) -> tuple[media.FilmInfo, Iterator[Any]]:
         path=Path("-"), width=first.width, height=first.height, rotation=0, time_base=1 / rate,
         pts=np.zeros(0, np.int64), rate=rate, aspect=Fraction(stream.sample_aspect_ratio or 1),
         tags={"color_range": int(first.color_range), "colorspace": 2, "color_primaries": 2, "color_trc": 2},
-        depth_bits=max(c.bits for c in first.format.components), seekable=False,
+        depth_bits=max(c.bits for c in first.format.components), seekable=False, interlaced=first.interlaced_frame,
     )  # fmt: skip
 
     def all_of_them() -> Iterator[Any]:
