@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import warnings
 from dataclasses import dataclass, field
@@ -73,6 +74,8 @@ def read_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: L
                     notes.append(f"{name}: {kind} {frames} frames; the first is used.")
                 image.seek(0)
                 image.load()
+                if _on_a_sphere(image):
+                    notes.append(f"{name}: a panorama on a sphere (equirectangular); it is treated as if it were flat.")
                 pixels = _to_srgb8(image, name, notes)
         except Image.DecompressionBombError as error:
             raise ResourceLimitError(
@@ -185,6 +188,13 @@ def _read_limited(file: BinaryIO, limits: Limits, name: str) -> bytes:
     if len(data) > limits.max_picture_bytes:
         raise ResourceLimitError(f"{name}: over {limits.max_picture_bytes >> 20} MiB; scale the file down first.")
     return data
+
+
+def _on_a_sphere(image: Image.Image) -> bool:
+    """Whether XMP says so (Google's GPano)."""
+    told = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    text = told.encode() if isinstance(told, str) else bytes(told)
+    return re.search(rb"ProjectionType\s*(=\s*[\"']|>)\s*equirectangular", text) is not None
 
 
 def _to_srgb8(image: Image.Image, name: str, notes: list[str]) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from secondeye.runtime.files import explain_os_error
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 from secondeye.runtime.video import fields
 from secondeye.runtime.video.hdr import HdrMetadata
+from secondeye.runtime.video.signals import source_notes
 
 if TYPE_CHECKING:
     import av
@@ -30,7 +31,6 @@ READ_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
     ".ogv", ".y4m", ".nut", ".mxf",
 )  # fmt: skip
-
 
 _REORDERED = 17  # frames: H.264's and HEVC's decoders hold no more
 
@@ -123,7 +123,6 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         time_base = stream.time_base or Fraction(1, 1000)
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        notes = []
         if is_sequence(file):
             rate = Fraction(24) if numbered is None else numbered
             time_base = 1 / rate
@@ -142,6 +141,7 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         width, height = (first.width, first.height) if turns % 2 == 0 else (first.height, first.width)
         aspect = aspect if turns % 2 == 0 else 1 / aspect
         hdr = HdrMetadata.of(first)
+        notes = source_notes(first)
     limits.check_size(str(file), width, height)
     if not seekable:
         count = packets or 1

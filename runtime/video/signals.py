@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 from dataclasses import dataclass, replace
+from typing import Any
 
 from secondeye.runtime.video.boxes import box, full_box
 
@@ -184,3 +186,30 @@ def stereo_boxes(signal: Signal | None, *, vr180: bool = False) -> list[bytes]:
         bounds = full_box(b"equi", struct.pack(">IIII", 0, 0, quarter, quarter))
         boxes.append(box(b"sv3d", header + box(b"proj", pose + bounds)))
     return boxes
+
+
+# ---- in a source ------------------------------------------------------------------------------------------
+
+_SPHERES = {
+    0: "a sphere (equirectangular)", 1: "a cube (cubemap)", 2: "a part of a sphere (equirectangular)",
+    3: "half a sphere (equirectangular)", 5: "a fisheye",
+}  # fmt: skip
+_PACKINGS = {
+    1: "side by side", 2: "top-bottom", 3: "frame after frame", 4: "checkerboard", 5: "side by side",
+    6: "row interleaved", 7: "column interleaved",
+}  # fmt: skip
+
+
+def source_notes(frame: Any) -> list[str]:
+    """Sentences about a decoded frame that says of itself that it is no flat picture of one view."""
+    try:
+        told = {data.type.name: bytes(data) for data in frame.side_data}
+    except ValueError:  # of a kind that this PyAV has no name for
+        return []
+    notes = []
+    sphere, packing = (int.from_bytes(told.get(name, b"\xff")[:4], sys.byteorder) for name in ("SPHERICAL", "STEREO3D"))
+    if sphere in _SPHERES:
+        notes.append(f"It is drawn on {_SPHERES[sphere]}; it is treated as if it were flat.")
+    if packing in _PACKINGS:
+        notes.append(f"Its file says that it is 3D already ({_PACKINGS[packing]}); it is treated as one flat view.")
+    return notes
