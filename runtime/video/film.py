@@ -22,7 +22,7 @@ from secondeye.runtime.video.cluster import share_over_ray
 from secondeye.runtime.video.config import FilmConfig, checked_target, depth_notes, open_film
 from secondeye.runtime.video.journal import Journal
 from secondeye.runtime.video.report import Shot, joined_shots
-from secondeye.runtime.video.segments import Part, Work, convert_group, groups_of, part_of
+from secondeye.runtime.video.segments import Part, Work, check_encoder, convert_group, groups_of, part_of
 from secondeye.runtime.video.signals import signal_of
 from secondeye.runtime.video.stages import Progress, Tally
 from secondeye.runtime.video.subtitles import KEEP, open_track
@@ -92,6 +92,7 @@ def convert_video(
         config = replace(config, codec="pictures")
         sequence.check_pattern(target, deep=config.keeps_depth(info))
     part = part_of(info, config)
+    check_encoder(info, config)
     text = open_track(info, config.subtitles, config.subtitle_font)
     journal = Journal(target, info, config, text)
     work = Work(info=info, config=config, part=part, journal=journal, text=text)

@@ -250,3 +250,10 @@ def test_inspect_says_that_a_picture_is_flat_or_none(cli, photo, tmp_path):
     assert code != 0
     assert "not a picture that can be read" in told
     assert cli("inspect", tmp_path / "none.png")[2].count("no such file") == 1
+
+
+@pytest.mark.parametrize("words", [["-h"], ["--mode", "quality", "-h"]])
+def test_bench_has_help(cli, words):
+    code, told, _ = cli("bench", *words)
+    assert code == 0
+    assert "Measure" in told

@@ -2,6 +2,7 @@
 """Films from end to end: time, sound, tags, layouts, kills, processes, and what cannot be a film."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -289,3 +290,24 @@ def test_what_lies_behind_the_screen_needs_no_window(clip, tmp_path):
     config = FilmConfig(stereo=stereo, auto_convergence=False, floating_window=True, end=0.4, **FAST)
     report = convert_video(clip, tmp_path / "out.mkv", config)
     assert report.shot_list[0].window == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--codec", "h264-nvenc"], "h264_nvenc"),
+        (["--preset", "quickest"], "does it have a preset 'quickest'"),
+        (["--codec", "mv-hevc", "--preset", "quickest"], "does it have a preset 'quickest'"),
+    ],
+)
+def test_an_encoder_that_does_not_start_is_told_first(cli, clip, tmp_path, words, message, monkeypatch):
+    def load(_):
+        raise AssertionError("a model was loaded")
+
+    if "h264-nvenc" in words and shutil.which("nvidia-smi"):
+        pytest.skip("a GPU that encodes")
+    monkeypatch.setattr("secondeye.runtime.converter.StereoConverter.load", load)
+    code, _, told = cli("convert", clip, "-o", tmp_path / "out.mp4", *words)
+    assert code != 0
+    assert message in told
+    assert not list(tmp_path.iterdir())
