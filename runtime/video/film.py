@@ -166,7 +166,7 @@ def _share(work: Work, missing: list[int], tally: Tally, jobs: int) -> None:
 
     most = max(1, min(_GROUP, -(-len(missing) // jobs)))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
         running: set[Future[tuple[int, dict[str, float]]]] = {
             pool.submit(_group_in_process, work, group) for group in groups_of(missing, most)
         }
@@ -179,6 +179,21 @@ def _share(work: Work, missing: list[int], tally: Tally, jobs: int) -> None:
             for one in running:
                 one.cancel()
             raise
+
+
+def _end_with_parent() -> None:
+    """A process whose parent is killed ends too; it would wait for work for ever."""
+    import multiprocessing
+    import threading
+
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _group_in_process(work: Work, group: list[int]) -> tuple[int, dict[str, float]]:

@@ -141,7 +141,7 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         width, height = (first.width, first.height) if turns % 2 == 0 else (first.height, first.width)
         aspect = aspect if turns % 2 == 0 else 1 / aspect
         hdr = HdrMetadata.of(first)
-        notes = source_notes(first)
+        notes = source_notes(first, file)
     limits.check_size(str(file), width, height)
     if not seekable:
         count = packets or 1

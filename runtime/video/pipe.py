@@ -54,9 +54,9 @@ def stream_video(source: str | BinaryIO, sink: BinaryIO, config: FilmConfig) -> 
         if info.interlaced and config.deinterlace == "auto":
             frames = (frame for _, frame in deinterlaced(enumerate(frames)))
     options = {"strict": "-1", "fflags": "+bitexact"}
-    count = 0
+    count, guarded = 0, _Sink(sink)
     try:
-        with av.open(sink, "w", format="yuv4mpegpipe", options=options) as output:
+        with av.open(guarded, "w", format="yuv4mpegpipe", options=options) as output:
             writer: Any = None
             for picture in _converted(info, frames, config):
                 if writer is None:
@@ -66,9 +66,31 @@ def stream_video(source: str | BinaryIO, sink: BinaryIO, config: FilmConfig) -> 
             if writer is None:
                 raise MediaError("none of the film's frames could be decoded.")
             writer.close()
-    except BrokenPipeError as error:
-        raise MediaError("the pipe's other end has been closed; nothing more can be written.") from error
+        sink.flush()
+    except (OSError, av.error.FFmpegError) as error:
+        failure = guarded.failure or error
+        if isinstance(failure, MediaError):
+            raise
+        if isinstance(failure, BrokenPipeError):
+            raise MediaError("the pipe's other end has been closed; nothing more can be written.") from error
+        raise MediaError(f"standard output: cannot be written ({media.reason(failure)}).") from error
     return count
+
+
+class _Sink:
+    """A binary stream that remembers why it failed: FFmpeg tells it in other words, and again while closing."""
+
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink = sink
+        self.failure: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """As the stream's."""
+        try:
+            return self._sink.write(data)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
 
 
 def _part_of(info: media.FilmInfo, config: FilmConfig) -> Iterator[Any]:

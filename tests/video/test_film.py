@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +137,30 @@ def test_processes_change_nothing(longer, tmp_path):
     out = tmp_path / "shared.mp4"
     subprocess.run([sys.executable, longer / "run.py", longer / "clip.mp4", out, "3"], check=True)
     assert out.read_bytes() == (longer / "whole.mp4").read_bytes()
+
+
+def test_no_process_outlives_a_killed_run(longer, tmp_path):
+    if not Path("/proc/self/task").exists():
+        pytest.skip("needs Linux's /proc to see them")
+    out = tmp_path / "killed.mp4"
+    process = subprocess.Popen([sys.executable, longer / "run.py", longer / "clip.mp4", out, "2"])
+    while not list(tmp_path.glob("killed.mp4.parts/[0-9]*.json")):
+        assert process.poll() is None
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(_runs(pid) for pid in children):
+        time.sleep(0.05)
+    assert not any(_runs(pid) for pid in children)
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_shots_are_counted(longer, tmp_path):

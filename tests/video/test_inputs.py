@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -228,6 +229,24 @@ def test_raw_frames_go_through_pipes():
     # A pipe that ends in the middle of a frame gives the whole ones.
     done = subprocess.run(command, input=data[:-500], capture_output=True, check=True)
     assert len(done.stdout) == pytest.approx(len(y4m(19, 192, 64)), rel=0.01)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_pipe_that_takes_no_more_is_told_in_a_line(clip, full):
+    if full and not Path("/dev/full").exists():
+        pytest.skip("a device that is full")
+    command = [sys.executable, "-m", "secondeye", "convert", clip, "-o", "-", "--depth-model", "cues", "-q"]
+    if full:
+        with open("/dev/full", "wb") as sink:
+            process = subprocess.Popen(command, stdout=sink, stderr=subprocess.PIPE, text=True)
+    else:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdout.close()
+    with process.stderr:
+        told = process.stderr.read()
+    assert process.wait() in (1, 2)
+    assert ("cannot be written" if full else "other end has been closed") in told
+    assert told.count("\n") == 1
 
 
 def _plane(frame):

@@ -371,6 +371,8 @@ def test_a_source_on_a_sphere_or_in_3d_is_told(clip, tmp_path):
     notes = " ".join(media.probe(tmp_path / "180.mp4").notes)
     assert "sphere (equirectangular)" in notes
     assert "3D already (side by side)" in notes
+    convert_video(clip, tmp_path / "spatial.mov", replace(config, projection="flat", codec="mv-hevc"))
+    assert "3D already (spatial video)" in " ".join(media.probe(tmp_path / "spatial.mov").notes)
     for suffix in (".mkv", ".mp4"):
         convert_video(clip, tmp_path / f"sbs{suffix}", replace(config, projection="flat"))
         assert "3D already (side by side)" in " ".join(media.probe(tmp_path / f"sbs{suffix}").notes)
