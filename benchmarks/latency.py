@@ -278,7 +278,8 @@ def main(
 
 def command(words: list[str]) -> typer.Typer:
     """The program that these words are for: `--mode quality` has options of its own."""
-    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    names = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, context_settings=names)
     if "--mode=quality" in words or ("--mode", "quality") in itertools.pairwise(words):
         from secondeye.benchmarks.latency_quality import main as quality_main
 

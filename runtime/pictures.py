@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import re
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -59,21 +62,33 @@ def read_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: L
         InvalidInputError: a picture that is too small.
         ResourceLimitError: too many bytes or pixels.
     """
-    data, name = _bytes_of(source, limits)
     notes: list[str] = []
+    with opened_picture(source, limits=limits) as (image, name):
+        frames = int(getattr(image, "n_frames", 1))
+        if frames > 1:
+            kind = "a stereo photo of" if image.format == "MPO" else "an animation or stack of"
+            notes.append(f"{name}: {kind} {frames} frames; the first is used.")
+        image.seek(0)
+        image.load()
+        if on_a_sphere(image):
+            notes.append(f"{name}: a panorama on a sphere (equirectangular); it is treated as if it were flat.")
+        pixels = _to_srgb8(image, name, notes)
+    return Picture(pixels=pixels, name=name, notes=tuple(notes))
+
+
+@contextlib.contextmanager
+def opened_picture(
+    source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits = DEFAULT_LIMITS
+) -> Iterator[tuple[Image.Image, str]]:
+    """A picture file as Pillow's image, and what to call it; errors, within too, are those of :func:`read_picture`."""
+    data, name = _bytes_of(source, limits)
     with warnings.catch_warnings():
         # Pillow warns of what the gate below refuses or reports itself (huge sizes, odd metadata).
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=READ_FORMATS) as image:
                 limits.check_size(name, *image.size)
-                frames = int(getattr(image, "n_frames", 1))
-                if frames > 1:
-                    kind = "a stereo photo of" if image.format == "MPO" else "an animation or stack of"
-                    notes.append(f"{name}: {kind} {frames} frames; the first is used.")
-                image.seek(0)
-                image.load()
-                pixels = _to_srgb8(image, name, notes)
+                yield image, name
         except Image.DecompressionBombError as error:
             raise ResourceLimitError(
                 f"{name}: the header claims a picture over {limits.max_pixels / 1e6:.0f} megapixels; "
@@ -90,7 +105,6 @@ def read_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: L
             raise ResourceLimitError(f"{name}: not enough memory to decode it; scale the file down first.") from error
         except Exception as error:  # decoders of damaged bytes raise anything
             raise MediaError(f"{name}: damaged or cut short ({_reason(error)}); get a whole copy of it.") from error
-    return Picture(pixels=pixels, name=name, notes=tuple(notes))
 
 
 def read_values(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
@@ -185,6 +199,13 @@ def _read_limited(file: BinaryIO, limits: Limits, name: str) -> bytes:
     if len(data) > limits.max_picture_bytes:
         raise ResourceLimitError(f"{name}: over {limits.max_picture_bytes >> 20} MiB; scale the file down first.")
     return data
+
+
+def on_a_sphere(image: Image.Image) -> bool:
+    """Whether XMP says so (Google's GPano)."""
+    told = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    text = told.encode() if isinstance(told, str) else bytes(told)
+    return re.search(rb"ProjectionType\s*(=\s*[\"']|>)\s*equirectangular", text) is not None
 
 
 def _to_srgb8(image: Image.Image, name: str, notes: list[str]) -> NDArray[np.uint8]:

@@ -35,6 +35,7 @@ class FilmOptions:
     end: str | None
     fps: str | None
     crop_bars: bool
+    deinterlace: str
     bits: int | None
     projection: str
     fov: float
@@ -113,6 +114,7 @@ def convert_film(
         codec=options.codec, quality=options.crf, preset=options.preset, start=seconds("--start", options.start),
         end=seconds("--end", options.end), bits=options.bits, projection=options.projection,  # type: ignore[arg-type]
         fov=options.fov, fps=options.fps, crop_bars=options.crop_bars, floating_window=options.floating_window,
+        deinterlace=options.deinterlace,  # type: ignore[arg-type]
         key_every=options.key_every, subtitles=options.subtitles, subtitle_depth=options.subtitle_depth,
         subtitle_font=None if options.subtitle_font is None else str(options.subtitle_font),
     )  # fmt: skip

@@ -7,7 +7,7 @@ import typer
 
 
 def bench(context: typer.Context) -> None:
-    """Measure live sessions on this machine: per stage, end to end, over time (options: secondeye bench --help)."""
+    """Measure live sessions on this machine: per stage, end to end, over time (options: secondeye bench -h)."""
     from secondeye.benchmarks.latency import command  # benchmarks stand above the runtime; only this command reaches up
 
     app = command(context.args)

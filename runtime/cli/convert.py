@@ -263,6 +263,10 @@ def convert(
     crop_bars: Annotated[
         bool, typer.Option("--crop-bars", rich_help_panel=_FILMS, help="Leave out black bars.")
     ] = False,
+    deinterlace: Annotated[
+        str,
+        typer.Option(rich_help_panel=_FILMS, help="auto: interlaced frames are made whole of their fields. off: kept."),
+    ] = "auto",
     floating_window: Annotated[
         bool,
         typer.Option(
@@ -386,7 +390,7 @@ def convert(
             raise InvalidInputError("--depth-map, --save-depth and --preview go with pictures, not with a film.")
         wanted_film = FilmOptions(
             layout=layout, anaglyph=anaglyph, size=size, auto_convergence=convergence in (None, "auto"), codec=codec,
-            crf=crf, preset=preset, start=start, end=end, fps=fps, crop_bars=crop_bars, bits=bits,
+            crf=crf, preset=preset, start=start, end=end, fps=fps, crop_bars=crop_bars, bits=bits, deinterlace=deinterlace,
             projection=projection, fov=fov, jobs=jobs, cluster=cluster, report=report, allow_network=allow_network,
             floating_window=floating_window, key_every=key_every, subtitles=subtitles, subtitle_depth=subtitle_depth,
             subtitle_font=subtitle_font,

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -137,12 +139,14 @@ def live(
 
     from rich.console import Console
 
-    from secondeye.runtime.errors import SecondEyeError, SessionError
+    from secondeye.runtime.errors import InvalidInputError, SecondEyeError, SessionError
     from secondeye.runtime.live import LiveSession
     from secondeye.runtime.live_config import LiveConfig
     from secondeye.runtime.stream.sinks import Sink
     from secondeye.runtime.stream.window import HELP, Window
 
+    if Path(output).is_file() and Path(source).is_file() and os.path.samefile(source, output):
+        raise InvalidInputError(f"{output}: is the source itself; choose another name.")
     origin = _source(source, size, fps, allow_network, loop=False, paced=not every)
     config = LiveConfig(
         width=origin.width, height=origin.height, strength=strength, convergence=convergence, view=cast(Any, view),

@@ -61,6 +61,8 @@ class Sink:
             suffix = Path(target).suffix.lower()
             if suffix not in FILES:
                 raise InvalidInputError(f"{target}: expected a name that ends in {', '.join(FILES)}, or -.")
+            if not Path(target).parent.is_dir():
+                raise MediaError(f"{target}: the folder {Path(target).parent} does not exist; make it first.")
             self._codec, self._kind = "libx264", FILES[suffix]
             self._part = Path(target).with_name(f".{Path(target).name}.part")
         self._container = self._open()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A film as if it were another: without its black bars, or at another frame rate."""
+"""A film as if it were another: without fields, without its black bars, or at another frame rate."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from fractions import Fraction
@@ -13,7 +14,7 @@ from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.video import media
 
 _DARK = 20  # of 255; a bar's noise stays under it
-_SAMPLES = 24
+_SAMPLES, _LOOKED_AT = 24, 4
 MAX_RATE = 1000
 
 
@@ -49,16 +50,23 @@ def at_rate(info: media.FilmInfo, rate: Fraction) -> media.FilmInfo:
     base = Fraction(1, ticks)
     stamps = info.pts * int(info.time_base / base)
     step = int(1 / rate / base)
-    count = max(1, -(-int(stamps[-1] - stamps[0] + _last(info) / base) // step))
+    tick = int(info.time_base / base)
+    whole = int(stamps[-1] - stamps[0]) + info.last * tick
+    count = max(1, -(-(whole - min(2 * tick, step // 4)) // step))  # no frame for what the old clock's rounding added
     pts = stamps[0] + step * np.arange(count, dtype=np.int64)
     # Half a tick of the old clock forgives the rounding of its stamps.
-    which = np.searchsorted(stamps, pts + int(info.time_base / base) // 2, side="right") - 1
-    return replace(info, time_base=base, pts=pts, rate=rate, picks=(info, np.maximum(which, 0)))
+    which = np.searchsorted(stamps, pts + tick // 2, side="right") - 1
+    return replace(info, time_base=base, pts=pts, last=step, rate=rate, picks=(info, np.maximum(which, 0)))
 
 
-def _last(info: media.FilmInfo) -> Fraction:
-    """How long the last frame is shown, seconds."""
-    return (int(info.pts[-1] - info.pts[-2]) * info.time_base) if info.frames > 1 else 1 / info.rate
+def made_whole(info: media.FilmInfo) -> media.FilmInfo:
+    """The film with its frames made whole of their fields, if some that are looked at are flagged as interlaced."""
+    for k in range(3):
+        frames = itertools.islice(media.frames(info, k * info.frames // 3), _LOOKED_AT)
+        if any(frame.interlaced_frame for _, frame in frames):
+            note = "It is interlaced: each frame is made whole of its two fields (--deinterlace off keeps them)."
+            return replace(info, interlaced=True, notes=(*info.notes, note))
+    return info
 
 
 def without_bars(info: media.FilmInfo) -> media.FilmInfo:

@@ -38,6 +38,7 @@ class FilmConfig:
         fov: how many degrees the picture's width covers, of the half sphere or in spatial video (mv-hevc).
         fps: frames a second, in place of the film's own; of numbered pictures, their rate.
         crop_bars: leave out black bars.
+        deinterlace: ``auto`` makes frames that are flagged as interlaced whole of their fields; ``off`` leaves them.
         key_every: frames from one key frame, on which stereo.segment tells objects apart, to the next at most, 1 to 48.
         floating_window: a black bar on one eye's side of a border that cuts something in front of the screen, as wide
             as that stands out.
@@ -62,6 +63,7 @@ class FilmConfig:
     fov: float = 90.0
     fps: str | None = None
     crop_bars: bool = False
+    deinterlace: Literal["auto", "off"] = "auto"
     floating_window: bool = False
     key_every: int = KEY_EVERY
     subtitles: str = KEEP
@@ -91,6 +93,8 @@ class FilmConfig:
             raise InvalidInputError(f"bits: expected 8, or None for the film's own, got {self.bits!r}.")
         if self.fps is not None:
             adjust.parse_rate(self.fps)
+        if self.deinterlace not in ("auto", "off"):
+            raise InvalidInputError(f"deinterlace: expected auto or off, got {self.deinterlace!r}.")
         if self.projection not in ("flat", "vr180"):
             raise InvalidInputError(f"projection: expected flat or vr180, got {self.projection!r}.")
         if self.codec == "mv-hevc" and (self.layout != "sbs" or self.projection != "flat"):
@@ -107,13 +111,15 @@ class FilmConfig:
 
 
 def open_film(source: str | os.PathLike[str], config: FilmConfig) -> media.FilmInfo:
-    """The film as a configuration wants it: at its rate, without its bars.
+    """The film as a configuration wants it: at its rate, without fields, without its bars.
 
     Raises:
         InvalidInputError, MediaError, ResourceLimitError: see :func:`secondeye.runtime.video.media.probe`.
     """
     rate = None if config.fps is None else adjust.parse_rate(config.fps)
     info = media.probe(source, rate=rate)
+    if config.deinterlace == "auto" and not media.is_sequence(info.path):
+        info = adjust.made_whole(info)
     if config.crop_bars:
         info = adjust.without_bars(info)
     return info if rate is None or media.is_sequence(info.path) else adjust.at_rate(info, rate)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +88,7 @@ class SegmentWriter:
     """Encodes frames into a file of its own that begins with a key frame.
 
     Args:
-        path: of the segment.
+        path: of the segment, or a binary file.
         info: of the film.
         size: (width, height) of the frames.
         codec: a name in CODECS.
@@ -99,7 +99,7 @@ class SegmentWriter:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | BinaryIO,
         info: FilmInfo,
         size: tuple[int, int],
         codec: str,
@@ -117,7 +117,8 @@ class SegmentWriter:
         self._info, self._codec, self._frames, self._deep = info, CODECS[codec], 0, deep
         self._drawn_on, self._preset = drawn_on, preset
         self._format = (self._codec.deep_format if deep else None) or self._codec.pixel_format
-        self._container = av.open(str(path), "w", format=self._codec.segments, options={"fflags": "+bitexact"})
+        file = str(path) if isinstance(path, Path) else path
+        self._container: Any = av.open(file, "w", format=self._codec.segments, options={"fflags": "+bitexact"})
         options = dict(self._codec.options)
         if self._codec.quality is not None:
             options[self._codec.quality[0]] = str(self._codec.quality[1] if quality is None else quality)
@@ -150,6 +151,20 @@ class SegmentWriter:
         context.flags |= Flags.global_header | Flags.bitexact
         tag(context, info)
         return stream
+
+    def check(self) -> None:
+        """Start the encoder, as the first frame would.
+
+        Raises:
+            MediaError: it refuses.
+        """
+        import av
+
+        try:
+            for stream in self._streams:
+                stream.codec_context.open(strict=False)
+        except (av.error.FFmpegError, OSError) as error:
+            raise MediaError(self._failure(error)) from error
 
     def framed(self, picture: NDArray[Any]) -> list[Any]:
         """A picture, uint8 or uint16 [H, W, 3], as frames of even sides; without a copy where that can be."""

@@ -22,7 +22,7 @@ from secondeye.runtime.video.cluster import share_over_ray
 from secondeye.runtime.video.config import FilmConfig, checked_target, depth_notes, open_film
 from secondeye.runtime.video.journal import Journal
 from secondeye.runtime.video.report import Shot, joined_shots
-from secondeye.runtime.video.segments import Part, Work, convert_group, groups_of, part_of
+from secondeye.runtime.video.segments import Part, Work, check_encoder, convert_group, groups_of, part_of
 from secondeye.runtime.video.signals import signal_of
 from secondeye.runtime.video.stages import Progress, Tally
 from secondeye.runtime.video.subtitles import KEEP, open_track
@@ -92,6 +92,7 @@ def convert_video(
         config = replace(config, codec="pictures")
         sequence.check_pattern(target, deep=config.keeps_depth(info))
     part = part_of(info, config)
+    check_encoder(info, config)
     text = open_track(info, config.subtitles, config.subtitle_font)
     journal = Journal(target, info, config, text)
     work = Work(info=info, config=config, part=part, journal=journal, text=text)
@@ -165,7 +166,7 @@ def _share(work: Work, missing: list[int], tally: Tally, jobs: int) -> None:
 
     most = max(1, min(_GROUP, -(-len(missing) // jobs)))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
         running: set[Future[tuple[int, dict[str, float]]]] = {
             pool.submit(_group_in_process, work, group) for group in groups_of(missing, most)
         }
@@ -178,6 +179,21 @@ def _share(work: Work, missing: list[int], tally: Tally, jobs: int) -> None:
             for one in running:
                 one.cancel()
             raise
+
+
+def _end_with_parent() -> None:
+    """A process whose parent is killed ends too; it would wait for work for ever."""
+    import multiprocessing
+    import threading
+
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _group_in_process(work: Work, group: list[int]) -> tuple[int, dict[str, float]]:

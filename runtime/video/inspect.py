@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a player will understand of a film: every 3D signal that its file holds, and whether they agree."""
+"""What a player or viewer will understand of a film or picture: each 3D signal in its file, and whether they agree."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import os
 import re
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from secondeye.runtime.pictures import on_a_sphere, opened_picture
 from secondeye.runtime.video import boxes, media
 from secondeye.runtime.video.signals import SEI_FRAME_PACKING, nal_units
+from secondeye.runtime.writers.stereo_jpeg import jps_words
 
 _ARRANGEMENTS = {
     0: "checkerboard", 1: "column interleaved", 2: "row interleaved", 3: "side by side", 4: "top-bottom",
@@ -110,14 +113,92 @@ def inspect_film(path: str | os.PathLike[str]) -> FilmFacts:
             "sound": tuple(_sound(s) for s in container.streams.audio),
             "subtitles": tuple(_named(s) for s in container.streams.subtitles),
         }  # fmt: skip
-    with file.open("rb") as opened:
-        entry = boxes.sample_entry_boxes(opened)
+    entry: dict[bytes, bytes] = {}
+    if not media.is_sequence(file):
+        with file.open("rb") as opened:
+            entry = boxes.sample_entry_boxes(opened)
     projection = _from_boxes(entry, signals)
     named, projected = _from_name(file.stem)
     if named:
         signals["file name"] = named
     verdict, warnings = _verdict(signals, projection, projected, facts["width"], facts["height"])
     return FilmFacts(**facts, signals=signals, projection=projection, verdict=verdict, warnings=tuple(warnings))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFacts:
+    """What a picture's file says.
+
+    Attributes:
+        path: of the file.
+        format: PNG, JPEG, MPO ...
+        width, height: of (each of) its pictures, as stored.
+        pictures: how many it holds.
+        mode: Pillow's name of its samples.
+        signals: where each 3D signal stands, and what it says.
+        projection: what it is drawn on, in words; empty for a flat screen.
+        verdict: what a viewer that knows these signals shows.
+        warnings: sentences about signals that are missing or contradict each other.
+    """
+
+    path: str
+    format: str
+    width: int
+    height: int
+    pictures: int
+    mode: str
+    signals: dict[str, str] = field(default_factory=dict)
+    projection: str = ""
+    verdict: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def inspect_picture(path: str | os.PathLike[str]) -> PictureFacts:
+    """Look at a picture's file; no pixel of it is decoded.
+
+    Raises:
+        MediaError: no such file, or no picture that can be read.
+        ResourceLimitError: over the limits.
+    """
+    with opened_picture(path) as (image, name):
+        signals: dict[str, str] = {}
+        kind, (width, height), pictures = str(image.format), image.size, int(getattr(image, "n_frames", 1))
+        if kind == "MPO":
+            told = [str(one["Attribute"]["MPType"]) for one in image.mpinfo.get(0xB002, ())]  # type: ignore[attr-defined]
+            pair = sum("Disparity" in one for one in told) >= 2
+            signals["MPO index"] = "two views, left view first" if pair else f"{len(told)} pictures, no pair of views"
+        descriptor = next((d for _, d in getattr(image, "applist", ()) if d.startswith(b"_JPSJPS_")), None)
+        if descriptor is not None:
+            signals["JPS descriptor"] = jps_words(descriptor)
+        facts: dict[str, Any] = {
+            "path": name, "format": kind, "width": width, "height": height, "pictures": pictures, "mode": image.mode,
+            "projection": "a sphere (equirectangular)" if on_a_sphere(image) else "",
+        }  # fmt: skip
+    if Path(name).suffix.lower() == ".jps" and descriptor is None:
+        signals["file name"] = "side by side, right view first"  # as every JPS is that does not say otherwise
+    else:
+        named = _from_name(Path(name).stem)[0]
+        if named:
+            signals["file name"] = named
+    views = next((said for said in signals.values() if "no pair" not in said), "")
+    warnings = []
+    if list(signals) == ["file name"]:
+        warnings.append("Only its name says that it is 3D; viewers that do not read names show it flat.")
+    where = f"; {facts['projection']}" if facts["projection"] else ""
+    if views.startswith("two views"):
+        verdict = f"a stereo picture: {views}, each {width} x {height}"
+    elif views:
+        verdict = f"a stereo picture: {views}{_each_view(views, width, height)}"
+    else:
+        verdict = "a flat picture: nothing in it or in its name says 3D"
+    return PictureFacts(**facts, signals=signals, verdict=verdict + where, warnings=tuple(warnings))
+
+
+def _each_view(said: str, width: int, height: int) -> str:
+    """The size of a view where a picture holds two of them."""
+    if said.startswith("side by side"):
+        return f", each view {width // 2} x {height}"
+    return f", each view {width} x {height // 2}" if said.startswith("top-bottom") else ""
 
 
 def _colour(context: Any) -> str:
@@ -237,10 +318,10 @@ def _verdict(
     views = said
     if said.startswith("side by side"):
         squeezed = width / height < 2.4 and not projection
-        views += f", each view {width // 2} x {height}" + (" (squeezed to half its width)" if squeezed else "")
+        views += _each_view(said, width, height) + (" (squeezed to half its width)" if squeezed else "")
     elif said.startswith("spatial"):
         views += f", each view {width} x {height}"
     elif said.startswith("top-bottom"):
         squeezed = width / height > 1.2 and not projection
-        views += f", each view {width} x {height // 2}" + (" (squeezed to half its height)" if squeezed else "")
+        views += _each_view(said, width, height) + (" (squeezed to half its height)" if squeezed else "")
     return f"a 3D film: {views}" + (f"; {projection}" if projection else ""), warnings

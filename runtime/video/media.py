@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import explain_os_error
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
+from secondeye.runtime.video import fields
 from secondeye.runtime.video.hdr import HdrMetadata
+from secondeye.runtime.video.signals import source_notes
 
 if TYPE_CHECKING:
     import av
@@ -28,7 +31,6 @@ READ_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
     ".ogv", ".y4m", ".nut", ".mxf",
 )  # fmt: skip
-
 
 _REORDERED = 17  # frames: H.264's and HEVC's decoders hold no more
 
@@ -44,6 +46,7 @@ class FilmInfo:
         time_base: seconds per timestamp.
         pts: int64, every frame's timestamp in order of showing; by counting where the file gives none.
         rate: frames a second, about.
+        last: how long its last frame is shown, in time_base; by the rate where the file does not say.
         aspect: of a pixel.
         tags: colour tags by name, FFmpeg's numbers.
         depth_bits: of a sample.
@@ -51,6 +54,7 @@ class FilmInfo:
         picks: where its frames are others of another film's: that film, and which of its frames each one is.
         hdr: what its HDR metadata says of the screen it was made on and of its brightest frames, if anything.
         seekable: whether frames can be found by their timestamps.
+        interlaced: whether frames that are flagged as interlaced are to be made whole of their fields.
         notes: sentences about what its owner might not expect.
     """
 
@@ -65,6 +69,8 @@ class FilmInfo:
     tags: dict[str, int]
     depth_bits: int
     seekable: bool
+    last: int = 1
+    interlaced: bool = False
     hdr: HdrMetadata = field(default_factory=HdrMetadata)
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
     picks: tuple[FilmInfo, NDArray[np.int64]] | None = None
@@ -98,6 +104,7 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
     with opened(file) as container:
         stream = video_stream(container, file)
         stamps: list[int] = []
+        lasts = (-math.inf, 0)  # the latest timestamp, and for how long that is shown
         complete, packets, last = True, 0, None
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
@@ -107,6 +114,7 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
                 complete = False
             else:
                 stamps.append(packet.pts)
+                lasts = max(lasts, (packet.pts, packet.duration or 0))
             if packet.dts is not None:
                 complete = complete and (last is None or packet.dts >= last)
                 last = packet.dts
@@ -115,7 +123,6 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         time_base = stream.time_base or Fraction(1, 1000)
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        notes = []
         if is_sequence(file):
             rate = Fraction(24) if numbered is None else numbered
             time_base = 1 / rate
@@ -134,6 +141,7 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         width, height = (first.width, first.height) if turns % 2 == 0 else (first.height, first.width)
         aspect = aspect if turns % 2 == 0 else 1 / aspect
         hdr = HdrMetadata.of(first)
+        notes = source_notes(first, file)
     limits.check_size(str(file), width, height)
     if not seekable:
         count = packets or 1
@@ -144,9 +152,10 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         told = (unique.size - 1) / (float(unique[-1] - unique[0]) * float(time_base))
         if not 0.98 < float(rate) / told < 1.02:  # a coded stream may name its clock's rate instead
             rate = Fraction(told).limit_denominator(1001)
+    last_shown = lasts[1] if seekable and lasts[1] > 0 else max(1, round(1 / (rate * time_base)))
     return FilmInfo(
         path=file, width=width, height=height, rotation=turns, time_base=time_base, pts=unique, rate=Fraction(rate),
-        aspect=aspect, tags=tags, depth_bits=bits, seekable=seekable, hdr=hdr, notes=tuple(notes),
+        aspect=aspect, tags=tags, depth_bits=bits, seekable=seekable, last=last_shown, hdr=hdr, notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -280,6 +289,15 @@ def frames(info: FilmInfo, first: int = 0) -> Iterator[tuple[int, Any]]:
             if first == which.size:
                 return
         return
+    if info.interlaced:
+        early = _frames(info, max(0, first - fields.WARM_UP))
+        yield from (found for found in fields.deinterlaced(early) if found[0] >= first)
+        return
+    yield from _frames(info, first)
+
+
+def _frames(info: FilmInfo, first: int) -> Iterator[tuple[int, Any]]:
+    """The same as they are decoded."""
     begin = first if info.seekable else 0
     for attempt in (begin, 0):
         with opened(info.path) as container:

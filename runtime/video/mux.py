@@ -20,6 +20,7 @@ from secondeye.runtime.video.encode import tag
 from secondeye.runtime.video.media import FilmInfo, opened, reason, video_stream
 from secondeye.runtime.video.mvhevc import Sets, configuration, joined, parameter_sets, spatial_boxes
 from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, with_sei
+from secondeye.runtime.video.timed_text import text_packets, text_stream
 
 CONTAINERS = {
     ".mp4": "mp4",
@@ -145,17 +146,18 @@ def _write(
         if original.metadata.get("language"):
             video.metadata["language"] = original.metadata["language"]
         kinds = ("audio", "subtitle", "attachment") if subtitles else ("audio",)
-        copies = _copies(source, output, original, suffix, notes, kinds)
+        copies, texts = _copies(source, output, original, suffix, notes, kinds)
         output.metadata.update({k: v for k, v in source.metadata.items() if k in _KEPT_METADATA})
         if not start and end is None and source.chapters():
             output.set_chapters(source.chapters())
         nal = None if signal is None or spatial is not None else frame_packing_nal(codec, signal)
-        picture = _video_packets(segments, info, video, start, None if nal is None else (codec, nal), spatial)
+        picture = _video_packets(segments, info, video, start, end, None if nal is None else (codec, nal), spatial)
         # MP4 cuts a sound frame that begins before the picture with an edit list; elsewhere it would push all back.
         early = output.format.name in ("mp4", "mov")
         others = _other_packets(source, copies, info.time_base, start, end, early=early)
+        words = text_packets(info, texts, start, end)
         try:
-            for _, _, packet in heapq.merge(picture, others, key=lambda item: item[:2]):
+            for _, _, packet in heapq.merge(picture, others, words, key=lambda item: item[:2]):
                 output.mux(packet)
         except av.error.FFmpegError as error:
             raise MediaError(f"{name}: {suffix} does not take this video ({reason(error)}).") from error
@@ -164,15 +166,27 @@ def _write(
 
 def _copies(
     source: Any, output: Any, original: Any, suffix: str, notes: list[str], kinds: tuple[str, ...]
-) -> dict[int, Any]:
-    """The source's streams of some kinds as streams of the output, by their index in the source."""
+) -> tuple[dict[int, Any], dict[int, Any]]:
+    """The source's streams of some kinds as streams of the output, by their index in the source: copies, texts.
+
+    Texts are those subtitles that MP4 and MOV cannot hold as they are, and take as timed text.
+    """
     import av
 
     copies: dict[int, Any] = {}
+    texts: dict[int, Any] = {}
     for stream in source.streams:
         if stream.index == original.index or stream.type not in kinds:
             continue
         if stream.type != "attachment" and not _holds(output.format.name, stream):
+            text = text_stream(output, stream) if suffix in BOXED else None
+            if text is not None:
+                texts[stream.index] = text
+                plain = " without their fonts and places" if stream.codec_context.name in ("ass", "ssa") else ""
+                notes.append(
+                    f"Its subtitles ({stream.codec_context.name}) become timed text, as {suffix} has it{plain}."
+                )
+                continue
             notes.append(f"{suffix} cannot hold its {stream.type} ({stream.codec_context.name}): left out; .mkv can.")
             continue
         try:
@@ -180,7 +194,7 @@ def _copies(
             copies[stream.index].metadata.update(stream.metadata)
         except (av.error.FFmpegError, ValueError):
             notes.append(f"{suffix} cannot hold its {stream.type} stream {stream.index}: left out; .mkv can.")
-    return copies
+    return copies, texts
 
 
 _KEPT_METADATA = (
@@ -212,7 +226,13 @@ def _holds(container: str, stream: Any) -> bool:
 
 
 def _video_packets(
-    segments: list[Segment], info: FilmInfo, video: Any, start: int, sei: tuple[str, bytes] | None, spatial: Sets | None
+    segments: list[Segment],
+    info: FilmInfo,
+    video: Any,
+    start: int,
+    end: int | None,
+    sei: tuple[str, bytes] | None,
+    spatial: Sets | None,
 ) -> Iterator[tuple[float, int, Any]]:
     """Every packet in coding order, with decoding times made for the whole: (seconds, stream, packet).
 
@@ -234,7 +254,7 @@ def _video_packets(
     # The least delay with which every packet is decoded no later than it is shown.
     delay = next(d for d in range(len(order) + 1) if all(order[i - d] <= listed[i] for i in range(d, len(order))))
     step = int(np.median(np.diff(order))) if len(order) > 1 else 1
-    after = dict(itertools.pairwise(order))
+    after = dict(itertools.pairwise([*order, int(info.pts[-1]) + info.last if end is None else end]))
     count = 0
     packet: Any
     for segment in segments:
@@ -246,7 +266,7 @@ def _video_packets(
                     packet.is_keyframe = True
                 packet.stream = video
                 packet.time_base = info.time_base
-                packet.duration = after.get(listed[count], listed[count] + step) - listed[count]
+                packet.duration = after[listed[count]] - listed[count]
                 packet.pts, packet.dts = listed[count] - start, dts - start
                 count += 1
                 yield float(packet.dts * info.time_base), 0, packet

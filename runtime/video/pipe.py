@@ -16,6 +16,7 @@ from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.limits import DEFAULT_LIMITS
 from secondeye.runtime.video import media
 from secondeye.runtime.video.config import FilmConfig, open_film
+from secondeye.runtime.video.fields import deinterlaced
 from secondeye.runtime.video.look import look
 from secondeye.runtime.video.subtitles import KEEP, OFF
 from secondeye.runtime.video.temporal import TemporalState
@@ -50,10 +51,12 @@ def stream_video(source: str | BinaryIO, sink: BinaryIO, config: FilmConfig) -> 
         if config.start or config.end is not None or config.fps or config.crop_bars:
             raise InvalidInputError("start, end, fps, crop_bars: need a file; a pipe is read once, from its beginning.")
         info, frames = _from_pipe(source)
+        if info.interlaced and config.deinterlace == "auto":
+            frames = (frame for _, frame in deinterlaced(enumerate(frames)))
     options = {"strict": "-1", "fflags": "+bitexact"}
-    count = 0
+    count, guarded = 0, _Sink(sink)
     try:
-        with av.open(sink, "w", format="yuv4mpegpipe", options=options) as output:
+        with av.open(guarded, "w", format="yuv4mpegpipe", options=options) as output:
             writer: Any = None
             for picture in _converted(info, frames, config):
                 if writer is None:
@@ -63,9 +66,31 @@ def stream_video(source: str | BinaryIO, sink: BinaryIO, config: FilmConfig) -> 
             if writer is None:
                 raise MediaError("none of the film's frames could be decoded.")
             writer.close()
-    except BrokenPipeError as error:
-        raise MediaError("the pipe's other end has been closed; nothing more can be written.") from error
+        sink.flush()
+    except (OSError, av.error.FFmpegError) as error:
+        failure = guarded.failure or error
+        if isinstance(failure, MediaError):
+            raise
+        if isinstance(failure, BrokenPipeError):
+            raise MediaError("the pipe's other end has been closed; nothing more can be written.") from error
+        raise MediaError(f"standard output: cannot be written ({media.reason(failure)}).") from error
     return count
+
+
+class _Sink:
+    """A binary stream that remembers why it failed: FFmpeg tells it in other words, and again while closing."""
+
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink = sink
+        self.failure: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """As the stream's."""
+        try:
+            return self._sink.write(data)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
 
 
 def _part_of(info: media.FilmInfo, config: FilmConfig) -> Iterator[Any]:
@@ -102,7 +127,7 @@ def _from_pipe(source: BinaryIO) -> tuple[media.FilmInfo, Iterator[Any]]:
         path=Path("-"), width=first.width, height=first.height, rotation=0, time_base=1 / rate,
         pts=np.zeros(0, np.int64), rate=rate, aspect=Fraction(stream.sample_aspect_ratio or 1),
         tags={"color_range": int(first.color_range), "colorspace": 2, "color_primaries": 2, "color_trc": 2},
-        depth_bits=max(c.bits for c in first.format.components), seekable=False,
+        depth_bits=max(c.bits for c in first.format.components), seekable=False, interlaced=first.interlaced_frame,
     )  # fmt: skip
 
     def all_of_them() -> Iterator[Any]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.depth import DepthModel
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
+from secondeye.runtime.layouts import LAYOUTS
 from secondeye.runtime.objects import open_labeller
 from secondeye.runtime.video import encode, media, projection
 from secondeye.runtime.video.config import FilmConfig
@@ -265,7 +267,8 @@ def _encode(work: Work, drawn: Pipe, tally: Tally) -> None:
             with tally.stage("encode"):
                 if index is not None:
                     if writer is None:
-                        writer = _writer(temporary, info, config, picture)
+                        deep = picture.dtype != np.uint8
+                        writer = _writer(temporary, info, config, picture.shape[:2], deep=deep)
                         pts, cuts = [], 0
                     pts.append(int(info.pts[index]))
                     writer.write(writer.framed(picture), pts[-1])
@@ -290,15 +293,27 @@ def _encode(work: Work, drawn: Pipe, tally: Tally) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _writer(path: Path, info: media.FilmInfo, config: FilmConfig, picture: NDArray[Any]) -> encode.SegmentWriter:
-    """The encoder of a segment whose first frame is given."""
-    height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
+def check_encoder(info: media.FilmInfo, config: FilmConfig) -> None:
+    """Start the encoder for a film once, so that what it lacks is told before any model is loaded.
+
+    Raises:
+        BackendUnavailableError, MediaError: there is no such encoder here, or it refuses.
+    """
+    layout, (width, height) = LAYOUTS[config.layout], config.stereo.size or (info.width // 2 * 2, info.height // 2 * 2)
+    shape = int(height * layout.tall), int(width * layout.wide)
+    _writer(io.BytesIO(), info, config, shape, deep=config.keeps_depth(info)).check()
+
+
+def _writer(
+    path: Path | BinaryIO, info: media.FilmInfo, config: FilmConfig, shape: tuple[int, int], *, deep: bool
+) -> encode.SegmentWriter:
+    """The encoder of a segment whose pictures are of that (height, width)."""
+    height, width = shape[0] // 2 * 2, shape[1] // 2 * 2
     size, drawn_on = (width, height), None
     if config.projection == "vr180":
         one = (width // 2, height) if config.layout == "sbs" else (width, height // 2)
         drawn_on = projection.Vr180(*one, float(info.aspect), config.layout, config.fov)
         size, info = drawn_on.size, replace(info, aspect=Fraction(1))
     return encode.SegmentWriter(
-        path, info, size, config.codec, config.quality, config.preset, deep=picture.dtype != np.uint8,
-        drawn_on=drawn_on,
-    )  # fmt: skip
+        path, info, size, config.codec, config.quality, config.preset, deep=deep, drawn_on=drawn_on
+    )

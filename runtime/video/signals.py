@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from secondeye.runtime.video.boxes import box, full_box
+from secondeye.runtime.video.boxes import box, full_box, inner, sample_entry_boxes
 
 SEI_FRAME_PACKING = 45  # the payload's number, in both standards
 
@@ -184,3 +187,35 @@ def stereo_boxes(signal: Signal | None, *, vr180: bool = False) -> list[bytes]:
         bounds = full_box(b"equi", struct.pack(">IIII", 0, 0, quarter, quarter))
         boxes.append(box(b"sv3d", header + box(b"proj", pose + bounds)))
     return boxes
+
+
+# ---- in a source ------------------------------------------------------------------------------------------
+
+_SPHERES = {
+    0: "a sphere (equirectangular)", 1: "a cube (cubemap)", 2: "a part of a sphere (equirectangular)",
+    3: "half a sphere (equirectangular)", 5: "a fisheye",
+}  # fmt: skip
+_PACKINGS = {
+    1: "side by side", 2: "top-bottom", 3: "frame after frame", 4: "checkerboard", 5: "side by side",
+    6: "row interleaved", 7: "column interleaved",
+}  # fmt: skip
+
+
+def source_notes(frame: Any, file: Path) -> list[str]:
+    """Sentences about a film that says, in its first frame or in an MP4's boxes, that it is no flat view."""
+    try:
+        told = {data.type.name: bytes(data) for data in frame.side_data}
+    except ValueError:  # of a kind that this PyAV has no name for, as spatial video's are
+        told = {}
+    notes = []
+    sphere, packing = (int.from_bytes(told.get(name, b"\xff")[:4], sys.byteorder) for name in ("SPHERICAL", "STEREO3D"))
+    if sphere in _SPHERES:
+        notes.append(f"It is drawn on {_SPHERES[sphere]}; it is treated as if it were flat.")
+    if packing in _PACKINGS:
+        notes.append(f"Its file says that it is 3D already ({_PACKINGS[packing]}); it is treated as one flat view.")
+    elif file.suffix.lower() in (".mp4", ".m4v", ".mov"):
+        with file.open("rb") as opened:
+            views = inner(sample_entry_boxes(opened).get(b"vexu", b""), b"eyes", b"stri")
+        if views is not None and len(views) >= 5 and views[4] & 3 == 3:
+            notes.append("Its file says that it is 3D already (spatial video); its first view is converted.")
+    return notes

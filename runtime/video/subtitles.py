@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 KEEP, BURN, OFF = "keep", "burn", "off"
 MAX_DEPTH = 5.0  # percent of the width, to either side of the screen
 MAX_FILE_BYTES, MAX_CUES, MAX_LETTERS = 16 << 20, 100_000, 1000
-_TEXT_CODECS = ("subrip", "srt", "text", "mov_text", "webvtt", "ass", "ssa")
+TEXT_CODECS = ("subrip", "srt", "text", "mov_text", "webvtt", "ass", "ssa")
+MARKS = "\ue000\ue001\ue002\ue003\ue004\ue005"  # bold, italic, underlined: on, off
 _FILES = (".srt", ".vtt", ".ass", ".ssa")
 _FONTS = (
     "DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "arial.ttf", "Helvetica.ttc",
@@ -132,7 +133,7 @@ def _cues(path: Path, language: str, zero: float) -> tuple[Cue, ...]:
 
 def _text_stream(container: Any, path: Path, language: str) -> Any:
     """The stream that a player would show: of the language, the default one, the first."""
-    streams = [s for s in container.streams.subtitles if s.codec_context.name in _TEXT_CODECS]
+    streams = [s for s in container.streams.subtitles if s.codec_context.name in TEXT_CODECS]
     if language:
         streams = [s for s in streams if (s.metadata.get("language") or "").lower() == language.lower()]
     if not streams:
@@ -147,26 +148,55 @@ def _text_stream(container: Any, path: Path, language: str) -> Any:
 
 def plain_text(codec: str, data: bytes) -> tuple[str, bool]:
     """(lines, whether they belong to the top) of a packet of a text codec."""
+    text, top = marked_text(codec, data)
+    return _tidy("".join(c for c in text if c not in MARKS)), top
+
+
+def marked_text(codec: str, data: bytes) -> tuple[str, bool]:
+    """The same with MARKS where bold, italic and underlined letters begin and end."""
     if codec == "mov_text":
         data = data[2 : 2 + int.from_bytes(data[:2], "big")]
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("cp1252", "replace")
+    text = re.sub(f"[{MARKS}]", "", text)
     if codec in ("ass", "ssa"):
         text = text.split(",", 8)[-1]  # after order, layer, style, name, three margins, effect
     if re.search(r"\{[^}]*\\p[1-9]", text):
         return "", False  # a drawing
     top = re.search(r"\{[^}]*\\an?[7-9]\b", text) is not None
-    text = re.sub(r"\{\\[^}]*\}", "", text)
+    text = re.sub(r"\{\\[^}]*\}", _marks_of_block, text)
     if codec in ("ass", "ssa"):
         text = text.replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ")
-    text = re.sub(r"</?[a-zA-Z][^<>]*>", "", text)
+    text = re.sub(r"</?[a-zA-Z][^<>]*>", _mark_of_tag, text)
     if codec == "webvtt":
         text = html.unescape(text)
-    text = "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn"))
+    text = "".join(c for c in text if c in "\n" + MARKS or unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn"))
+    return _tidy(text), top
+
+
+def _tidy(text: str) -> str:
+    """Lines without needless blanks, and none that are empty."""
     lines = [" ".join(line.split()) for line in text.split("\n")]
-    return "\n".join(line for line in lines if line)[:MAX_LETTERS], top
+    return "\n".join(line for line in lines if line)[:MAX_LETTERS]
+
+
+def _marks_of_block(block: re.Match[str]) -> str:
+    """Of ASS: {\\b1}, {\\i0}, {\\r}."""
+    marks = ""
+    for kind, value in re.findall(r"\\([biu]|r(?![a-z]))(\d*)", block[0]):
+        if kind == "r":
+            marks += MARKS[1::2]
+        elif value:
+            marks += MARKS[2 * "biu".index(kind) + (value == "0")]
+    return marks
+
+
+def _mark_of_tag(tag: re.Match[str]) -> str:
+    """Of SubRip and WebVTT: <b>, </i>."""
+    name = re.fullmatch(r"<(/?)([biu])(?:\.[^>]*)?\s*>", tag[0].lower())
+    return "" if name is None else MARKS["biu".index(name[2]) * 2 + (name[1] == "/")]
 
 
 # ---- drawing ----------------------------------------------------------------------------------------------

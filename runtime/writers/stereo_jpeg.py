@@ -24,6 +24,20 @@ def jps_extra() -> bytes:
     return b"\xff\xe3" + struct.pack(">H", 2 + len(body)) + body
 
 
+def jps_words(descriptor: bytes) -> str:
+    """What such a segment, from its name on, says of the layout."""
+    if len(descriptor) < 14:
+        return "a descriptor that is cut short"
+    (word,) = struct.unpack_from(">I", descriptor, 10)
+    kind, layout, flags = word & 255, word >> 8 & 255, word >> 16 & 255
+    if kind != 1:
+        return "one view"
+    order = "left view first" if flags & 4 else "right view first"
+    names = {1: "row interleaved", 2: "side by side", 3: "top-bottom", 4: "anaglyph"}
+    squeezed = " (squeezed)" if flags & 3 else ""
+    return f"{names.get(layout, f'layout {layout}')}, {order}{squeezed}"
+
+
 def write_mpo(file: BinaryIO, left: Image.Image, right: Image.Image, quality: int) -> None:
     """Two JPEGs in one file; the index names them a disparity pair, left view first."""
     buffer = io.BytesIO()

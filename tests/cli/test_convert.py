@@ -2,6 +2,7 @@
 """The main job through the command: every layout and format, folders, pipes."""
 
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -222,3 +223,37 @@ def test_completion_works():
     command = "import sys; sys.argv = ['secondeye']; from secondeye.runtime.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=False, env=environment)
     assert "convert" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "seen", "more"),
+    [
+        ("pair.jps", "side by side, right view first, each view 384 x 216", "JPEG, 768 x 216, RGB"),
+        ("pair.mpo", "two views, left view first, each 384 x 216", "MPO, 384 x 216, RGB, 2 of them"),
+        ("photo_SBS.png", "side by side, left view first, each view 384 x 216", "Only its name says"),
+    ],
+)
+def test_inspect_knows_stereo_pictures(cli, photo, tmp_path, name, seen, more):
+    assert cli("convert", photo, "-o", tmp_path / name, "--depth-model", "cues", "-q")[0] == 0
+    code, told, _ = cli("inspect", tmp_path / name)
+    assert code == 0
+    assert f"a stereo picture: {seen}" in told
+    assert more in told
+    code, told, _ = cli("inspect", tmp_path / name, "--json")
+    assert json.loads(told)["verdict"] == f"a stereo picture: {seen}"
+
+
+def test_inspect_says_that_a_picture_is_flat_or_none(cli, photo, tmp_path):
+    assert "a flat picture" in cli("inspect", photo)[1]
+    (tmp_path / "text.jpg").write_text("no picture")
+    code, _, told = cli("inspect", tmp_path / "text.jpg")
+    assert code != 0
+    assert "not a picture that can be read" in told
+    assert cli("inspect", tmp_path / "none.png")[2].count("no such file") == 1
+
+
+@pytest.mark.parametrize("words", [["-h"], ["--mode", "quality", "-h"]])
+def test_bench_has_help(cli, words):
+    code, told, _ = cli("bench", *words)
+    assert code == 0
+    assert "Measure" in told

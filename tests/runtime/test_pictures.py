@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from secondeye import MediaError
 from secondeye.runtime import writers
@@ -104,3 +105,17 @@ def test_damaged_files_end_in_a_media_error(kind):
             assert read_picture(cut).pixels.dtype == np.uint8
         except (MediaError, ValueError, MemoryError) as error:
             assert type(error).__module__ == "secondeye.runtime.errors"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_panorama_on_a_sphere_is_told(kind):
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description GPano:ProjectionType="equirectangular"/></x:xmpmeta>'
+    image = Image.new("RGB", (64, 32))
+    options = {"xmp": xmp}
+    if kind == "TIFF":
+        options = {"tiffinfo": {700: xmp}}
+    elif kind == "PNG":
+        options = {"pnginfo": PngInfo()}
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+    assert any("panorama on a sphere" in note for note in read_picture(encoded(image, kind, **options)).notes)
+    assert not read_picture(encoded(image, kind)).notes

@@ -196,6 +196,7 @@ def test_no_display_is_a_sentence():
         (["sample", "--format", "avi"], 2, "--format: expected one of nut"),
         (["sample", "--size", "big"], 2, "--size: expected WIDTHxHEIGHT"),
         (["sample", "--size", "9x9", "-o", "x.mkv"], 2, "at least 16 pixels"),
+        (["sample", "-o", "none/x.mkv"], 2, "the folder none does not exist"),
         (["sample", "-o", "/dev/video99"], 2, "modprobe v4l2loopback"),
         (["/dev/video99", "-o", "x.mkv"], 2, "no such camera"),
         (["nothing.mp4", "-o", "x.mkv"], 2, "no such file"),
@@ -214,6 +215,14 @@ def test_what_cannot_be_is_one_sentence(tmp_path, words, code, said):
     assert said in " ".join(done.stderr.decode().split())
     assert b"Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_film_is_not_put_in_its_own_place(film):
+    before = film.read_bytes()
+    done = live(film, *QUICK, "-o", film)
+    assert done.returncode == 2
+    assert b"is the source itself" in done.stderr
+    assert film.read_bytes() == before
 
 
 def test_a_terminal_gets_no_film():

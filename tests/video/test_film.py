@@ -2,9 +2,12 @@
 """Films from end to end: time, sound, tags, layouts, kills, processes, and what cannot be a film."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,6 +137,30 @@ def test_processes_change_nothing(longer, tmp_path):
     out = tmp_path / "shared.mp4"
     subprocess.run([sys.executable, longer / "run.py", longer / "clip.mp4", out, "3"], check=True)
     assert out.read_bytes() == (longer / "whole.mp4").read_bytes()
+
+
+def test_no_process_outlives_a_killed_run(longer, tmp_path):
+    if not Path("/proc/self/task").exists():
+        pytest.skip("needs Linux's /proc to see them")
+    out = tmp_path / "killed.mp4"
+    process = subprocess.Popen([sys.executable, longer / "run.py", longer / "clip.mp4", out, "2"])
+    while not list(tmp_path.glob("killed.mp4.parts/[0-9]*.json")):
+        assert process.poll() is None
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(_runs(pid) for pid in children):
+        time.sleep(0.05)
+    assert not any(_runs(pid) for pid in children)
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_shots_are_counted(longer, tmp_path):
@@ -289,3 +316,24 @@ def test_what_lies_behind_the_screen_needs_no_window(clip, tmp_path):
     config = FilmConfig(stereo=stereo, auto_convergence=False, floating_window=True, end=0.4, **FAST)
     report = convert_video(clip, tmp_path / "out.mkv", config)
     assert report.shot_list[0].window == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--codec", "h264-nvenc"], "h264_nvenc"),
+        (["--preset", "quickest"], "does it have a preset 'quickest'"),
+        (["--codec", "mv-hevc", "--preset", "quickest"], "does it have a preset 'quickest'"),
+    ],
+)
+def test_an_encoder_that_does_not_start_is_told_first(cli, clip, tmp_path, words, message, monkeypatch):
+    def load(_):
+        raise AssertionError("a model was loaded")
+
+    if "h264-nvenc" in words and shutil.which("nvidia-smi"):
+        pytest.skip("a GPU that encodes")
+    monkeypatch.setattr("secondeye.runtime.converter.StereoConverter.load", load)
+    code, _, told = cli("convert", clip, "-o", tmp_path / "out.mp4", *words)
+    assert code != 0
+    assert message in told
+    assert not list(tmp_path.iterdir())

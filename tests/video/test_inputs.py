@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -79,6 +80,30 @@ def test_rates_are_read_as_people_write_them():
     for text in ("0", "-1", "fast", "1/0", "1001"):
         with pytest.raises(InvalidInputError, match="fps"):
             adjust.parse_rate(text)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_the_last_frame_is_shown_as_long_as_the_sources(tmp_path, suffix, frames):
+    source = luma_steps(tmp_path / "film.mp4", frames)
+    convert_video(source, tmp_path / f"out{suffix}", FilmConfig(**FAST))
+    with av.open(str(tmp_path / f"out{suffix}")) as file:
+        assert file.duration / 1e6 == pytest.approx(frames / 25, abs=0.0011)
+
+
+def test_a_last_frame_that_stays_longer_does_so(tmp_path):
+    with av.open(str(tmp_path / "film.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"bf": "0", "tune": "zerolatency"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for k in range(3):
+            packets = stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 + 8 * k, np.uint8), "rgb24"))
+            for packet in packets:
+                packet.duration = round((25 if k == 2 else 1) / 25 / packet.time_base)
+                file.mux(packet)
+    for words, length in (({}, 1.08), ({"end": 0.08}, 0.08), ({"fps": "12.5"}, 1.12)):
+        convert_video(tmp_path / "film.mp4", tmp_path / "out.mp4", FilmConfig(**words, **FAST))
+        with av.open(str(tmp_path / "out.mp4")) as file:
+            assert file.duration / 1e6 == pytest.approx(length, abs=0.0011)
 
 
 # ---- bars -------------------------------------------------------------------------------------------------
@@ -204,6 +229,24 @@ def test_raw_frames_go_through_pipes():
     # A pipe that ends in the middle of a frame gives the whole ones.
     done = subprocess.run(command, input=data[:-500], capture_output=True, check=True)
     assert len(done.stdout) == pytest.approx(len(y4m(19, 192, 64)), rel=0.01)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_pipe_that_takes_no_more_is_told_in_a_line(clip, full):
+    if full and not Path("/dev/full").exists():
+        pytest.skip("a device that is full")
+    command = [sys.executable, "-m", "secondeye", "convert", clip, "-o", "-", "--depth-model", "cues", "-q"]
+    if full:
+        with open("/dev/full", "wb") as sink:
+            process = subprocess.Popen(command, stdout=sink, stderr=subprocess.PIPE, text=True)
+    else:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdout.close()
+    with process.stderr:
+        told = process.stderr.read()
+    assert process.wait() in (1, 2)
+    assert ("cannot be written" if full else "other end has been closed") in told
+    assert told.count("\n") == 1
 
 
 def _plane(frame):

@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -14,7 +15,7 @@ import pytest
 
 from secondeye import FilmConfig, InvalidInputError, StereoConfig, convert_video
 from secondeye.runtime.sample import render_sample
-from secondeye.runtime.video import boxes, signals
+from secondeye.runtime.video import boxes, media, signals
 from secondeye.runtime.video.inspect import inspect_film
 from secondeye.runtime.video.projection import Vr180
 
@@ -350,3 +351,28 @@ def test_deep_layouts_equal_the_ordinary_ones(layout):
     other = compose(converter.convert_with(picture, unit.astype(np.float32), values=deep), layout)
     assert other.dtype == np.uint16
     assert np.abs(one.astype(int) - other / 257).max() < 1.5  # bytes are rounded twice on their way
+
+
+def test_a_source_on_a_sphere_or_in_3d_is_told(clip, tmp_path):
+    whole = tmp_path / "360.mp4"
+    with av.open(str(clip)) as source, av.open(str(whole), "w") as out:
+        video = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                out.mux(packet)
+    sphere = signals.stereo_boxes(None, vr180=True)[0].replace(struct.pack(">II", 1 << 30, 1 << 30), bytes(8))
+    with whole.open("r+b") as file:
+        boxes.add_to_sample_entry(file, [sphere])
+    assert any("a sphere (equirectangular)" in note for note in media.probe(whole).notes)
+    assert not media.probe(clip).notes
+    config = FilmConfig(stereo=StereoConfig(depth="cues"), preset="ultrafast", end=0.4, projection="vr180")
+    convert_video(clip, tmp_path / "180.mp4", config)
+    notes = " ".join(media.probe(tmp_path / "180.mp4").notes)
+    assert "sphere (equirectangular)" in notes
+    assert "3D already (side by side)" in notes
+    convert_video(clip, tmp_path / "spatial.mov", replace(config, projection="flat", codec="mv-hevc"))
+    assert "3D already (spatial video)" in " ".join(media.probe(tmp_path / "spatial.mov").notes)
+    for suffix in (".mkv", ".mp4"):
+        convert_video(clip, tmp_path / f"sbs{suffix}", replace(config, projection="flat"))
+        assert "3D already (side by side)" in " ".join(media.probe(tmp_path / f"sbs{suffix}").notes)

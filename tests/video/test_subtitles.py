@@ -8,6 +8,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from films import with_text
 from kills import kill_with_a_segment
 
 from secondeye import FilmConfig, InvalidInputError, StereoConfig, convert_video
@@ -36,22 +37,6 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 Dialogue: 0,0:00:00.40,0:00:00.80,Default,,0,0,0,,{\\b1}Hello,{\\b0}\\Nworld
 Dialogue: 0,0:00:01.20,0:00:01.60,Default,,0,0,0,,{\\p1}m 0 0 l 9 9{\\p0}
 """
-
-
-def with_text(path, film, text, language="eng"):
-    """The film with a stream of text beside it."""
-    with av.open(str(film)) as source, av.open(str(text)) as words, av.open(str(path), "w") as out:
-        video = out.add_stream_from_template(source.streams.video[0])
-        track = out.add_stream_from_template(words.streams.subtitles[0])
-        track.metadata["language"] = language
-        packets = [(p, video) for p in source.demux(video=0)] + [(p, track) for p in words.demux(subtitles=0)]
-        packets = [one for one in packets if one[0].size]
-        for packet, stream in sorted(
-            packets, key=lambda one: -1 if one[0].dts is None else one[0].dts * one[0].time_base
-        ):
-            packet.stream = stream
-            out.mux(packet)
-    return path
 
 
 @pytest.fixture(scope="module")
