@@ -177,7 +177,7 @@ def convert_films(
 
 
 def _sized(source: str, size: str, config: FilmConfig) -> tuple[int, int]:
-    from secondeye.runtime.cli.convert import parse_size
+    from secondeye.runtime.cli._words import parse_size
     from secondeye.runtime.video.config import open_film
 
     info = open_film(source, replace(config, fps=None))

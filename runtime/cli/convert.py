@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
 from secondeye.runtime.cli._film import FilmOptions, convert_film, convert_films, is_film
 from secondeye.runtime.cli._pictures import Job, Output, check_folder, convert_many, convert_one, expand, targets_of
+from secondeye.runtime.cli._words import convergence_of, model_of, scaled, screen_of, strength_of
 from secondeye.runtime.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from secondeye.runtime.comfort import Screen, Unit
-    from secondeye.runtime.pictures import Picture
 
 _LOOK, _DEPTH, _QUALITY = "How it looks", "Depth", "Quality mode"
 _FILES, _FILMS, _MORE = "Files", "Films", "More"
@@ -355,16 +352,16 @@ def convert(
         raise InvalidInputError(f"--layout: expected one of {', '.join((*LAYOUTS, SEPARATE))}, got {layout!r}.")
     if anaglyph not in ANAGLYPHS:
         raise InvalidInputError(f"--anaglyph: expected one of {', '.join(ANAGLYPHS)}, got {anaglyph!r}.")
-    amount, unit = _strength(strength)
+    amount, unit = strength_of(strength)
     config = StereoConfig(
         strength=amount,
         strength_unit=unit,
-        screen=_screen(screen),
-        convergence=_convergence(convergence, not pictures),
+        screen=screen_of(screen),
+        convergence=convergence_of(convergence, not pictures),
         gamma=gamma,
         view=view,  # type: ignore[arg-type]  # checked by the configuration
         swap=swap,
-        depth=_model(depth_model),
+        depth=model_of(depth_model),
         segment=segment,
         depth_size=depth_size,
         depth_normalisation=depth_norm,  # type: ignore[arg-type]
@@ -408,7 +405,7 @@ def convert(
     job = Job(
         StereoConverter(config),
         wanted,
-        lambda picture: _scaled(picture, size),
+        lambda picture: scaled(picture, size),
         depth_map,
         depth_map_kind,
         quiet,
@@ -440,85 +437,3 @@ def _check_options(ctx: typer.Context, films: list[str], pictures: list[str]) ->
         raise InvalidInputError(
             "--format, --quality: for pictures; a film's format is its name's (-o film_3d.mkv), its quality --crf's."
         )
-
-
-def _strength(text: str) -> tuple[float, Unit]:
-    """The option's number and unit."""
-    number, unit = text.strip().lower(), "percent"
-    for ending, name in (("px", "pixels"), ("deg", "degrees"), ("%", "percent")):
-        if number.endswith(ending):
-            number, unit = number.removesuffix(ending), name
-            break
-    try:
-        return float(number), cast("Unit", unit)
-    except ValueError as error:
-        raise InvalidInputError(f"--strength: expected 2.5 (percent), 40px or 0.8deg, got {text!r}.") from error
-
-
-def _screen(text: str | None) -> Screen | None:
-    from secondeye.runtime.comfort import Screen
-
-    if text is None:
-        return None
-    try:
-        width, distance = (float(part) for part in text.lower().removesuffix("m").split("x"))
-    except ValueError as error:
-        raise InvalidInputError(
-            f"--screen: expected WIDTHxDISTANCE in metres, such as 0.6x0.7, got {text!r}."
-        ) from error
-    return Screen(width, distance)
-
-
-def _convergence(text: str | None, film: bool) -> float:
-    """A number of the option's; what stands for auto is not used."""
-    if text is None or (text == "auto" and film):
-        return 0.5
-    try:
-        return float(text)
-    except ValueError as error:
-        kinds = "0 to 1, or auto" if film else "0 to 1 (auto goes with films)"
-        raise InvalidInputError(f"--convergence: expected {kinds}, got {text!r}.") from error
-
-
-def _model(spec: str) -> str:
-    """A public model's name becomes its file; anything else stays."""
-    from secondeye.runtime.zoo import MODELS, local_path
-
-    if spec not in MODELS:
-        return spec
-    path = local_path(spec)
-    if path is None:
-        raise InvalidInputError(f"{spec}: not here yet; fetch it with: secondeye models get {spec}")
-    return str(path)
-
-
-def _scaled(picture: Picture, size: str | None) -> Picture:
-    """The picture at --size."""
-    if size is None:
-        return picture
-    from secondeye.runtime import ops
-    from secondeye.runtime.limits import DEFAULT_LIMITS
-    from secondeye.runtime.pictures import Picture as Loaded
-
-    high, wide = picture.pixels.shape[:2]
-    width, height = parse_size(size, wide, high)
-    DEFAULT_LIMITS.check_size("--size", width, height)
-    return Loaded(
-        pixels=ops.resize(picture.pixels, height, width, filter="bilinear"), name=picture.name, notes=picture.notes
-    )
-
-
-def parse_size(text: str, wide: int, high: int) -> tuple[int, int]:
-    """(width, height) from 1920x1080, 1920x, x1080 or 50%."""
-    try:
-        if text.endswith("%"):
-            share = float(text[:-1]) / 100
-            return round(wide * share), round(high * share)
-        left, cross, right = text.lower().partition("x")
-        if not cross or not (left or right):
-            raise ValueError(text)
-        width = int(left) if left else round(wide * int(right) / high)
-        height = int(right) if right else round(high * int(left) / wide)
-        return width, height
-    except (ValueError, OverflowError) as error:
-        raise InvalidInputError(f"--size: expected 1920x1080, 1920x, x1080 or 50%, got {text!r}.") from error

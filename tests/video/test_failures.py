@@ -32,7 +32,10 @@ def wanted(tmp_path_factory, source):
 
 def test_ctrl_c_says_how_to_go_on(source, wanted, tmp_path):
     out = tmp_path / "film.mp4"
-    words = [sys.executable, "-m", "secondeye", "convert", source, "-o", out, "--depth-model", "cues"]
+    # A shell's background jobs ignore interrupts, and these tests may be one.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    heeding += "from secondeye.runtime.cli import main; main()"
+    words = [sys.executable, "-c", heeding, "convert", source, "-o", out, "--depth-model", "cues"]
     words += ["--preset", "ultrafast", "--size", "640x384"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     journal = tmp_path / "film.mp4.parts" / "journal.json"
