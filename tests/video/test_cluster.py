@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A film over a Ray cluster: the same bits, and workers that are lost."""
 
-import importlib.util
+import importlib.metadata
 import subprocess
 import sys
 
@@ -42,7 +42,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+@pytest.mark.skipif(not list(importlib.metadata.distributions(name="ray")), reason="ray is not installed")
 def test_a_cluster_gives_the_same_bits_and_survives_lost_workers(tmp_path, clip):
     (tmp_path / "run.py").write_text(RUN)
     words = [sys.executable, tmp_path / "run.py", clip, tmp_path, tmp_path]
