@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <limits>
 #include <new>
 
 #include "core/check.h"
+#include "ops/motion.op.h"
 #include "secondeye/session.h"
 #include "session/canvas.h"
 
@@ -119,7 +119,6 @@ void EdgeAligner::align(float* values, const uint16_t* labels) {
 LabelCarrier::LabelCarrier(int32_t width, int32_t height)
     : width_(width), height_(height), rows_((height + 7) / 8), columns_((width + 7) / 8) {
   const size_t n = static_cast<size_t>(width) * height, blocks = static_cast<size_t>(rows_) * columns_;
-  start_.resize(2 * blocks);
   found_.resize(3 * blocks);
   moved_.resize(n);
   left_.resize(n);
@@ -128,68 +127,39 @@ LabelCarrier::LabelCarrier(int32_t width, int32_t height)
 }
 
 int64_t LabelCarrier::bytes() const {
-  return static_cast<int64_t>(4 * (start_.size() + found_.size() + moved_.size() + left_.size() + colour_.size()) + choice_.size());
+  return static_cast<int64_t>(4 * (found_.size() + moved_.size() + left_.size() + colour_.size()) + choice_.size());
 }
 
 void LabelCarrier::seek(const uint8_t* now, const uint8_t* key, int32_t* moves) {
-  for (int32_t k = 0; k < rows_ * columns_; ++k) {
-    start_[2 * k] = moves[3 * k];
-    start_[2 * k + 1] = moves[3 * k + 1];
-  }
   se_exec exec{};
   exec.threads = 1;
   const se_array a = packed(now, height_, width_, 1, SE_UINT8, 1), b = packed(key, height_, width_, 1, SE_UINT8, 1);
-  const se_array start = packed(start_.data(), rows_, columns_, 2, SE_INT32, 4);
   const se_array out = packed(found_.data(), rows_, columns_, 3, SE_INT32, 4);
-  se_motion(&exec, kRadius, &a, &b, &start, &out);
-  std::memcpy(moves, found_.data(), found_.size() * sizeof(int32_t));
+  se_array starts = packed(moves, rows_, columns_, 3, SE_INT32, 4);
+  starts.channels = 2;
+  se_motion(&exec, kRadius, &a, &b, &starts, &out);
   // What has come to a block from elsewhere is sought where the blocks beside it were found.
   for (int32_t i = 0; i < rows_; ++i) {
     for (int32_t j = 0; j < columns_; ++j) {
       int32_t* best = &moves[3 * (i * columns_ + j)];
+      const int32_t start[2] = {best[0], best[1]}, *tried[5] = {start};
+      std::copy_n(&found_[3 * (i * columns_ + j)], 3, best);
       if (best[2] <= kPoor) continue;
-      const int32_t* tried[5] = {&start_[2 * (i * columns_ + j)]};
       int32_t count = 1;
-      for (int32_t a = 0; a < 4; ++a) {
-        const int32_t v = i + kAround[a][0], u = j + kAround[a][1];
+      for (int32_t k = 0; k < 4; ++k) {
+        const int32_t v = i + kAround[k][0], u = j + kAround[k][1];
         if (v < 0 || v >= rows_ || u < 0 || u >= columns_) continue;
         const int32_t* beside = &found_[3 * (v * columns_ + u)];
-        const auto same = [&](const int32_t* start) { return start[0] == beside[0] && start[1] == beside[1]; };
+        const auto same = [&](const int32_t* one) { return one[0] == beside[0] && one[1] == beside[1]; };
         if (beside[2] > kPoor || std::any_of(tried, tried + count, same)) continue;
         tried[count++] = beside;
-        seek_block(now, key, i, j, beside, best);
+        int32_t found[3];  // both it and its start stand for every block
+        const View<const int32_t> about{beside, rows_, columns_, 2, 0, 0, 4};
+        base::motion_block({view_of<const uint8_t>(a), view_of<const uint8_t>(b), about, {found, rows_, columns_, 3, 0, 0, 4}, kRadius}, i, j);
+        if (found[2] < best[2]) std::copy_n(found, 3, best);
       }
     }
   }
-}
-
-// se_motion's law for one block, about a start; kept if it differs less than the best so far.
-void LabelCarrier::seek_block(const uint8_t* now, const uint8_t* key, int32_t i, int32_t j, const int32_t* start, int32_t* best) const {
-  const int32_t y1 = std::min(8 * i + 8, height_), x1 = std::min(8 * j + 8, width_);
-  const int32_t sy = std::clamp(start[0], -height_, height_), sx = std::clamp(start[1], -width_, width_);
-  int32_t least = std::numeric_limits<int32_t>::max(), found[3] = {0, 0, 0};
-  for (int32_t dy = sy - kRadius; dy <= sy + kRadius; ++dy) {
-    for (int32_t dx = sx - kRadius; dx <= sx + kRadius; ++dx) {
-      const bool inside = 8 * j + dx >= 0 && 8 * j + 8 + dx <= width_ && 8 * j + 8 <= width_;
-      int32_t total = 0;
-      for (int32_t y = 8 * i; y < y1 && total < least; ++y) {
-        const uint8_t* here = now + int64_t{y} * width_;
-        const uint8_t* row = key + int64_t{std::clamp(y + dy, 0, height_ - 1)} * width_;
-        if (inside) {
-          for (int32_t x = 8 * j; x < 8 * j + 8; ++x) total += std::abs(here[x] - row[x + dx]);
-        } else {
-          for (int32_t x = 8 * j; x < x1; ++x) total += std::abs(here[x] - row[std::clamp(x + dx, 0, width_ - 1)]);
-        }
-      }
-      const int32_t cost = total + 4 * (std::abs(dy - sy) + std::abs(dx - sx));
-      if (cost >= least) continue;
-      least = cost;
-      found[0] = dy;
-      found[1] = dx;
-      found[2] = total;
-    }
-  }
-  if (found[2] < best[2]) std::copy(found, found + 3, best);
 }
 
 void LabelCarrier::carry(const uint8_t* now, const uint8_t* key, const uint16_t* labels, const uint8_t* small, int32_t* moves,

@@ -42,11 +42,10 @@ class LabelCarrier {
   int64_t bytes() const;
 
  private:
-  void seek_block(const uint8_t* now, const uint8_t* key, int32_t i, int32_t j, const int32_t* start, int32_t* best) const;
   void regrow(const uint8_t* small, int32_t* parts);
 
   int32_t width_, height_, rows_, columns_;
-  std::vector<int32_t> start_, found_, moved_, left_;
+  std::vector<int32_t> found_, moved_, left_;
   std::vector<uint8_t> choice_;
   std::vector<float> colour_;
 };
