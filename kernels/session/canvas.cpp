@@ -2,6 +2,7 @@
 #include "session/canvas.h"
 
 #include <algorithm>
+#include <cstring>
 #include <new>
 #include <utility>
 
@@ -9,6 +10,26 @@
 #include "cuda/graph.h"
 
 namespace se {
+
+void copy_array(const se_array& from, const se_array& to) {
+  const int32_t size = dtype_size(from.dtype);
+  const int64_t pixel = int64_t{size} * from.channels;
+  const bool whole = from.stride_c == size && to.stride_c == size && from.stride_x == pixel && to.stride_x == pixel;
+  for (int32_t y = 0; y < from.height; ++y) {
+    const char* source = static_cast<const char*>(from.data) + y * from.stride_y;
+    char* target = static_cast<char*>(to.data) + y * to.stride_y;
+    if (whole) {
+      std::memcpy(target, source, static_cast<size_t>(pixel * from.width));
+      continue;
+    }
+    for (int32_t x = 0; x < from.width; ++x) {
+      for (int32_t c = 0; c < from.channels; ++c) {
+        const char* element = source + x * from.stride_x + c * from.stride_c;
+        for (int32_t k = 0; k < size; ++k) target[x * to.stride_x + c * to.stride_c + k] = element[k];
+      }
+    }
+  }
+}
 
 Canvas::Canvas(int32_t device, int32_t width, int32_t height, int32_t channels, int32_t map_width, int32_t map_height, int32_t widen)
     : device_(device), width_(width), height_(height), channels_(channels), widen_(widen) {
@@ -98,6 +119,7 @@ int32_t Canvas::lay_out(const se_exec& exec, const se_session_params& params, se
     case SE_LAYOUT_HALF_SBS:
     case SE_LAYOUT_HALF_TB: {
       const bool wide = params.layout == SE_LAYOUT_HALF_SBS;
+      if ((wide ? width_ : height_) % 2 == 0) return se_pack(&exec, params.layout, &first, &second, &out);
       se_array part = out;
       (wide ? part.width : part.height) /= 2;
       const se_resample_axis &x = wide ? half_width_ : whole_width_, &y = wide ? whole_height_ : half_height_;
@@ -109,7 +131,7 @@ int32_t Canvas::lay_out(const se_exec& exec, const se_session_params& params, se
       first.channels = second.channels = 3;
       return se_anaglyph(&exec, params.anaglyph, &first, &second, &out);
     case SE_LAYOUT_RIGHT: return se_pack(&exec, SE_PACK_ROWS, &second, &second, &out);  // a copy
-    default: return se_pack(&exec, params.layout, &first, &second, &out);  // the first five layouts are se_pack_layout's
+    default: return se_pack(&exec, params.layout, &first, &second, &out);  // these layouts are se_pack_layout's
   }
 }
 

@@ -15,6 +15,9 @@ inline se_array packed(const void* data, int32_t height, int32_t width, int32_t 
   return se_array{const_cast<void*>(data), height, width, channels, dtype, step * width, step, size};
 }
 
+// The pixels of one array in another of its shape and type, whatever the strides of both; in host memory.
+void copy_array(const se_array& from, const se_array& to);
+
 // The full-size plane holds kPlaneRange percent of the width for nearness 0..1; views scale it to their strength.
 constexpr float kPlaneRange = 4.0f;
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "session/canvas.h"
+
 namespace se {
 namespace {
 
@@ -117,12 +119,7 @@ int32_t LiveObjects::wait_key(int32_t timeout_ms, const se_array& picture, uint6
     offer_ = Offer::TAKEN;
     *ticket = offered_ticket_;
   }
-  const uint8_t* from = picture_.data();
-  for (int32_t y = 0; y < picture.height; ++y) {
-    uint8_t* row = static_cast<uint8_t*>(picture.data) + y * picture.stride_y;
-    for (int32_t x = 0; x < picture.width; ++x)
-      for (int32_t c = 0; c < picture.channels; ++c) row[x * picture.stride_x + c * picture.stride_c] = *from++;
-  }
+  copy_array(packed(picture_.data(), picture.height, picture.width, picture.channels, SE_UINT8, 1), picture);
   return SE_OK;
 }
 

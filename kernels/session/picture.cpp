@@ -215,16 +215,7 @@ se_array PictureMaker::pack(const uint8_t* frame, const float* plane, const se_s
 void PictureMaker::view(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
                         const Eye& at, const se_array& out) {
   eye(frame, plane, params, extras, rolled(at.across, at.down, at.shift, params.roll), right_);
-  for (int32_t y = 0; y < height_; ++y) {
-    const uint8_t* from = right_ + int64_t{y} * width_ * channels_;
-    uint8_t* to = static_cast<uint8_t*>(out.data) + y * out.stride_y;
-    if (out.stride_c == 1 && out.stride_x == channels_) {
-      std::memcpy(to, from, static_cast<size_t>(width_) * channels_);
-      continue;
-    }
-    for (int32_t x = 0; x < width_; ++x)
-      for (int32_t c = 0; c < channels_; ++c) to[x * out.stride_x + c * out.stride_c] = from[x * channels_ + c];
-  }
+  copy_array(frame_of(right_), out);
 }
 
 void PictureMaker::view(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,

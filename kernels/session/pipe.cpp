@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Frames that lie on the host, through lanes that take turns. See secondeye/frame.h.
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -18,24 +17,6 @@ namespace {
 struct Destroy {
   void operator()(se_frame* frame) const { se_frame_destroy(frame); }
 };
-
-// Rows of bytes, whatever the strides, from one array to another of its shape.
-void copy(const se_array& from, const se_array& to) {
-  const int32_t size = dtype_size(from.dtype);
-  const int64_t pixel = int64_t{size} * from.channels;
-  const bool whole = from.stride_c == size && to.stride_c == size && from.stride_x == pixel && to.stride_x == pixel;
-  for (int32_t y = 0; y < from.height; ++y) {
-    const char* source = static_cast<const char*>(from.data) + y * from.stride_y;
-    char* target = static_cast<char*>(to.data) + y * to.stride_y;
-    if (whole) {
-      std::memcpy(target, source, static_cast<size_t>(pixel * from.width));
-      continue;
-    }
-    for (int32_t x = 0; x < from.width; ++x)
-      for (int32_t c = 0; c < from.channels; ++c)
-        std::memcpy(target + x * to.stride_x + c * to.stride_c, source + x * from.stride_x + c * from.stride_c, static_cast<size_t>(size));
-  }
-}
 
 // An array in page-locked memory and its twin where the work is done.
 struct Twin {
@@ -57,7 +38,7 @@ struct Turn {
     if (twin.host.data == nullptr || twin.device.data == nullptr) throw std::bad_alloc();
   }
   int32_t bring(Twin& twin, const se_array& from) {
-    copy(from, twin.host);
+    copy_array(from, twin.host);
     return lane.up(twin.device.data, twin.host.data, twin.bytes);
   }
 
@@ -168,7 +149,7 @@ int32_t se_frame_pipe_wait(se_frame_pipe* pipe, const se_array* out) {
   }
   SE_TRY(check_same_shape(*out, turn->made));
   const int32_t status = turn->lane.finish();
-  if (status == SE_OK) copy(turn->made, *out);
+  if (status == SE_OK) copy_array(turn->made, *out);
   const std::lock_guard<std::mutex> lock(pipe->mutex);
   ++pipe->taken;  // a frame that failed is gone
   return status;

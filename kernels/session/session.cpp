@@ -174,11 +174,8 @@ int32_t se_session_set_overlay(se_session* session, const se_array* rgba, int32_
   if (!between(disparity, -16384, 16384) || std::max(std::abs(x), std::abs(y)) > 16384) return SE_ERROR_BAD_PARAMETER;
   try {
     auto overlay = std::make_shared<Overlay>(Overlay{{}, rgba->width, rgba->height, x, y, disparity});
-    overlay->rgba.reserve(static_cast<size_t>(4) * rgba->width * rgba->height);
-    for (int32_t row = 0; row < rgba->height; ++row)
-      for (int32_t column = 0; column < rgba->width; ++column)
-        for (int32_t c = 0; c < 4; ++c)
-          overlay->rgba.push_back(*(static_cast<const uint8_t*>(rgba->data) + row * rgba->stride_y + column * rgba->stride_x + c * rgba->stride_c));
+    overlay->rgba.resize(static_cast<size_t>(4) * rgba->width * rgba->height);
+    copy_array(*rgba, packed(overlay->rgba.data(), rgba->height, rgba->width, 4, SE_UINT8, 1));
     session->state->set_overlay(std::move(overlay));
   } catch (const std::bad_alloc&) {
     return SE_ERROR_OUT_OF_MEMORY;
@@ -199,10 +196,8 @@ int32_t se_session_set_mask(se_session* session, const se_array* mask, float dis
   try {
     auto flat = std::make_shared<FlatMask>();
     flat->disparity = disparity;
-    flat->cover.reserve(static_cast<size_t>(mask->width) * mask->height);
-    for (int32_t y = 0; y < mask->height; ++y)
-      for (int32_t x = 0; x < mask->width; ++x)
-        flat->cover.push_back(*(static_cast<const uint8_t*>(mask->data) + y * mask->stride_y + x * mask->stride_x));
+    flat->cover.resize(static_cast<size_t>(mask->width) * mask->height);
+    copy_array(*mask, packed(flat->cover.data(), mask->height, mask->width, 1, SE_UINT8, 1));
     session->state->set_mask(std::move(flat));
   } catch (const std::bad_alloc&) {
     return SE_ERROR_OUT_OF_MEMORY;

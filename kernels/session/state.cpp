@@ -3,7 +3,6 @@
 #include "session/state.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace se {
 
@@ -311,7 +310,8 @@ Slot* State::next(Owner owner) {
 }
 
 void State::copy(const se_array& frame, uint8_t* to) const {
-  const int32_t width = config_.width, channels = config_.channels;
+  const int32_t width = config_.width;
+  const se_array out = packed(to, config_.height, width, config_.channels, SE_UINT8, 1);
   if (config_.nv12 != 0) {
     se_exec exec{};
     exec.threads = config_.threads;
@@ -319,19 +319,10 @@ void State::copy(const se_array& frame, uint8_t* to) const {
     luma.height = config_.height;
     const se_array chroma{static_cast<uint8_t*>(frame.data) + config_.height * frame.stride_y, (config_.height + 1) / 2, width / 2, 2,
                           SE_UINT8, frame.stride_y, 2, 1};
-    const se_array out = packed(to, config_.height, width, channels, SE_UINT8, 1);
     se_nv12(&exec, config_.standard, config_.full_range, &luma, &chroma, &out);
     return;
   }
-  for (int32_t y = 0; y < config_.height; ++y, to += int64_t{width} * channels) {
-    const uint8_t* row = static_cast<const uint8_t*>(frame.data) + y * frame.stride_y;
-    if (frame.stride_c == 1 && frame.stride_x == channels) {
-      std::memcpy(to, row, static_cast<size_t>(width) * channels);
-      continue;
-    }
-    for (int32_t x = 0; x < width; ++x)
-      for (int32_t c = 0; c < channels; ++c) to[x * channels + c] = row[x * frame.stride_x + c * frame.stride_c];
-  }
+  copy_array(frame, out);
 }
 
 void State::finish(Slot& slot, Clock::time_point start, Clock::time_point warped) {
