@@ -13,7 +13,10 @@ import html
 import io
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,25 +110,49 @@ def open_track(info: FilmInfo, kind: str, font: str | None) -> Track | None:
 # ---- reading ----------------------------------------------------------------------------------------------
 
 
-def _cues(path: Path, language: str, zero: float) -> tuple[Cue, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """A packet of text: its stream, when it is shown (seconds), its text with MARKS, whether it belongs to the top."""
+
+    stream: int
+    start: Fraction
+    length: Fraction
+    text: str
+    top: bool
+
+
+def texts_of(container: Any, path: Path, streams: list[Any]) -> Iterator[Said]:
+    """What is said in streams of text, where there are letters in it and it is shown at all.
+
+    Raises:
+        MediaError: they cannot be read.
+        ResourceLimitError: one says too much.
+    """
     import av
 
+    count = Counter[int]()
+    try:
+        for packet in container.demux(streams):
+            if packet.pts is None or not packet.size:
+                continue
+            index, length = packet.stream_index, (packet.duration or 0) * packet.time_base
+            text, top = marked_text(container.streams[index].codec_context.name, bytes(packet))
+            if text.strip(MARKS) and length > 0:
+                count[index] += 1
+                yield Said(stream=index, start=packet.pts * packet.time_base, length=length, text=text, top=top)
+            if count[index] > MAX_CUES:
+                raise ResourceLimitError(f"{path}: has over {MAX_CUES} subtitles.")
+    except av.error.FFmpegError as error:
+        raise MediaError(f"{path}: its subtitles cannot be read ({reason(error)}).") from error
+
+
+def _cues(path: Path, language: str, zero: float) -> tuple[Cue, ...]:
     found: list[Cue] = []
     with opened(path, text=Path(path).suffix.lower() in _FILES) as container:
-        stream = _text_stream(container, path, language)
-        codec = stream.codec_context.name
-        try:
-            for packet in container.demux(stream):
-                if packet.pts is None or not packet.size:
-                    continue
-                at, length = float(packet.pts * packet.time_base), float((packet.duration or 0) * packet.time_base)
-                text, top = plain_text(codec, bytes(packet))
-                if text and length > 0:
-                    found.append(Cue(start=at - zero, end=at - zero + length, text=text, top=top))
-                if len(found) > MAX_CUES:
-                    raise ResourceLimitError(f"{path}: has over {MAX_CUES} subtitles.")
-        except av.error.FFmpegError as error:
-            raise MediaError(f"{path}: its subtitles cannot be read ({reason(error)}).") from error
+        for said in texts_of(container, path, [_text_stream(container, path, language)]):
+            start, text = float(said.start) - zero, plain(said.text)
+            if text:
+                found.append(Cue(start=start, end=start + float(said.length), text=text, top=said.top))
     if not found:
         raise MediaError(f"{path}: its subtitles have no text in them.")
     return tuple(sorted(found, key=lambda c: (c.start, c.end)))
@@ -146,14 +173,16 @@ def _text_stream(container: Any, path: Path, language: str) -> Any:
     return next((s for s in streams if int(s.disposition) & 1), streams[0])
 
 
-def plain_text(codec: str, data: bytes) -> tuple[str, bool]:
-    """(lines, whether they belong to the top) of a packet of a text codec."""
-    text, top = marked_text(codec, data)
-    return _tidy("".join(c for c in text if c not in MARKS)), top
+def plain(text: str) -> str:
+    """A text's lines without its marks."""
+    return _tidy("".join(c for c in text if c not in MARKS))
 
 
 def marked_text(codec: str, data: bytes) -> tuple[str, bool]:
-    """The same with MARKS where bold, italic and underlined letters begin and end."""
+    """(lines, whether they belong to the top) of a packet of a text codec.
+
+    MARKS stand where bold, italic and underlined letters begin and end.
+    """
     if codec == "mov_text":
         data = data[2 : 2 + int.from_bytes(data[:2], "big")]
     try:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from secondeye.runtime.errors import MediaError, ResourceLimitError
 from secondeye.runtime.video.boxes import box
-from secondeye.runtime.video.media import FilmInfo, opened, reason
-from secondeye.runtime.video.subtitles import MARKS, MAX_CUES, TEXT_CODECS, marked_text
+from secondeye.runtime.video.media import FilmInfo, opened
+from secondeye.runtime.video.subtitles import MARKS, TEXT_CODECS, texts_of
 
 TIME_BASE = Fraction(1, 1000)
 # FFmpeg makes the sample description of this: white on nothing, low in the middle.
@@ -35,7 +34,7 @@ _FONT = (1, 16, 0xFFFFFFFF)  # identity, size, colour (RGBA), as in the descript
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Shown:
     """A text with marks, and when it is shown: thousandths of a second."""
 
     start: int
@@ -88,36 +87,23 @@ def text_packets(
         yield float(at * TIME_BASE), 1 + index, packet
 
 
-def _read(info: FilmInfo, wanted: list[int]) -> dict[int, list[_Said]]:
-    import av
-
-    found: dict[int, list[_Said]] = {index: [] for index in wanted}
+def _read(info: FilmInfo, wanted: list[int]) -> dict[int, list[_Shown]]:
+    found: dict[int, list[_Shown]] = {index: [] for index in wanted}
     with opened(info.path) as source:
-        try:
-            for packet in source.demux([source.streams[index] for index in wanted]):
-                if packet.pts is None or not packet.size:
-                    continue
-                text, top = marked_text(source.streams[packet.stream_index].codec_context.name, bytes(packet))
-                at, until = (
-                    round(Fraction(t) * packet.time_base / TIME_BASE)
-                    for t in (packet.pts, packet.pts + (packet.duration or 0))
-                )
-                if until > at and text.strip(MARKS):
-                    found[packet.stream_index].append(_Said(at, until, text, top))
-                if len(found[packet.stream_index]) > MAX_CUES:
-                    raise ResourceLimitError(f"{info.path}: has over {MAX_CUES} subtitles.")
-        except av.error.FFmpegError as error:
-            raise MediaError(f"{info.path}: its subtitles cannot be read ({reason(error)}).") from error
+        for said in texts_of(source, info.path, [source.streams[index] for index in wanted]):
+            at, until = (round(t / TIME_BASE) for t in (said.start, said.start + said.length))
+            if until > at:
+                found[said.stream].append(_Shown(at, until, said.text, said.top))
     return found
 
 
-def _samples(said: list[_Said], begin: int, stop: int | None) -> Iterator[tuple[int, int, bytes]]:
+def _samples(said: list[_Shown], begin: int, stop: int | None) -> Iterator[tuple[int, int, bytes]]:
     """(start, end, sample), none over another: what is said at once becomes one text, the top's first."""
     moments = sorted(
         {t for one in said for t in (one.start, one.end)} | {begin} | ({stop} if stop is not None else set())
     )
     waiting = sorted(said, key=lambda one: one.start, reverse=True)
-    shown: list[_Said] = []
+    shown: list[_Shown] = []
     before: tuple[int, int, bytes] | None = None
     for at, until in itertools.pairwise(moments):
         while waiting and waiting[-1].start <= at:

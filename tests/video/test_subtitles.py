@@ -8,13 +8,13 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from films import with_text
+from films import ASS_HEAD, with_text
 from kills import kill_with_a_segment
 
 from secondeye import FilmConfig, InvalidInputError, StereoConfig, convert_video
 from secondeye.runtime.layouts import LAYOUTS
 from secondeye.runtime.video import media
-from secondeye.runtime.video.subtitles import Track, open_track, plain_text
+from secondeye.runtime.video.subtitles import Track, marked_text, open_track, plain
 
 W, H = 320, 192
 SRT = """1
@@ -25,18 +25,12 @@ SRT = """1
 00:00:01,200 --> 00:00:01,600
 {\\an8}On top
 """
-ASS = """[Script Info]
-ScriptType: v4.00+
-
-[V4+ Styles]
-Format: Name, Fontname, Fontsize
-Style: Default,Arial,20
-
-[Events]
-Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
-Dialogue: 0,0:00:00.40,0:00:00.80,Default,,0,0,0,,{\\b1}Hello,{\\b0}\\Nworld
+ASS = (
+    ASS_HEAD
+    + """Dialogue: 0,0:00:00.40,0:00:00.80,Default,,0,0,0,,{\\b1}Hello,{\\b0}\\Nworld
 Dialogue: 0,0:00:01.20,0:00:01.60,Default,,0,0,0,,{\\p1}m 0 0 l 9 9{\\p0}
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +192,8 @@ def test_mov_text_and_ass_are_read(grey, tmp_path):
     ],
 )
 def test_text_is_made_plain(codec, data, text):
-    assert plain_text(codec, data) == text
+    marked, top = marked_text(codec, data)
+    assert (plain(marked), top) == text
 
 
 def test_long_text_fits_the_picture(grey, tmp_path, look_at):

@@ -3,7 +3,7 @@
 
 import av
 import pytest
-from films import with_text
+from films import ASS_HEAD, with_text
 
 from secondeye import FilmConfig, StereoConfig, convert_video
 from secondeye.runtime.video.timed_text import sample
@@ -20,19 +20,13 @@ SRT = """1
 00:00:01,200 --> 00:00:01,600
 Last
 """
-ASS = """[Script Info]
-ScriptType: v4.00+
-
-[V4+ Styles]
-Format: Name, Fontname, Fontsize
-Style: Default,Arial,20
-
-[Events]
-Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
-Dialogue: 0,0:00:00.40,0:00:00.80,Default,,0,0,0,,{\\b1}Hello,{\\b0}\\Nworld
+ASS = (
+    ASS_HEAD
+    + """Dialogue: 0,0:00:00.40,0:00:00.80,Default,,0,0,0,,{\\b1}Hello,{\\b0}\\Nworld
 Dialogue: 0,0:00:01.00,0:00:01.20,Default,,0,0,0,,{\\p1}m 0 0 l 9 9{\\p0}
 Dialogue: 0,0:00:01.20,0:00:01.60,Default,,0,0,0,,{\\pos(3,4)}Last
 """
+)
 
 
 @pytest.fixture(scope="module")
