@@ -12,7 +12,7 @@ from typing import Any
 
 from secondeye.runtime.pictures import on_a_sphere, opened_picture
 from secondeye.runtime.video import boxes, media
-from secondeye.runtime.video.signals import SEI_FRAME_PACKING, nal_units
+from secondeye.runtime.video.signals import SEI_FRAME_PACKING, holds_both_eyes, nal_units
 from secondeye.runtime.writers.stereo_jpeg import jps_words
 
 _ARRANGEMENTS = {
@@ -226,9 +226,7 @@ def _from_boxes(entry: dict[bytes, bytes], signals: dict[str, str]) -> str:
         signals["MP4 st3d"] = _ST3D.get(st3d[4], f"mode {st3d[4]}, which no version of the standard has")
     vexu = entry.get(b"vexu")
     if vexu is not None:
-        views = boxes.inner(vexu, b"eyes", b"stri")
-        both = views is not None and len(views) >= 5 and views[4] & 3 == 3
-        signals["MP4 vexu"] = "spatial video, both eyes" if both else "spatial video"
+        signals["MP4 vexu"] = "spatial video, both eyes" if holds_both_eyes(vexu) else "spatial video"
     hfov = entry.get(b"hfov")
     degrees = f", {struct.unpack('>I', hfov)[0] / 1000:g} degrees wide" if hfov is not None and len(hfov) == 4 else ""
     projected = boxes.inner(entry.get(b"sv3d", b""), b"proj")

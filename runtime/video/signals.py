@@ -201,6 +201,12 @@ _PACKINGS = {
 }  # fmt: skip
 
 
+def holds_both_eyes(vexu: bytes) -> bool:
+    """Whether a vexu box's content says that spatial video has a view for each eye."""
+    views = inner(vexu, b"eyes", b"stri")
+    return views is not None and len(views) >= 5 and views[4] & 3 == 3
+
+
 def source_notes(frame: Any, file: Path) -> list[str]:
     """Sentences about a film that says, in its first frame or in an MP4's boxes, that it is no flat view."""
     try:
@@ -215,7 +221,7 @@ def source_notes(frame: Any, file: Path) -> list[str]:
         notes.append(f"Its file says that it is 3D already ({_PACKINGS[packing]}); it is treated as one flat view.")
     elif file.suffix.lower() in (".mp4", ".m4v", ".mov"):
         with file.open("rb") as opened:
-            views = inner(sample_entry_boxes(opened).get(b"vexu", b""), b"eyes", b"stri")
-        if views is not None and len(views) >= 5 and views[4] & 3 == 3:
+            both = holds_both_eyes(sample_entry_boxes(opened).get(b"vexu", b""))
+        if both:
             notes.append("Its file says that it is 3D already (spatial video); its first view is converted.")
     return notes
