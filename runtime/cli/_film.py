@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from secondeye.runtime.cli._bar import progress_bar
+from secondeye.runtime.cli._pictures import clash_of
 from secondeye.runtime.errors import InvalidInputError, SecondEyeError
 
 if TYPE_CHECKING:
@@ -156,10 +157,9 @@ def convert_films(
     if options.report is not None and len(sources) > 1:
         raise InvalidInputError("--report goes with one film; convert it alone.")
     targets = [target_for(source, output, options.layout, options.projection) for source in sources]
-    for target in targets:
-        if targets.count(target) > 1:
-            both = " and ".join(s for s, t in zip(sources, targets, strict=True) if t == target)
-            raise InvalidInputError(f"{target}: {both} would become this file; rename one.")
+    clash = clash_of(sources, targets)
+    if clash is not None:
+        raise InvalidInputError(f"{clash}; rename one.")
     failed = 0
     for source, target in zip(sources, targets, strict=True):
         if skip_existing and target.exists():
@@ -180,7 +180,7 @@ def _sized(source: str, size: str, config: FilmConfig) -> tuple[int, int]:
     from secondeye.runtime.cli._words import parse_size
     from secondeye.runtime.video.config import open_film
 
-    info = open_film(source, replace(config, fps=None))
+    info = open_film(source, replace(config, fps=None, deinterlace="off"))
     width, height = parse_size(size, info.width, info.height)
     return width // 2 * 2, height // 2 * 2
 

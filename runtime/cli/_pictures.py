@@ -6,7 +6,8 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -250,6 +251,15 @@ def _without_results(pictures: list[Path]) -> list[str]:
     ]
 
 
+def clash_of(sources: list[str], targets: Sequence[str | Path]) -> str | None:
+    """Which sources would become one file, in words; None where each has its own."""
+    twice = next((target for target, often in Counter(targets).items() if often > 1), None)
+    if twice is None:
+        return None
+    both = " and ".join(s for s, t in zip(sources, targets, strict=True) if t == twice)
+    return f"{twice}: {both} would become this file"
+
+
 def targets_of(sources: list[str], output: str | None, layout: str, suffix: str, many: bool) -> list[str]:
     """Where each picture's result goes."""
     from secondeye.runtime.layouts import LAYOUTS
@@ -278,10 +288,7 @@ def targets_of(sources: list[str], output: str | None, layout: str, suffix: str,
         names = [("stdin" if s == "-" else Path(s).stem) + ending + suffix for s in sources]
         homes = [folder if folder is not None else Path(s).parent for s in sources]
         targets = [str(home / name) for home, name in zip(homes, names, strict=True)]
-        if len(set(targets)) != len(targets):
-            twice = next(t for t in targets if targets.count(t) > 1)
-            both = " and ".join(s for s, t in zip(sources, targets, strict=True) if t == twice)
-            raise InvalidInputError(
-                f"{twice}: {both} would become this file; rename one, or convert them into different folders."
-            )
+        clash = clash_of(sources, targets)
+        if clash is not None:
+            raise InvalidInputError(f"{clash}; rename one, or convert them into different folders.")
     return targets

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime.errors import InvalidInputError, MediaError
+from secondeye.runtime.files import check_place
 
 if TYPE_CHECKING:
     import av
@@ -61,8 +62,7 @@ class Sink:
             suffix = Path(target).suffix.lower()
             if suffix not in FILES:
                 raise InvalidInputError(f"{target}: expected a name that ends in {', '.join(FILES)}, or -.")
-            if not Path(target).parent.is_dir():
-                raise MediaError(f"{target}: the folder {Path(target).parent} does not exist; make it first.")
+            check_place(target)
             self._codec, self._kind = "libx264", FILES[suffix]
             self._part = Path(target).with_name(f".{Path(target).name}.part")
         self._container = self._open()

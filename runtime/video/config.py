@@ -12,6 +12,7 @@ from typing import Literal
 from secondeye.runtime import ops
 from secondeye.runtime.config import StereoConfig
 from secondeye.runtime.errors import InvalidInputError, MediaError
+from secondeye.runtime.files import check_place
 from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS
 from secondeye.runtime.video import adjust, encode, media, mux, projection, sequence
 from secondeye.runtime.video.objects import KEY_EVERY, check_segmenter
@@ -147,8 +148,7 @@ def checked_target(target: Path, source: Path, config: FilmConfig) -> Path:
     suffix = target.suffix.lower()
     if media.is_sequence(target):
         sequence.check_pattern(target)
-        if not target.parent.is_dir():
-            raise MediaError(f"{target}: the folder {target.parent} does not exist; make it first.")
+        check_place(target)
         if media.is_sequence(source) and target.parent.resolve() == source.parent.resolve():
             first = media.first_number(source)
             if target.name % first == source.name % first:
