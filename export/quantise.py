@@ -149,10 +149,10 @@ def to_integers(model: Any, bits: int, opset: int) -> None:
 
     def rounded(weights: Map) -> Weights:
         found = np.zeros(weights.shape, np.int8)
-        scales, least = _greatest(weights), _greatest(weights)
-        least[...] = np.inf
+        greatest = scales = _greatest(weights)
+        least = np.full_like(greatest, np.inf)
         for share in shares:
-            scale = (_greatest(weights) * np.float32(share / most)).astype(np.float32)
+            scale = (greatest * np.float32(share / most)).astype(np.float32)
             values = np.rint(weights / _spread(scale, weights)).clip(-most, most)
             error = np.add.reduceat((values * _spread(scale, weights) - weights) ** 2, _starts(weights), axis=0)
             better = error < least
