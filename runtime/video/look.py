@@ -61,7 +61,7 @@ def look(pixels: NDArray[np.uint8], depth: Map, before: Look | None) -> Look:
     unmatched = float((blocks[:, :, 2] > 20 * 64).mean())
     if unmatched > 0.8 or (unmatched > 0.25 and _histogram_distance(luma, before.luma) > 0.3):
         return Look(luma, depth, marks)
-    source, found, apart = trace(luma, before.luma, blocks)
+    source, found, apart = _trace(luma, before.luma, blocks)
     here, there = _means(np.abs(luma.astype(np.int16) - before.luma)), _means(apart)
     still = (here < LIKE) & (BETTER * here <= there)  # in a block that moves, too, what does not
     np.copyto(source, np.arange(source.size, dtype=np.int32).reshape(source.shape), where=still)
@@ -82,7 +82,7 @@ def _luma(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return total.astype(np.uint8)
 
 
-def trace(
+def _trace(
     now: NDArray[np.uint8], before: NDArray[np.uint8], blocks: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_], NDArray[np.int16]]:
     """What block motion says of every pixel.

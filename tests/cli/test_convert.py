@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from kills import HEEDING
 from PIL import Image
 
 from secondeye.runtime.layouts import LAYOUTS
@@ -183,12 +184,7 @@ def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
     source.mkdir()
     for i in range(60):
         (source / f"{i:02d}.jpg").write_bytes(photo.read_bytes())
-    # A shell's background jobs ignore interrupts, and these tests may be one.
-    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    heeding += "from secondeye.runtime.cli import main; main()"
-    run = subprocess.Popen(
-        [sys.executable, "-c", heeding, "convert", source, "-o", out], stderr=subprocess.PIPE, text=True
-    )
+    run = subprocess.Popen([*HEEDING, "convert", source, "-o", out], stderr=subprocess.PIPE, text=True)
     begun = time.monotonic()
     while len(list(out.glob("*.png"))) < 3:
         assert run.poll() is None, run.stderr.read()

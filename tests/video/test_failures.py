@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from kills import HEEDING
 
 from secondeye import FilmConfig, MediaError, StereoConfig, convert_video
 from secondeye.runtime.video import encode
@@ -32,10 +33,7 @@ def wanted(tmp_path_factory, source):
 
 def test_ctrl_c_says_how_to_go_on(source, wanted, tmp_path):
     out = tmp_path / "film.mp4"
-    # A shell's background jobs ignore interrupts, and these tests may be one.
-    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    heeding += "from secondeye.runtime.cli import main; main()"
-    words = [sys.executable, "-c", heeding, "convert", source, "-o", out, "--depth-model", "cues"]
+    words = [*HEEDING, "convert", source, "-o", out, "--depth-model", "cues"]
     words += ["--preset", "ultrafast", "--size", "640x384"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     journal = tmp_path / "film.mp4.parts" / "journal.json"
