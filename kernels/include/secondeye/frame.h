@@ -37,6 +37,7 @@ typedef struct se_frame_config {
   int32_t full_range;   /* of NV12 */
   int32_t map_width, map_height; /* of nearness */
   int32_t widen;        /* near objects grow by this many pixels, 0..16 */
+  int32_t separate;     /* CUDA only; not 0: launches one after another instead of a graph, for a graph that you record */
 } se_frame_config;
 
 SE_API void se_frame_defaults(se_frame_config *config, int32_t width, int32_t height, int32_t channels);
