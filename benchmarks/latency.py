@@ -15,6 +15,7 @@ devices that nobody has measured yet, by counting.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -37,6 +38,7 @@ from secondeye.benchmarks.counted import network_flops, pack_bytes, presets, sta
 from secondeye.benchmarks.latency_page import page
 from secondeye.benchmarks.machine import console, machine
 from secondeye.benchmarks.power import PowerMeter
+from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
@@ -62,13 +64,17 @@ def peaks() -> dict[str, float]:
     return {"matmul_gflops": round(gflops, 1), "copy_gb_per_s": round(copy, 2)}
 
 
-def frames_of(height: int, width: int) -> list[NDArray[np.uint8]]:
-    """A moving picture: a rendered scene that pans, with the noise of a camera."""
-    scene, _ = render_sample(width, height)
+@functools.lru_cache(maxsize=1)
+def frames_of(height: int, width: int, count: int = 16) -> list[NDArray[np.uint8]]:
+    """A moving picture: a rendered scene (over 1280 wide: enlarged) that pans, with the noise of a camera."""
+    share = min(1.0, 1280 / width)
+    scene, _ = render_sample(round(share * width), round(share * height))
+    if share < 1:
+        scene = ops.resize(scene, height, width, filter="bilinear")
     rng = np.random.default_rng(1)
     noise = rng.integers(-3, 4, (height, 2 * width, 3), np.int16)
     frames = []
-    for k in range(16):
+    for k in range(count):
         moved = np.roll(scene, 2 * k, 1).astype(np.int16) + noise[:, 7 * k : 7 * k + width]
         frames.append(np.clip(moved, 0, 255).astype(np.uint8))
     return frames
