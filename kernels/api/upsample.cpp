@@ -28,7 +28,10 @@ extern "C" int32_t se_upsample(const se_exec* exec, int32_t threshold_q8, const 
   UpsampleArgs args{view_of<const float>(*map), view_of<const uint8_t>(*picture), {}, view_of<float>(*out),
                     threshold_q8 >= 0 ? 1 : 0, threshold_q8, {}};
   if (labels != nullptr) args.labels = view_of<const uint16_t>(*labels);
-  if (runs_blocks(*exec)) return run_blocks(*exec, args);
+  if (runs_blocks(*exec)) {
+    if (base::UpsampleTileBlocks::takes(args)) return run_blocks(*exec, UpsampleTileArgs{args});
+    return run_blocks(*exec, args);
+  }
   // The tables live in memory of the calling thread's own, apart from the row functions' scratch.
   const int64_t width = out->width;
   int32_t* memory = static_cast<int32_t*>(thread_scratch(4 * (4 * cells + cells / 2 + 1 + h + 2 * width + w + 1), kTableSlot));

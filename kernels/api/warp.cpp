@@ -47,7 +47,11 @@ int32_t add_view(WarpViewsArgs& args, const se_warp_params& params, const se_arr
 }
 
 int32_t run(const se_exec& exec, const WarpViewsArgs& args, const se_array& out) {
-  if (runs_blocks(exec)) return run_blocks(exec, args);
+  if (runs_blocks(exec)) {
+    bool packed = true;
+    for (int32_t k = 0; k < args.count; ++k) packed = packed && base::WarpPackedBlocks::takes(args.views[k]);
+    return packed ? run_blocks(exec, WarpPackedArgs{args}) : run_blocks(exec, args);
+  }
   return run_rows(exec, out.height, grain_of(out), args, op_table(exec.isa).warp_rows, int64_t{8} * out.width);
 }
 

@@ -25,9 +25,64 @@ struct Grid {
   int64_t shared_bytes;
 };
 
-struct alignas(16) Chunk16 {
+// Sixteen bytes of anything, read and written at once.
+struct __attribute__((aligned(16), may_alias)) Chunk16 {
   uint32_t word[4];
 };
+
+// Four bytes of anything.
+typedef uint32_t __attribute__((may_alias)) Word32;
+
+// The device's own instructions, and what they mean.
+SE_HD float block_quotient(float n, float d) {  // within two units in the last place
+#if defined(__CUDA_ARCH__)
+  return __fdividef(n, d);
+#else
+  return n / d;
+#endif
+}
+SE_HD uint32_t block_shift(uint32_t low, uint32_t high, int32_t bits) {  // the low word of both, moved down; bits < 32
+  return (uint32_t)(((uint64_t)high << 32 | low) >> bits);
+}
+SE_HD int32_t block_zeros_below(uint32_t v) {  // v is not 0
+#if defined(__CUDA_ARCH__)
+  return __ffs((int32_t)v) - 1;
+#else
+  return __builtin_ctz(v);
+#endif
+}
+SE_HD int32_t block_zeros_above(uint32_t v) {  // v is not 0
+#if defined(__CUDA_ARCH__)
+  return __clz((int32_t)v);
+#else
+  return __builtin_clz(v);
+#endif
+}
+SE_HD int32_t block_apart(uint32_t a, uint32_t b) {  // sum of the absolute differences of four bytes
+#if defined(__CUDA_ARCH__)
+  return (int32_t)__vsadu4(a, b);
+#else
+  int32_t sum = 0;
+  for (int32_t k = 0; k < 32; k += 8) {
+    const int32_t d = (int32_t)(a >> k & 255u) - (int32_t)(b >> k & 255u);
+    sum += d < 0 ? -d : d;
+  }
+  return sum;
+#endif
+}
+// Four of the eight bytes of a (0 to 3) and b (4 to 7), the numbers of which are the selector's nibbles.
+SE_HD uint32_t block_pick(uint32_t a, uint32_t b, uint32_t selector) {
+#if defined(__CUDA_ARCH__)
+  return __byte_perm(a, b, selector);
+#else
+  const uint64_t both = (uint64_t)b << 32 | a;
+  uint32_t picked = 0;
+  for (int32_t k = 0; k < 4; ++k) picked |= (uint32_t)(both >> (8 * (selector >> (4 * k) & 7u)) & 255u) << (8 * k);
+  return picked;
+#endif
+}
+// Of four bytes each: (a + b + 1) >> 1.
+SE_HD uint32_t block_means(uint32_t a, uint32_t b) { return (a | b) - ((a ^ b) >> 1 & 0x7f7f7f7fu); }
 
 // Keeps the greater, whichever thread comes first.
 SE_HD void block_max(int32_t* place, int32_t value) {
@@ -44,9 +99,16 @@ SE_HD void block_copy_words(uint8_t* to, const uint8_t* from, int64_t bytes, int
   int64_t head = (kSize - (int64_t)((uintptr_t)to & (kSize - 1))) & (kSize - 1);
   if (head > bytes) head = bytes;
   const int64_t words = (bytes - head) / kSize, tail = head + kSize * words;
-  for (int64_t i = thread; i < head; i += threads) to[i] = from[i];
-  for (int64_t i = thread; i < words; i += threads) ((Word*)(to + head))[i] = ((const Word*)(from + head))[i];
-  for (int64_t i = tail + thread; i < bytes; i += threads) to[i] = from[i];
+  for (int64_t k = thread; k < head; k += threads) to[k] = from[k];
+  constexpr int32_t kBatch = 4;  // loads on their way at once
+  int64_t i = thread;
+  for (; i + (kBatch - 1) * threads < words; i += kBatch * threads) {
+    Word batch[kBatch];
+    for (int32_t k = 0; k < kBatch; ++k) batch[k] = ((const Word*)(from + head))[i + k * threads];
+    for (int32_t k = 0; k < kBatch; ++k) ((Word*)(to + head))[i + k * threads] = batch[k];
+  }
+  for (; i < words; i += threads) ((Word*)(to + head))[i] = ((const Word*)(from + head))[i];
+  for (int64_t k = tail + thread; k < bytes; k += threads) to[k] = from[k];
 }
 
 // Copies bytes with as wide accesses as both addresses allow; `threads` threads share the work.
@@ -55,7 +117,7 @@ SE_HD void block_copy(uint8_t* to, const uint8_t* from, int64_t bytes, int32_t t
   if ((differ & 15) == 0)
     block_copy_words<Chunk16>(to, from, bytes, thread, threads);
   else if ((differ & 3) == 0)
-    block_copy_words<uint32_t>(to, from, bytes, thread, threads);
+    block_copy_words<Word32>(to, from, bytes, thread, threads);
   else
     block_copy_words<uint8_t>(to, from, bytes, thread, threads);
 }
@@ -71,6 +133,12 @@ SE_HD bool row_is_packed(const View<T>& v) {
 template <typename T>
 SE_HD T* row_begin(const View<T>& v, int32_t y) {
   return v.stride_x < 0 ? v.at(y, v.width - 1) : v.row(y);
+}
+
+// Whether rows of forward pixels begin on addresses of whole units of bytes.
+template <typename T>
+SE_HD bool rows_are_aligned(const View<T>& v, int32_t unit) {
+  return row_is_packed(v) && v.stride_x > 0 && (((uintptr_t)v.data | (uintptr_t)v.stride_y) & (uintptr_t)(unit - 1)) == 0;
 }
 
 // Columns [x0, x0 + width) of a view, cut at its end.
@@ -111,7 +179,7 @@ SE_HD void block_store_row(const View<uint8_t>& out, int32_t y, const int32_t* p
       else
         to[k] = (uint8_t)byte;
     }
-    if (whole) *(uint32_t*)(to + first) = word;
+    if (whole) *(Word32*)(to + first) = word;
   }
 }
 

@@ -45,16 +45,6 @@ inline View<T> view_of(const se_array& a) {
   return View<T>{(T*)a.data, a.height, a.width, a.channels, a.stride_y, a.stride_x, a.stride_c};
 }
 
-// Disparity in 1/256 pixel: NaN and infinity are 0, the rest is clamped to +-16384 pixels and rounded half to even.
-// Adding and taking away 1.5 * 2^23 rounds exactly so for |v| <= 2^22, in any SIMD width and on the device.
-SE_HD int32_t disparity_q8(float d) {
-  if (!(d - d == 0.0f)) return 0;
-  const float clamped = d < -16384.0f ? -16384.0f : (d > 16384.0f ? 16384.0f : d);
-  const float scaled = clamped * 256.0f;
-  return (int32_t)((scaled + 12582912.0f) - 12582912.0f);
-}
-
-// IEEE half precision, by bits: the same on every machine. NaN becomes 0x7e00; rounding is half to even.
 SE_HD float float_of_bits(uint32_t bits) {
   float f;
   __builtin_memcpy(&f, &bits, 4);
@@ -65,6 +55,16 @@ SE_HD uint32_t bits_of_float(float f) {
   __builtin_memcpy(&bits, &f, 4);
   return bits;
 }
+// Disparity in 1/256 pixel: NaN and infinity are 0, the rest is clamped to +-16384 pixels and rounded half to even.
+// Adding 1.5 * 2^23 rounds exactly so for |v| <= 2^22, in any SIMD width and on the device, and leaves the whole number
+// in the sum's last bits.
+SE_HD int32_t disparity_q8(float d) {
+  if (!(d - d == 0.0f)) return 0;
+  const float clamped = d < -16384.0f ? -16384.0f : (d > 16384.0f ? 16384.0f : d);
+  return (int32_t)(bits_of_float(clamped * 256.0f + 12582912.0f) - 0x4b400000u);
+}
+
+// IEEE half precision, by bits: the same on every machine. NaN becomes 0x7e00; rounding is half to even.
 SE_HD float half_to_float(uint16_t h) {
   const uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = h & 0x7fffu;
   if (rest >= 0x7c00u) return float_of_bits(sign | 0x7f800000u | (rest & 0x3ffu) << 13);

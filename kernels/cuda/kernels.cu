@@ -8,6 +8,7 @@ namespace se {
 namespace {
 
 constexpr int64_t kPlainShared = 48 * 1024;  // more has to be asked for
+constexpr int64_t kMuchShared = 16 * 1024;
 
 template <typename Program>
 __global__ void __launch_bounds__(Program::kThreads) block_kernel(const typename Program::Args args) {
@@ -28,6 +29,12 @@ int32_t launch(const typename Program::Args& args, void* stream) {
                            (int)grid.shared_bytes) != cudaSuccess) {
     (void)cudaGetLastError();  // answered here; a later launch should not report it
     return SE_ERROR_DEVICE_LIMIT;
+  }
+  if (grid.shared_bytes >= kMuchShared) {
+    // More blocks at once: all of the first-level cache as shared memory. A hint, given once.
+    static const cudaError_t hinted =
+        cudaFuncSetAttribute(block_kernel<Program>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+    if (hinted != cudaSuccess) (void)cudaGetLastError();
   }
   block_kernel<Program><<<dim3((unsigned)grid.x, (unsigned)grid.y), Program::kThreads, (size_t)grid.shared_bytes,
                           static_cast<cudaStream_t>(stream)>>>(args);

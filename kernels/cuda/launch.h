@@ -13,24 +13,26 @@
 #include "ops/restore.op.h"
 #include "ops/smooth.op.h"
 #include "ops/upsample.op.h"
-#include "ops/warp.op.h"
+#include "ops/warp_blocks.op.h"
 #include "ops/widen.op.h"
 
 // Every program there is.
 #define SE_PROGRAMS(X) \
-  X(AnaglyphBlocks)    \
-  X(CellsBlocks)       \
-  X(FillBlocks)        \
-  X(LevelBlocks)       \
-  X(MaskBlocks)        \
-  X(MotionBlocks)      \
-  X(Nv12Blocks)        \
-  X(PackBlocks)        \
-  X(ResampleBlocks)    \
-  X(RestoreBlocks)     \
-  X(SmoothBlocks)      \
-  X(UpsampleBlocks)    \
-  X(WarpBlocks)        \
+  X(AnaglyphBlocks) \
+  X(CellsBlocks) \
+  X(FillBlocks) \
+  X(LevelBlocks) \
+  X(MaskBlocks) \
+  X(MotionBlocks) \
+  X(Nv12Blocks) \
+  X(PackBlocks) \
+  X(ResampleBlocks) \
+  X(RestoreBlocks) \
+  X(SmoothBlocks) \
+  X(UpsampleBlocks) \
+  X(UpsampleTileBlocks) \
+  X(WarpBlocks) \
+  X(WarpPackedBlocks) \
   X(WidenBlocks)
 
 namespace se {

@@ -137,7 +137,37 @@ SE_HD uint32_t anaglyph_word(const AnaglyphArgs& p, int32_t y, int32_t x) {
   return value;
 }
 
-using AnaglyphBlocks = WordBlocks<AnaglyphArgs, anaglyph_word>;
+// Four pixels a thread where all lies in whole words; else word by word.
+struct AnaglyphBlocks : WordBlocks<AnaglyphArgs, anaglyph_word> {
+  using Words = WordBlocks<AnaglyphArgs, anaglyph_word>;
+  static_assert(kPiece == 4 * kThreads, "a thread has four pixels");
+
+  SE_HD static void four(const Args& p, int32_t y, int32_t x) {
+    const Word32 *l = (const Word32*)(p.left.row(y) + 3 * x), *r = (const Word32*)(p.right.row(y) + 3 * x);
+    const uint32_t left[3] = {l[0], l[1], l[2]}, right[3] = {r[0], r[1], r[2]};
+    uint32_t out[3] = {0, 0, 0};
+#pragma unroll
+    for (int32_t k = 0; k < 12; ++k) {
+      const int32_t* m = p.matrix[k % 3];
+      int32_t sum = 2048;
+#pragma unroll
+      for (int32_t c = 0; c < 3; ++c) {
+        const int32_t at = k / 3 * 3 + c;
+        sum += m[c] * (int32_t)(left[at / 4] >> (8 * (at % 4)) & 255u) + m[3 + c] * (int32_t)(right[at / 4] >> (8 * (at % 4)) & 255u);
+      }
+      out[k / 4] |= (uint32_t)clamp_i32(sum >> 12, 0, 255) << (8 * (k % 4));
+    }
+    Word32* to = (Word32*)(p.out.row(y) + 3 * x);
+    for (int32_t k = 0; k < 3; ++k) to[k] = out[k];
+  }
+
+  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
+    const bool words = p.out.width % 4 == 0 && rows_are_aligned(p.left, 4) && rows_are_aligned(p.right, 4) && rows_are_aligned(p.out, 4);
+    if (!words) return Words::phase(k, p, b);
+    const int32_t x = b.x * kPiece + 4 * b.thread;
+    if (k == 0 && x < p.out.width) four(p, b.y, x);
+  }
+};
 
 }  // namespace SE_ISA_NAMESPACE
 }  // namespace se

@@ -76,6 +76,9 @@ SE_HD void fill_hole(const FillArgs& p, int32_t y, int32_t l, int32_t r, Origin*
   }
 }
 
+// What is painted is read from pixels that are no holes, and only holes are written.
+SE_HD bool fill_in_place(const FillArgs& p) { return p.out.data == p.view.data; }
+
 #if !defined(__CUDACC__)
 // The first hole at or after x in a row, or its width.
 inline int32_t fill_next_hole(const FillArgs& p, int32_t y, int32_t x) {
@@ -103,6 +106,7 @@ inline void fill_origins(const FillArgs& p, int32_t y, int32_t* __restrict origi
 }
 
 inline void fill_copy_row(const FillArgs& p, int32_t y) {
+  if (fill_in_place(p)) return;
   const int32_t width = p.view.width, channels = p.view.channels;
   const int64_t vx = p.view.stride_x, ox = p.out.stride_x, step = (int64_t)channels * p.bytes;
   if (p.view.stride_c == p.bytes && p.out.stride_c == p.bytes && vx == ox && (vx == step || vx == -step)) {
@@ -142,48 +146,164 @@ inline void fill_rows(const FillArgs& p, int32_t y0, int32_t y1, int32_t* scratc
 }
 #endif
 
-// A block is a row; the origins of its holes and of the holes over and under it stand in shared memory. The thread
-// that meets the beginning of a hole works out all of it.
+// A block is a few rows. Shared memory holds one bit for each pixel of them and of the rows over and under them, whether it
+// is a hole, and for each hole how it is filled: the length of its band, and its side.
 struct FillBlocks {
   using Args = FillArgs;
-  static constexpr int32_t kPhases = 2, kThreads = 256;
+  static constexpr int32_t kPhases = 3, kThreads = 256;
+  static constexpr uint16_t kRight = 0x8000;  // the band lies on the right; its length is in the other bits
+  static constexpr int64_t kMostShared = 32 * 1024;  // of more rows than one
 
-  static Grid grid(const Args& p) { return {1, p.view.height, 6 * (int64_t)p.view.width}; }
-
-  SE_HD static int32_t value(const Args& p, int32_t y, int32_t origin, int32_t c) {
-    return origin == 0xffff ? 0 : fill_value(p, y, origin, c);
+  // Words of a row's bits, with an empty one before and one after; and numbers of its bands, of which the one at l / 2
+  // belongs to the hole that begins at l: between two holes there is a pixel.
+  SE_HD static int32_t pitch(const Args& p) { return (p.view.width + 31) / 32 + 2; }
+  SE_HD static int32_t bands_pitch(const Args& p) { return (p.view.width + 1) / 2; }
+  SE_HD static int64_t shared_bytes(const Args& p, int32_t rows) {
+    return (rows + 2) * (4 * (int64_t)pitch(p) + 2 * (int64_t)bands_pitch(p));
   }
 
-  SE_HD static void origins(const Args& p, int32_t y, uint16_t* origin, int32_t thread) {
-    const int32_t width = p.view.width;
-    for (int32_t l = thread; l < width; l += kThreads) {
-      if (!fill_is_hole(p, y, l) || (l > 0 && fill_is_hole(p, y, l - 1))) continue;
-      int32_t r = l + 1;
-      while (r < width && fill_is_hole(p, y, r)) ++r;
-      fill_hole(p, y, l, r, origin);
+  // Rows of a block: as many of 4 as fit.
+  SE_HD static int32_t rows_of(const Args& p) {
+    return shared_bytes(p, 4) <= kMostShared ? 4 : (shared_bytes(p, 2) <= kMostShared ? 2 : 1);
+  }
+
+  static Grid grid(const Args& p) {
+    const int32_t rows = rows_of(p);
+    return {1, (p.view.height + rows - 1) / rows, shared_bytes(p, rows)};
+  }
+
+  // The bits of one of the block's rows, 0 the one over them; word 0 is that of pixels 0 to 31.
+  SE_HD static uint32_t* bits(const Args& p, const Block& b, int32_t row) { return (uint32_t*)b.shared + row * pitch(p) + 1; }
+  SE_HD static uint16_t* bands(const Args& p, const Block& b, int32_t row) {
+    return (uint16_t*)((uint32_t*)b.shared + (rows_of(p) + 2) * pitch(p)) + row * bands_pitch(p);
+  }
+
+  // One bit for each of four bytes that is not 0.
+  SE_HD static uint32_t four(uint32_t v) {
+    const uint32_t top = (((v & 0x7f7f7f7fu) + 0x7f7f7f7fu) | v) & 0x80808080u;
+    return (top >> 7) * 0x10204080u >> 28;
+  }
+
+  SE_HD static uint32_t mirrored_bits(uint32_t v) {
+    v = (v >> 1 & 0x55555555u) | (v & 0x55555555u) << 1;
+    v = (v >> 2 & 0x33333333u) | (v & 0x33333333u) << 2;
+    v = (v >> 4 & 0x0f0f0f0fu) | (v & 0x0f0f0f0fu) << 4;
+    v = (v >> 8 & 0x00ff00ffu) | (v & 0x00ff00ffu) << 8;
+    return v >> 16 | v << 16;
+  }
+
+  // The bits of pixels 32 w to 32 w + 31 of row y.
+  SE_HD static uint32_t word(const Args& p, int32_t y, int32_t w) {
+    const int32_t width = p.view.width, first = 32 * w;
+    const int64_t step = p.holes.stride_x;
+    if ((step == 1 || step == -1) && first + 32 <= width) {
+      const uint8_t* at = p.holes.at(y, step == 1 ? first : first + 31);
+      if (((uintptr_t)at & 15) == 0) {
+        const Chunk16 low = ((const Chunk16*)at)[0], high = ((const Chunk16*)at)[1];
+        uint32_t v = 0;
+        for (int32_t k = 0; k < 4; ++k) v |= four(low.word[k]) << (4 * k) | four(high.word[k]) << (16 + 4 * k);
+        return step == 1 ? v : mirrored_bits(v);
+      }
     }
+    uint32_t v = 0;
+    for (int32_t k = 0; k < 32 && first + k < width; ++k) v |= (fill_is_hole(p, y, first + k) ? 1u : 0u) << k;
+    return v;
+  }
+
+  SE_HD static bool is_hole(const uint32_t* mask, int32_t x) { return (mask[x >> 5] >> (x & 31) & 1u) != 0; }
+
+  // Where the hole that x is in ends: the first pixel after it.
+  SE_HD static int32_t end_of(const uint32_t* mask, int32_t x) {
+    int32_t w = x >> 5;
+    uint32_t open = ~mask[w] & ~0u << (x & 31);
+    while (open == 0) open = ~mask[++w];
+    return 32 * w + block_zeros_below(open);
+  }
+
+  // Where it begins.
+  SE_HD static int32_t begin_of(const uint32_t* mask, int32_t x) {
+    int32_t w = x >> 5;
+    uint32_t open = ~mask[w] & ~0u >> (31 - (x & 31));
+    while (open == 0) open = ~mask[--w];
+    return 32 * w + 32 - block_zeros_above(open);
+  }
+
+  SE_HD static uint16_t band(const Args& p, int32_t y, const uint32_t* mask, int32_t l) {
+    const int32_t width = p.view.width, r = end_of(mask, l);
+    if (l == 0 && r == width) return 0;
+    const bool right = r < width && (l == 0 || fill_q(p, y, r) <= fill_q(p, y, l - 1));
+    const int32_t border = right ? r : l - 1, direction = right ? 1 : -1, most = r - l + 2;
+    const int64_t at_border = fill_q(p, y, border);
+    int32_t n = 0;
+#pragma unroll 4
+    for (int32_t x = border; x >= 0 && x < width && n < most; x += direction, ++n) {
+      if (is_hole(mask, x)) break;
+      const int64_t apart = fill_q(p, y, x) - at_border;
+      if (apart > 512 || apart < -512) break;
+    }
+    return (uint16_t)(n | (right ? kRight : 0));
+  }
+
+  // Where hole pixel x of a row comes from, or -1.
+  SE_HD static int32_t origin(const uint32_t* mask, const uint16_t* bands, int32_t x) {
+    const int32_t l = begin_of(mask, x), band = bands[l / 2], n = band & (kRight - 1);
+    if (n == 0) return -1;
+    const int32_t skip = n > 2 ? 1 : 0, m = n - skip;
+    const bool right = (band & kRight) != 0;
+    const int32_t border = right ? end_of(mask, x) : l - 1, k = right ? border - 1 - x : x - l;
+    return border + (right ? 1 : -1) * (skip + (k < m ? k : fill_fold(k, m)));
+  }
+
+  SE_HD static int32_t value(const Args& p, int32_t y, int32_t origin, int32_t c) {
+    return origin < 0 ? 0 : fill_value(p, y, origin, c);
+  }
+
+  // Pixel x of one of the block's rows, a hole, is row y of the picture.
+  SE_HD static void paint(const Args& p, const Block& b, int32_t row, int32_t y, int32_t x) {
+    const uint32_t* mask[3] = {bits(p, b, row - 1), bits(p, b, row), bits(p, b, row + 1)};
+    const int32_t from = origin(mask[1], bands(p, b, row), x);
+    const bool above = is_hole(mask[0], x), below = is_hole(mask[2], x);
+    const int32_t over = above ? origin(mask[0], bands(p, b, row - 1), x) : -1;
+    const int32_t under = below ? origin(mask[2], bands(p, b, row + 1), x) : -1;
+    for (int32_t c = 0; c < p.view.channels; ++c) {
+      const int32_t m = value(p, y, from, c);
+      const int32_t u = above ? value(p, y - 1, over, c) : m, d = below ? value(p, y + 1, under, c) : m;
+      fill_put(p, y, x, c, (u + 2 * m + d + 2) >> 2);
+    }
+  }
+
+  SE_HD static void copy(const Args& p, const Block& b, int32_t y) {
+    const int32_t width = p.view.width, channels = p.view.channels;
+    if (p.bytes == 1 && row_is_packed(p.view) && p.view.stride_x == p.out.stride_x && p.out.stride_c == 1)
+      return block_copy(row_begin(p.out, y), row_begin(p.view, y), (int64_t)width * channels, b.thread, kThreads);
+    for (int32_t x = b.thread; x < width; x += kThreads)
+      for (int32_t c = 0; c < channels; ++c) fill_put(p, y, x, c, fill_value(p, y, x, c));
   }
 
   SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
-    const int32_t width = p.view.width, height = p.view.height, channels = p.view.channels, y = b.y;
-    uint16_t *over = (uint16_t*)b.shared, *mid = over + width, *under = mid + width;
+    const int32_t words = pitch(p) - 2, rows = rows_of(p), y0 = b.y * rows, y1 = min_i32(y0 + rows, p.view.height);
     if (k == 0) {
-      if (y > 0) origins(p, y - 1, over, b.thread);
-      origins(p, y, mid, b.thread);
-      if (y + 1 < height) origins(p, y + 1, under, b.thread);
-      if (p.bytes == 1 && row_is_packed(p.view) && p.view.stride_x == p.out.stride_x && p.out.stride_c == 1)
-        return block_copy(row_begin(p.out, y), row_begin(p.view, y), (int64_t)width * channels, b.thread, kThreads);
-      for (int32_t x = b.thread; x < width; x += kThreads)
-        for (int32_t c = 0; c < channels; ++c) fill_put(p, y, x, c, fill_value(p, y, x, c));
-      return;
-    }
-    for (int32_t x = b.thread; x < width; x += kThreads) {
-      if (!fill_is_hole(p, y, x)) continue;
-      const bool above = y > 0 && fill_is_hole(p, y - 1, x), below = y + 1 < height && fill_is_hole(p, y + 1, x);
-      for (int32_t c = 0; c < channels; ++c) {
-        const int32_t m = value(p, y, mid[x], c);
-        const int32_t u = above ? value(p, y - 1, over[x], c) : m, d = below ? value(p, y + 1, under[x], c) : m;
-        fill_put(p, y, x, c, (u + 2 * m + d + 2) >> 2);
+      for (int32_t row = 0; row < rows + 2; ++row) {
+        const int32_t y = y0 + row - 1;
+        for (int32_t w = b.thread - 1; w <= words; w += kThreads)
+          bits(p, b, row)[w] = y >= 0 && y < p.view.height && w >= 0 && w < words ? word(p, y, w) : 0;
+      }
+      for (int32_t y = y0; y < y1 && !fill_in_place(p); ++y) copy(p, b, y);
+    } else if (k == 1) {
+      for (int32_t i = b.thread; i < (rows + 2) * words; i += kThreads) {
+        const int32_t row = i / words, w = i - row * words;
+        const uint32_t* mask = bits(p, b, row);
+        for (uint32_t starts = mask[w] & ~(mask[w] << 1 | mask[w - 1] >> 31); starts != 0; starts &= starts - 1) {
+          const int32_t l = 32 * w + block_zeros_below(starts);
+          bands(p, b, row)[l / 2] = band(p, y0 + row - 1, mask, l);
+        }
+      }
+    } else {
+      for (int32_t y = y0; y < y1; ++y) {
+        const int32_t row = y - y0 + 1;
+        const uint32_t* mask = bits(p, b, row);
+        for (int32_t x = b.thread; x < p.view.width; x += kThreads)
+          if (is_hole(mask, x)) paint(p, b, row, y, x);
       }
     }
   }

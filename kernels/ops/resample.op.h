@@ -168,42 +168,106 @@ inline void resample_rows(const ResampleArgs& p, int32_t y0, int32_t y1, int32_t
 }
 #endif
 
-// A thread is an output pixel. The tables lie on the device, where nobody has checked them: they are clamped.
+// A block is a piece of an output row: first the columns of the source that it takes are summed down, into shared memory,
+// then those sums across. The tables lie on the device, where nobody has checked them: they are clamped, and what they say
+// against the order of columns is summed without shared memory.
 struct ResampleBlocks {
   using Args = ResampleArgs;
-  static constexpr int32_t kPhases = 1, kThreads = 128;
+  static constexpr int32_t kPhases = 2, kThreads = 256, kPiece = 64, kMostSums = 8192;
 
   SE_HD static int32_t width(const Args& p) { return p.bytes.data != nullptr ? p.bytes.width : p.tensor.width; }
 
   static Grid grid(const Args& p) {
-    return {(width(p) + kThreads - 1) / kThreads, p.bytes.data != nullptr ? p.bytes.height : p.tensor.height, 0};
+    return {(width(p) + kPiece - 1) / kPiece, p.bytes.data != nullptr ? p.bytes.height : p.tensor.height, 2 * kMostSums};
   }
 
-  SE_HD static int32_t sum(const Args& p, int32_t x, int32_t y, int32_t c) {
-    const int32_t fx = max_i32(p.x.first[x], 0), fy = max_i32(p.y.first[y], 0);
-    const int32_t nx = min_i32(min_i32(p.x.count[x], p.x.stride), p.source.width - fx);
-    const int32_t ny = min_i32(min_i32(p.y.count[y], p.y.stride), p.source.height - fy);
-    const int32_t *wx = p.x.weights + (int64_t)x * p.x.stride, *wy = p.y.weights + (int64_t)y * p.y.stride;
+  // What an output takes along an axis: the first, and how many.
+  SE_HD static int32_t first_of(const ResampleTable& t, int32_t i) { return max_i32(t.first[i], 0); }
+  SE_HD static int32_t count_of(const ResampleTable& t, int32_t i, int32_t source) {
+    return min_i32(min_i32(t.count[i], t.stride), source - first_of(t, i));
+  }
+
+  // The source's columns of a piece, and the first of their bytes whose sums are shared: a whole word's where words can be
+  // read.
+  struct Columns {
+    int32_t begin, end, byte, bytes;
+    bool words, shared;
+
+    SE_HD Columns(const Args& p, const Block& b) {
+      const int32_t x0 = b.x * kPiece, x1 = min_i32(x0 + kPiece, width(p)) - 1, channels = p.source.channels;
+      begin = first_of(p.x, x0);
+      end = min_i32(first_of(p.x, x1) + max_i32(count_of(p.x, x1, p.source.width), 0), p.source.width);
+      words = rows_are_aligned(p.source, 4) && p.source.stride_y >= ((int64_t)p.source.width * channels + 3) / 4 * 4;
+      byte = begin * channels / (words ? 4 : 1) * (words ? 4 : 1);
+      bytes = end * channels - byte;
+      shared = end > begin && bytes <= kMostSums - 4;
+    }
+  };
+
+  SE_HD static void down(const Args& p, const Block& b, const Columns& columns) {
+    uint16_t* sums = (uint16_t*)b.shared;
+    const int32_t y = first_of(p.y, b.y), n = count_of(p.y, b.y, p.source.height), channels = p.source.channels;
+    const int32_t* weights = p.y.weights + (int64_t)b.y * p.y.stride;
+    if (!columns.words) {
+      for (int32_t i = b.thread; i < columns.bytes; i += kThreads) {
+        const int32_t at = columns.byte + i, x = at / channels, c = at - x * channels;
+        int32_t v = 128;
+        for (int32_t k = 0; k < n; ++k) v += weights[k] * *p.source.at(y + k, x, c);
+        sums[i] = (uint16_t)(v >> 8);
+      }
+      return;
+    }
+    for (int32_t i = 4 * b.thread; i < columns.bytes; i += 4 * kThreads) {
+      const uint8_t* from = p.source.row(y) + columns.byte + i;
+      int32_t v[4] = {128, 128, 128, 128};
+#pragma unroll 4
+      for (int32_t k = 0; k < n; ++k) {
+        const uint32_t word = *(const Word32*)(from + k * p.source.stride_y);
+        const int32_t weight = weights[k];
+        for (int32_t j = 0; j < 4; ++j) v[j] += weight * (int32_t)(word >> (8 * j) & 255u);
+      }
+      for (int32_t j = 0; j < 4; ++j) sums[i + j] = (uint16_t)(v[j] >> 8);
+    }
+  }
+
+  SE_HD static int32_t across(const Args& p, const Block& b, const Columns& columns, int32_t x, int32_t c) {
+    const uint16_t* sums = (const uint16_t*)b.shared;
+    const int32_t first = first_of(p.x, x), n = count_of(p.x, x, p.source.width), channels = p.source.channels;
+    const int32_t* weights = p.x.weights + (int64_t)x * p.x.stride;
     int32_t h = 8192;
-    for (int32_t i = 0; i < nx; ++i) {
+    if (columns.shared && first >= columns.begin && first + n <= columns.end) {
+      const uint16_t* from = sums + first * channels + c - columns.byte;
+      for (int32_t i = 0; i < n; ++i) h += weights[i] * from[i * channels];
+      return h >> 14;
+    }
+    const int32_t y = first_of(p.y, b.y), rows = count_of(p.y, b.y, p.source.height);
+    const int32_t* down = p.y.weights + (int64_t)b.y * p.y.stride;
+    for (int32_t i = 0; i < n; ++i) {
       int32_t v = 128;
-      for (int32_t k = 0; k < ny; ++k) v += wy[k] * *p.source.at(fy + k, fx + i, c);
-      h += wx[i] * (v >> 8);
+      for (int32_t k = 0; k < rows; ++k) v += down[k] * *p.source.at(y + k, first + i, c);
+      h += weights[i] * (v >> 8);
     }
     return h >> 14;
   }
 
-  SE_HD static void phase(int32_t, const Args& p, const Block& b) {
-    const int32_t x = b.x * kThreads + b.thread, y = b.y, channels = p.source.channels;
-    if (x >= width(p)) return;
-    if (p.bytes.data != nullptr) {
-      for (int32_t c = 0; c < channels; ++c) *p.bytes.at(y, x, c) = (uint8_t)((sum(p, x, y, c) + 32) >> 6);
+  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
+    const Columns columns(p, b);
+    if (k == 0) {
+      if (columns.shared) down(p, b, columns);
       return;
     }
-    int32_t h = 0;
-    for (int32_t c = 0; c < 3; ++c) {
-      if (c == 0 || channels >= 3) h = sum(p, x, y, c);
-      resample_store(p, y, x, c, h);
+    const int32_t x0 = b.x * kPiece, x1 = min_i32(x0 + kPiece, width(p)), channels = p.source.channels;
+    const bool to_bytes = p.bytes.data != nullptr;
+    const int32_t planes = to_bytes ? channels : 3;
+    for (int32_t i = b.thread; i < planes * kPiece; i += kThreads) {
+      // Bytes of a pixel lie side by side, a tensor's planes apart.
+      const int32_t x = x0 + (to_bytes ? i / planes : i % kPiece), c = to_bytes ? i % planes : i / kPiece;
+      if (x >= x1) continue;
+      const int32_t h = across(p, b, columns, x, to_bytes || channels >= 3 ? c : 0);
+      if (to_bytes)
+        *p.bytes.at(b.y, x, c) = (uint8_t)((h + 32) >> 6);
+      else
+        resample_store(p, b.y, x, c, h);
     }
   }
 };

@@ -20,24 +20,23 @@ constexpr int32_t kSmoothReach = 2;
 
 namespace SE_ISA_NAMESPACE {
 
+SE_HD int32_t smooth_min(int32_t a, int32_t b) { return min_i32(a, b); }
+SE_HD int32_t smooth_max(int32_t a, int32_t b) { return max_i32(a, b); }
 #if !defined(__CUDACC__)
-// Of five vectors that lie `step` apart.
-SE_HD Lanes smooth_least(const int32_t* at, int64_t step) {
-  return lanes_min(lanes_min(lanes_min(lanes_load(at), lanes_load(at + step)),
-                               lanes_min(lanes_load(at + 2 * step), lanes_load(at + 3 * step))), lanes_load(at + 4 * step));
-}
-SE_HD Lanes smooth_most(const int32_t* at, int64_t step) {
-  return lanes_max(lanes_max(lanes_max(lanes_load(at), lanes_load(at + step)),
-                               lanes_max(lanes_load(at + 2 * step), lanes_load(at + 3 * step))), lanes_load(at + 4 * step));
-}
+SE_HD Lanes smooth_min(Lanes a, Lanes b) { return lanes_min(a, b); }
+SE_HD Lanes smooth_max(Lanes a, Lanes b) { return lanes_max(a, b); }
+#endif
 
-SE_HD void smooth_order(Lanes& a, Lanes& b) {
-  const Lanes low = lanes_min(a, b), high = lanes_max(a, b);
+// Networks over numbers, or over lanes of them.
+template <typename V>
+SE_HD void smooth_order(V& a, V& b) {
+  const V low = smooth_min(a, b), high = smooth_max(a, b);
   a = low;
   b = high;
 }
 
-SE_HD void smooth_sort5(Lanes& a, Lanes& b, Lanes& c, Lanes& d, Lanes& e) {
+template <typename V>
+SE_HD void smooth_sort5(V& a, V& b, V& c, V& d, V& e) {
   smooth_order(a, b);
   smooth_order(d, e);
   smooth_order(c, e);
@@ -50,23 +49,24 @@ SE_HD void smooth_sort5(Lanes& a, Lanes& b, Lanes& c, Lanes& d, Lanes& e) {
 }
 
 // Leaves the least of n first and the greatest last.
-template <int n>
-SE_HD void smooth_ends(Lanes* v) {
+template <int n, typename V>
+SE_HD void smooth_ends(V* v) {
+#pragma unroll
   for (int32_t k = 0; k < n / 2; ++k) smooth_order(v[k], v[n - 1 - k]);
+#pragma unroll
   for (int32_t k = 1; k < (n + 1) / 2; ++k) smooth_order(v[0], v[k]);
+#pragma unroll
   for (int32_t k = n / 2; k < n - 1; ++k) smooth_order(v[k], v[n - 1]);
 }
 
-// The median of 25: in a square with sorted columns and rows six are too small and six too large to be it (the element in
-// row i and column j is no less than (i + 1) (j + 1) - 1 others); of the rest the ends are forgotten in pairs.
-inline Lanes smooth_median(const int32_t* const rows[5], int32_t x) {
-  Lanes m[5][5];  // rank in its column, column
-  for (int32_t j = 0; j < 5; ++j) {
-    for (int32_t i = 0; i < 5; ++i) m[i][j] = lanes_load(rows[i] + x + j);
-    smooth_sort5(m[0][j], m[1][j], m[2][j], m[3][j], m[4][j]);
-  }
+// The median of 25, m[rank in its column][column]: in a square with sorted columns and rows six are too small and six too
+// large to be it (the element in row i and column j is no less than (i + 1) (j + 1) - 1 others); of the rest the ends are
+// forgotten in pairs.
+template <typename V>
+SE_HD V smooth_median(V m[5][5]) {
+#pragma unroll
   for (int32_t i = 0; i < 5; ++i) smooth_sort5(m[i][0], m[i][1], m[i][2], m[i][3], m[i][4]);
-  Lanes v[8] = {m[0][3], m[0][4], m[1][2], m[1][3], m[1][4], m[2][1], m[2][2], m[2][3]};
+  V v[8] = {m[0][3], m[0][4], m[1][2], m[1][3], m[1][4], m[2][1], m[2][2], m[2][3]};
   smooth_ends<8>(v);
   v[0] = m[3][0];
   smooth_ends<7>(v);
@@ -79,6 +79,26 @@ inline Lanes smooth_median(const int32_t* const rows[5], int32_t x) {
   v[0] = m[4][1];
   smooth_ends<3>(v);
   return v[1];
+}
+
+#if !defined(__CUDACC__)
+// Of five vectors that lie `step` apart.
+SE_HD Lanes smooth_least(const int32_t* at, int64_t step) {
+  return lanes_min(lanes_min(lanes_min(lanes_load(at), lanes_load(at + step)),
+                               lanes_min(lanes_load(at + 2 * step), lanes_load(at + 3 * step))), lanes_load(at + 4 * step));
+}
+SE_HD Lanes smooth_most(const int32_t* at, int64_t step) {
+  return lanes_max(lanes_max(lanes_max(lanes_load(at), lanes_load(at + step)),
+                               lanes_max(lanes_load(at + 2 * step), lanes_load(at + 3 * step))), lanes_load(at + 4 * step));
+}
+
+inline Lanes smooth_median_at(const int32_t* const rows[5], int32_t x) {
+  Lanes m[5][5];
+  for (int32_t j = 0; j < 5; ++j) {
+    for (int32_t i = 0; i < 5; ++i) m[i][j] = lanes_load(rows[i] + x + j);
+    smooth_sort5(m[0][j], m[1][j], m[2][j], m[3][j], m[4][j]);
+  }
+  return smooth_median(m);
 }
 
 // scratch: five rows of width + 2 kLanes + 4 int32 (a ring of rows as q, two cells of the border before them), and
@@ -120,43 +140,63 @@ inline void smooth_rows(const SmoothArgs& p, int32_t y0, int32_t y1, int32_t* sc
       Lanes q = lanes_load(rows[2] + x + kSmoothReach);
       int32_t any = 0;  // negative where a window is an edge's
       for (int32_t k = 0; k < kLanes; ++k) any |= below[k];
-      if (any < 0) q = below < 0 ? smooth_median(rows, x) : q;
+      if (any < 0) q = below < 0 ? smooth_median_at(rows, x) : q;
       lanes_store_q8(p.out, y, x, min_i32(kLanes, width - x), q);
     }
   }
 }
 #endif
 
-// A block is a tile of 64 x 8 outputs, with the cells round it in shared memory.
+// A block is a tile of 64 x 16 outputs with the cells round it in shared memory; a thread's share are four neighbours of a
+// row, whose windows are eight columns of five.
 struct SmoothBlocks {
   using Args = SmoothArgs;
-  static constexpr int32_t kPhases = 2, kThreads = 256, kWide = 64, kTall = 8;
+  static constexpr int32_t kPhases = 2, kThreads = 256, kWide = 64, kTall = 16;
   static constexpr int32_t kRowCells = kWide + 2 * kSmoothReach, kRows = kTall + 2 * kSmoothReach;
 
   static Grid grid(const Args& p) {
     return {(p.out.width + kWide - 1) / kWide, (p.out.height + kTall - 1) / kTall, 4 * kRows * kRowCells};
   }
 
-  SE_HD static int32_t smoothed(const int32_t* window, int32_t threshold) {
-    int32_t lo = window[0], hi = window[0];
-    for (int32_t i = 0; i < 25; ++i) {
-      const int32_t v = window[(i / 5) * kRowCells + i % 5];
-      lo = min_i32(lo, v);
-      hi = max_i32(hi, v);
-    }
-    if (hi - lo <= threshold) return window[2 * kRowCells + 2];
-    // The value that no more than twelve are below and no more than twelve above.
-    for (int32_t i = 0; i < 25; ++i) {
-      const int32_t v = window[(i / 5) * kRowCells + i % 5];
-      int32_t below = 0, above = 0;
-      for (int32_t k = 0; k < 25; ++k) {
-        const int32_t other = window[(k / 5) * kRowCells + k % 5];
-        below += other < v ? 1 : 0;
-        above += other > v ? 1 : 0;
+  // The four outputs whose windows begin at a cell, a multiple of four.
+  SE_HD static void smoothed(const int32_t* cells, int32_t threshold, int32_t out[4]) {
+    int32_t m[5][8], low[8], high[8];
+#pragma unroll
+    for (int32_t i = 0; i < 5; ++i) {
+      const Chunk16* at = (const Chunk16*)(cells + i * kRowCells);
+      const Chunk16 first = at[0], second = at[1];
+#pragma unroll
+      for (int32_t j = 0; j < 4; ++j) {
+        m[i][j] = (int32_t)first.word[j];
+        m[i][4 + j] = (int32_t)second.word[j];
       }
-      if (below <= 12 && above <= 12) return v;
     }
-    return 0;  // there is always one
+    bool any = false;
+#pragma unroll
+    for (int32_t j = 0; j < 8; ++j) {
+      low[j] = min_i32(min_i32(min_i32(m[0][j], m[1][j]), min_i32(m[2][j], m[3][j])), m[4][j]);
+      high[j] = max_i32(max_i32(max_i32(m[0][j], m[1][j]), max_i32(m[2][j], m[3][j])), m[4][j]);
+    }
+    bool torn[4];
+#pragma unroll
+    for (int32_t k = 0; k < 4; ++k) {
+      const int32_t lo = min_i32(min_i32(min_i32(low[k], low[k + 1]), min_i32(low[k + 2], low[k + 3])), low[k + 4]);
+      const int32_t hi = max_i32(max_i32(max_i32(high[k], high[k + 1]), max_i32(high[k + 2], high[k + 3])), high[k + 4]);
+      torn[k] = hi - lo > threshold;
+      any = any || torn[k];
+      out[k] = m[2][k + 2];
+    }
+    if (!any) return;
+#pragma unroll
+    for (int32_t j = 0; j < 8; ++j) smooth_sort5(m[0][j], m[1][j], m[2][j], m[3][j], m[4][j]);
+#pragma unroll
+    for (int32_t k = 0; k < 4; ++k) {
+      if (!torn[k]) continue;
+      int32_t window[5][5];
+#pragma unroll
+      for (int32_t i = 0; i < 25; ++i) window[i / 5][i % 5] = m[i / 5][k + i % 5];
+      out[k] = smooth_median(window);
+    }
   }
 
   SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
@@ -170,11 +210,17 @@ struct SmoothBlocks {
       }
       return;
     }
-    for (int32_t i = b.thread; i < kTall * kWide; i += kThreads) {
-      const int32_t dy = i / kWide, dx = i % kWide;
-      if (y0 + dy >= height || x0 + dx >= width) continue;
-      *p.out.at(y0 + dy, x0 + dx) = (float)smoothed(cells + dy * kRowCells + dx, p.threshold_q8) * 0.00390625f;
+    const int32_t dy = b.thread / (kWide / 4), dx = 4 * (b.thread % (kWide / 4)), y = y0 + dy, x = x0 + dx;
+    if (y >= height || x >= width) return;
+    int32_t out[4];
+    smoothed(cells + dy * kRowCells + dx, p.threshold_q8, out);
+    if (rows_are_aligned(p.out, 16) && x + 4 <= width) {
+      Chunk16 four;
+      for (int32_t i = 0; i < 4; ++i) four.word[i] = bits_of_float((float)out[i] * 0.00390625f);
+      ((Chunk16*)p.out.row(y))[x / 4] = four;
+      return;
     }
+    for (int32_t i = 0; i < 4 && x + i < width; ++i) *p.out.at(y, x + i) = (float)out[i] * 0.00390625f;
   }
 };
 

@@ -53,6 +53,9 @@ struct UpsampleArgs {
   UpsampleTables tables;
 };
 
+// Pictures that are larger than their maps, so that the cells of many pixels are few.
+struct UpsampleTileArgs : UpsampleArgs {};
+
 namespace SE_ISA_NAMESPACE {
 
 SE_HD int32_t upsample_position(int32_t i, int32_t from, int32_t to) {
@@ -380,6 +383,160 @@ struct UpsampleBlocks {
       result = (int32_t)((top * (256 - fy) + low * fy + 32768) >> 16);
     }
     *p.out.at(y, x) = (float)result * 0.00390625f;
+  }
+};
+
+// A block is a tile of 128 x 16 outputs; a thread's share are eight of a column. The cells that they take, with what votes
+// need of each, stand in shared memory.
+struct UpsampleTileBlocks {
+  using Args = UpsampleTileArgs;
+  static constexpr int32_t kPhases = 3, kThreads = 256, kWide = 128, kTall = 16, kMostCells = 1024;
+
+  static constexpr int32_t kAbsent = 1 << 30;  // what stands for q beyond the map: too great to vote
+
+  // Cells along one axis of a tile: those that pixels fall into, and two more at either end.
+  static int64_t cells_of(int32_t cells, int32_t pixels, int32_t tile) { return ((int64_t)tile * cells + pixels - 1) / pixels + 6; }
+  static int64_t most_cells(const UpsampleArgs& p) {
+    return cells_of(p.map.width, p.out.width, kWide) * cells_of(p.map.height, p.out.height, kTall);
+  }
+  static bool takes(const UpsampleArgs& p) { return most_cells(p) <= kMostCells; }
+
+  static Grid grid(const Args& p) {
+    return {(p.out.width + kWide - 1) / kWide, (p.out.height + kTall - 1) / kTall, 8 * kTall + 20 * most_cells(p)};
+  }
+
+  struct alignas(8) Cell {
+    int32_t q;
+    uint32_t guide;
+  };
+
+  // Of a tile: the first cell of the shared ones along an axis, and how many.
+  SE_HD static void range(int32_t i0, int32_t tile, int32_t cells, int32_t pixels, int32_t* first, int32_t* count) {
+    *first = ((upsample_position(i0, cells, pixels) + 128) >> 8) - 2;
+    *count = ((upsample_position(min_i32(i0 + tile, pixels) - 1, cells, pixels) + 128) >> 8) + 3 - *first;
+  }
+
+  struct Tile {
+    int32_t r0, rows, s0, columns;
+    Cell* cell;
+    int32_t *down, *low, *high, *label;  // down: upsample_position of the tile's rows
+
+    SE_HD Tile(const Args& p, const Block& b) {
+      range(b.y * kTall, kTall, p.map.height, p.out.height, &r0, &rows);
+      range(b.x * kWide, kWide, p.map.width, p.out.width, &s0, &columns);
+      const int32_t cells = rows * columns;
+      cell = (Cell*)b.shared;
+      low = (int32_t*)(cell + cells);
+      high = low + cells;
+      label = high + cells;
+      down = label + cells;
+    }
+  };
+
+  SE_HD static uint32_t colour(const Args& p, int32_t y, int32_t x) {
+    const uint8_t* at = p.picture.at(y, x);
+    const int64_t step = p.picture.stride_c;
+    return (uint32_t)at[0] | (uint32_t)at[step] << 8 | (uint32_t)at[2 * step] << 16;
+  }
+
+  SE_HD static void load(const Args& p, const Block& b, const Tile& t) {
+    if (b.thread < kTall) t.down[b.thread] = upsample_position(min_i32(b.y * kTall + b.thread, p.out.height - 1), p.map.height, p.out.height);
+    for (int32_t i = b.thread; i < t.rows * t.columns; i += kThreads) {
+      const int32_t r = t.r0 + i / t.columns, s = t.s0 + i % t.columns;
+      const bool exists = r >= 0 && r < p.map.height && s >= 0 && s < p.map.width;
+      t.cell[i] = Cell{exists ? disparity_q8(*p.map.at(r, s)) : kAbsent, 0};
+      if (p.guided == 0 || !exists) continue;
+      const int32_t y = upsample_centre(r, p.map.height, p.picture.height), x = upsample_centre(s, p.map.width, p.picture.width);
+      t.cell[i].guide = colour(p, y, x);
+      t.label[i] = p.labels.data != nullptr ? *p.labels.at(y, x) : 0;
+    }
+  }
+
+  // low, and high - low, of the cells whose windows are whole.
+  SE_HD static void windows(const Block& b, const Tile& t) {
+    for (int32_t i = b.thread; i < (t.rows - 4) * (t.columns - 4); i += kThreads) {
+      const int32_t r = i / (t.columns - 4) + 2, s = i % (t.columns - 4) + 2, at = r * t.columns + s;
+      int32_t lo = t.cell[at].q, hi = lo;
+#pragma unroll
+      for (int32_t k = 0; k < 25; ++k) {
+        const int32_t q = t.cell[at + (k / 5 - 2) * t.columns + k % 5 - 2].q;
+        lo = min_i32(lo, q);
+        hi = q == kAbsent ? hi : max_i32(hi, q);
+      }
+      t.low[at] = lo;
+      t.high[at] = hi;
+    }
+  }
+
+  // The vote for a pixel at a cell. Sum is unsigned where the votes, at most 51200 in all, times the window's span stay
+  // inside 32 bits.
+  template <typename Sum, bool Labels>
+  SE_HD static int32_t vote(const Tile& t, int32_t at, uint32_t pixel, int32_t label) {
+    const int32_t lo = t.low[at], span = t.high[at] - lo, third = span / 3;
+    uint32_t near = 0, far = 0;
+    Sum near_sum = 0, far_sum = 0;
+#pragma unroll
+    for (int32_t dy = -2; dy <= 2; ++dy) {
+#pragma unroll
+      for (int32_t dx = -2; dx <= 2; ++dx) {
+        const int32_t i = at + dy * t.columns + dx;
+        const Cell cell = t.cell[i];
+        const uint32_t rise = (uint32_t)(cell.q - lo), space = (uint32_t)upsample_space(upsample_abs(dy) + upsample_abs(dx));
+        const int32_t apart = block_apart(cell.guide, pixel);
+        // upsample_likeness, as a shift where there are no labels
+        const uint32_t weight = Labels ? space * (uint32_t)upsample_likeness(apart, t.label[i], label)
+                                       : space * 256 >> min_i32(apart >> 4, 8);
+        if (rise - (uint32_t)(span - third) <= (uint32_t)third) {
+          near += weight;
+          near_sum += (Sum)weight * (Sum)rise;
+        } else if (rise <= (uint32_t)third) {
+          far += weight;
+          far_sum += (Sum)weight * (Sum)rise;
+        }
+      }
+    }
+    const bool side = near >= far;
+    const Sum weight = (Sum)(side ? near : far), sum = side ? near_sum : far_sum;
+    return lo + (int32_t)((sum + weight / 2) / weight);
+  }
+
+  SE_HD static int32_t voted(const Args& p, const Tile& t, int32_t at, int32_t y, int32_t x) {
+    const uint32_t pixel = colour(p, y, x);
+    const int32_t label = p.labels.data != nullptr ? *p.labels.at(y, x) : 0;
+    if (t.high[at] - t.low[at] >= 65536) return vote<uint64_t, true>(t, at, pixel, label);
+    return p.labels.data != nullptr ? vote<uint32_t, true>(t, at, pixel, label) : vote<uint32_t, false>(t, at, pixel, 0);
+  }
+
+  SE_HD static void pixels(const Args& p, const Block& b, const Tile& t) {
+    const int32_t dx = b.thread % kWide, x = b.x * kWide + dx;
+    if (x >= p.out.width) return;
+    const int32_t px = upsample_position(x, p.map.width, p.out.width), fx = px & 255;
+    const int32_t s = ((px + 128) >> 8) - t.s0, i = (px >> 8) - t.s0, j = min_i32((px >> 8) + 1, p.map.width - 1) - t.s0;
+    for (int32_t dy = b.thread / kWide; dy < kTall; dy += kThreads / kWide) {
+      const int32_t y = b.y * kTall + dy;
+      if (y >= p.out.height) return;
+      const int32_t py = t.down[dy], fy = py & 255, at = (((py + 128) >> 8) - t.r0) * t.columns + s;
+      int32_t result;
+      if (p.guided != 0 && t.high[at] - t.low[at] > p.threshold_q8) {
+        result = voted(p, t, at, y, x);
+      } else {
+        const Cell* top = t.cell + ((py >> 8) - t.r0) * t.columns;
+        const Cell* low = t.cell + (min_i32((py >> 8) + 1, p.map.height - 1) - t.r0) * t.columns;
+        const int64_t over = top[i].q * (256 - fx) + top[j].q * fx, under = low[i].q * (256 - fx) + low[j].q * fx;
+        result = (int32_t)((over * (256 - fy) + under * fy + 32768) >> 16);
+      }
+      *p.out.at(y, x) = (float)result * 0.00390625f;
+    }
+  }
+
+  SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
+    const Tile tile(p, b);
+    if (k == 0)
+      load(p, b, tile);
+    else if (k == 1 && p.guided != 0)
+      windows(b, tile);
+    else if (k == 2)
+      pixels(p, b, tile);
   }
 };
 

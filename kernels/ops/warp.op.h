@@ -18,7 +18,6 @@
 // step rounded to float32: (p[i] (256 - f) + p[i+1] f) / 256, rounded once more for float16; NaN has one form. The left
 // view is the mirror image of the right view of the mirrored picture.
 #pragma once
-#include "core/block.h"
 #include "core/types.h"
 #if defined(__AVX2__) && !defined(__CUDACC__)
 #include <immintrin.h>
@@ -436,122 +435,6 @@ inline void warp_rows(const WarpViewsArgs& p, int32_t y0, int32_t y1, int32_t* s
     for (int32_t k = 0; k < p.count; ++k) warp_row(p.views[k], y, scratch);
 }
 #endif
-
-// A block is a row of a view. Its map, then its pixels, stand in shared memory, and beside them the source's row where
-// there is room, fetched 16 bytes at a time. One read of the picture and one write; blocks of one row lie side by side,
-// so that further views find the row in the cache.
-struct WarpBlocks {
-  using Args = WarpViewsArgs;
-  static constexpr int32_t kPhases = 4, kThreads = 256;
-  static constexpr int32_t kBatch = 4;                 // loads that a thread has on their way at once
-  static constexpr int64_t kPlainShared = 48 * 1024;   // what every device gives without being asked
-
-  SE_HD static int64_t map_bytes(const WarpArgs& p) { return (4 * (int64_t)p.source.width + 15) / 16 * 16; }
-
-  // The map, and the row with up to 15 bytes before it, which keep its place within 16 bytes.
-  SE_HD static int64_t staged_bytes(const WarpArgs& p) {
-    return map_bytes(p) + (int64_t)p.source.width * p.source.channels + 15;
-  }
-
-  SE_HD static bool staged(const WarpArgs& p) {
-    return p.dtype == SE_UINT8 && row_is_packed(p.source) && staged_bytes(p) <= kPlainShared;
-  }
-
-  static Grid grid(const Args& p) {
-    const WarpArgs& one = p.views[0];
-    return {p.count, one.source.height, staged(one) ? staged_bytes(one) : map_bytes(one)};
-  }
-
-  SE_HD static uint8_t* staged_row(const WarpArgs& p, int32_t y, const Block& b) {
-    return (uint8_t*)b.shared + map_bytes(p) + ((uintptr_t)row_begin(p.source, y) & 15);
-  }
-
-  SE_HD static void claim(int32_t* map, int32_t width, int32_t lo, int32_t hi, int32_t s) {
-    const int32_t t0 = max_i32(ceil_div_256(lo), 0), t1 = min_i32(ceil_div_256(hi), width);
-    for (int32_t t = t0; t < t1; ++t) block_max(map + t, s);
-  }
-
-  // What lies between the landings a and b of source pixels i and i + 1 (the last pixel has no next).
-  SE_HD static void piece(const WarpArgs& p, int32_t i, int32_t a, int32_t b, int32_t* map) {
-    const int32_t width = p.source.width, g = b - a;
-    if (i == 0) claim(map, width, a - 128, a, 0);
-    if (i == width - 1) {
-      claim(map, width, a, a + 128, i << 8);
-    } else if (g > 0 && g <= p.tear_q8) {
-      const int32_t t0 = max_i32(ceil_div_256(a), 0), t1 = min_i32(ceil_div_256(b), width);
-      for (int32_t t = t0; t < t1; ++t) block_max(map + t, (i << 8) + (((t << 8) - a) << 8) / g);
-    } else {
-      claim(map, width, a, a + 128, i << 8);
-      claim(map, width, b - 128, b, (i + 1) << 8);
-    }
-  }
-
-  SE_HD static void land(const WarpArgs& p, int32_t y, int32_t thread, int32_t* map) {
-    const int32_t width = p.source.width;
-    for (int32_t x0 = thread; x0 < width; x0 += kBatch * kThreads) {
-      int32_t a[kBatch], b[kBatch];
-      for (int32_t k = 0; k < kBatch; ++k) {
-        const int32_t x = min_i32(x0 + k * kThreads, width - 1);
-        a[k] = p.law == SE_WARP_SURFACE ? warp_landing(p, y, x) : nearest_target(p, y, x);
-        b[k] = p.law == SE_WARP_SURFACE ? warp_landing(p, y, min_i32(x + 1, width - 1)) : 0;
-      }
-      for (int32_t k = 0; k < kBatch; ++k) {
-        const int32_t x = x0 + k * kThreads;
-        if (x >= width) break;
-        if (p.law == SE_WARP_SURFACE)
-          piece(p, x, a[k], b[k], map);
-        else if (a[k] >= 0 && a[k] < width)
-          block_max(map + a[k], x << 8);
-      }
-    }
-  }
-
-  // row: of the source's pixel 0.
-  SE_HD static int32_t pixel(const WarpArgs& p, const uint8_t* row, int32_t m) {
-    if (m < 0) return 0;
-    const int64_t step = p.source.stride_x;
-    const int32_t i = m >> 8, f = m & 255;
-    const uint8_t *a = row + i * step, *b = row + min_i32(i + 1, p.source.width - 1) * step;
-    uint32_t value = 0;
-    for (int32_t c = 0; c < p.source.channels; ++c) {
-      const int64_t at = c * p.source.stride_c;
-      value |= (uint32_t)((a[at] * (256 - f) + b[at] * f + 128) >> 8) << (8 * c);
-    }
-    return (int32_t)value;
-  }
-
-  SE_HD static void show(const WarpArgs& p, const Block& b, int32_t* map) {
-    const int32_t width = p.source.width, y = b.y;
-    const int64_t back = p.source.stride_x < 0 ? (int64_t)(width - 1) * p.source.channels : 0;
-    const uint8_t* row = staged(p) ? staged_row(p, y, b) + back : p.source.row(y);
-    for (int32_t x = b.thread; x < width; x += kThreads) {
-      const int32_t m = map[x];
-      *p.holes.at(y, x) = m < 0 ? 255 : 0;
-      if (p.map.data != nullptr) *p.map.at(y, x) = m;
-      if (p.dtype == SE_UINT8)
-        map[x] = pixel(p, row, m);
-      else
-        warp_sample_float(p, y, x, m);
-    }
-  }
-
-  SE_HD static void phase(int32_t k, const Args& args, const Block& b) {
-    const WarpArgs& p = args.views[b.x];
-    int32_t* map = (int32_t*)b.shared;
-    const int32_t width = p.source.width;
-    if (k == 0) {
-      if (staged(p))
-        block_copy(staged_row(p, b.y, b), row_begin(p.source, b.y), (int64_t)width * p.source.channels, b.thread, kThreads);
-      for (int32_t x = b.thread; x < width; x += kThreads) map[x] = -1;
-    } else if (k == 1) {
-      land(p, b.y, b.thread, map);
-    } else if (k == 2) {
-      show(p, b, map);
-    } else if (p.dtype == SE_UINT8) {
-      block_store_row(p.out, b.y, map, b.thread, kThreads);
-    }
-  }
-};
 
 }  // namespace SE_ISA_NAMESPACE
 }  // namespace se

@@ -57,14 +57,31 @@ inline void widen_rows(const WidenArgs& p, int32_t y0, int32_t y1, int32_t* scra
 }
 #endif
 
-// A block is a tile of 64 x 8 outputs: the cells round it in shared memory, then the greatest across, then down.
+// A block is a tile of 64 x 32 outputs: the cells round it in shared memory, then the greatest across, then down. Four
+// windows in a line have all but three cells at either end in common.
 struct WidenBlocks {
   using Args = WidenArgs;
-  static constexpr int32_t kPhases = 3, kThreads = 256, kWide = 64, kTall = 8;
+  static constexpr int32_t kPhases = 3, kThreads = 256, kWide = 64, kTall = 32;
 
   static Grid grid(const Args& p) {
     const int64_t tall = kTall + 2 * p.radius, wide = kWide + 2 * p.radius;
     return {(p.out.width + kWide - 1) / kWide, (p.out.height + kTall - 1) / kTall, 4 * tall * (wide + kWide)};
+  }
+
+  // The greatest of 2 r + 1 cells from each of four, `step` apart.
+  SE_HD static void greatest(const int32_t* from, int32_t step, int32_t r, int32_t out[4]) {
+    if (r == 0) {
+      for (int32_t k = 0; k < 4; ++k) out[k] = from[k * step];
+      return;
+    }
+    const int32_t *end = from + 2 * r * step, first = from[0], second = from[step], third = from[2 * step];
+    int32_t inner = -(1 << 30);  // of the cells that all four have
+    for (const int32_t* at = from + 3 * step; at <= end; at += step) inner = max_i32(inner, *at);
+    const int32_t common = max_i32(third, inner), after = end[step], then = end[2 * step];
+    out[0] = max_i32(max_i32(first, second), common);
+    out[1] = max_i32(max_i32(second, common), after);
+    out[2] = max_i32(max_i32(common, after), then);
+    out[3] = max_i32(max_i32(inner, after), max_i32(then, end[3 * step]));
   }
 
   SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
@@ -72,26 +89,29 @@ struct WidenBlocks {
     const int32_t x0 = b.x * kWide, y0 = b.y * kTall, width = p.out.width, height = p.out.height;
     int32_t *cells = (int32_t*)b.shared, *across = cells + tall * wide;
     if (k == 0) {
-      for (int32_t i = b.thread; i < tall * wide; i += kThreads) {
-        const int32_t y = y0 + i / wide - r, x = x0 + i % wide - r;
-        const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-        cells[i] = inside ? disparity_q8(*p.disparity.at(y, x)) : -(1 << 30);
+      for (int32_t dy = b.thread / 32; dy < tall; dy += kThreads / 32) {
+        const int32_t y = y0 + dy - r;
+        for (int32_t dx = b.thread % 32; dx < wide; dx += 32) {
+          const int32_t x = x0 + dx - r;
+          const bool inside = y >= 0 && y < height && x >= 0 && x < width;
+          cells[dy * wide + dx] = inside ? disparity_q8(*p.disparity.at(y, x)) : -(1 << 30);
+        }
       }
     } else if (k == 1) {
-      for (int32_t i = b.thread; i < tall * kWide; i += kThreads) {
-        const int32_t* from = cells + (i / kWide) * wide + i % kWide;
-        int32_t m = from[0];
-        for (int32_t j = 1; j <= 2 * r; ++j) m = max_i32(m, from[j]);
-        across[i] = m;
+      for (int32_t i = b.thread; i < tall * kWide / 4; i += kThreads) {
+        const int32_t dy = i / (kWide / 4), dx = 4 * (i % (kWide / 4));
+        greatest(cells + dy * wide + dx, 1, r, across + dy * kWide + dx);
       }
     } else {
-      for (int32_t i = b.thread; i < kTall * kWide; i += kThreads) {
-        const int32_t dy = i / kWide, dx = i % kWide;
-        if (y0 + dy >= height || x0 + dx >= width) continue;
-        int32_t m = across[i];
-        for (int32_t j = 1; j <= 2 * r; ++j) m = max_i32(m, across[i + j * kWide]);
-        const int32_t q = cells[(dy + r) * wide + dx + r];
-        *p.out.at(y0 + dy, x0 + dx) = (float)(m - q > p.threshold_q8 ? m : q) * 0.00390625f;
+      for (int32_t i = b.thread; i < kTall * kWide / 4; i += kThreads) {
+        const int32_t dy = 4 * (i / kWide), dx = i % kWide;
+        if (x0 + dx >= width) continue;
+        int32_t most[4];
+        greatest(across + dy * kWide + dx, kWide, r, most);
+        for (int32_t j = 0; j < 4 && y0 + dy + j < height; ++j) {
+          const int32_t q = cells[(dy + j + r) * wide + dx + r], m = most[j];
+          *p.out.at(y0 + dy + j, x0 + dx) = (float)(m - q > p.threshold_q8 ? m : q) * 0.00390625f;
+        }
       }
     }
   }

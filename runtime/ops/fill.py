@@ -88,7 +88,7 @@ def fill(
         warped: what :func:`secondeye.runtime.ops.warp` returned, holes possibly changed (any pixel not 0 is filled);
             its view uint8 or uint16.
         eye: the view that it is.
-        out: where to write; not the view itself.
+        out: where to write; may be the view itself: only holes are written then.
         backend, threads, isa: as in :func:`secondeye.runtime.ops.pack`.
 
     Returns:

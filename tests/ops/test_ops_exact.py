@@ -11,6 +11,7 @@ ISAS = [*ops.isas(), "blocks"]
 SHAPES = st.one_of(
     st.tuples(st.integers(1, 9), st.integers(1, 40)),
     st.tuples(st.integers(1, 4), st.integers(200, 700)),
+    st.tuples(st.integers(1, 6), st.integers(1, 40).map(lambda k: 16 * k)),  # whole words
     st.sampled_from([(1, 1), (1, 2), (3, 16384), (70, 3)]),
 )
 SETTINGS = settings(max_examples=60, deadline=None)
@@ -72,6 +73,8 @@ def test_warp_and_fill(data, source, kind, seed):
         for name, one, other in zip(want._fields, got, want, strict=True):
             np.testing.assert_array_equal(one, other, err_msg=f"{name}, {isa}, {threads} threads")
         np.testing.assert_array_equal(ops.fill(want, eye=options["eye"], isa=isa, threads=threads), filled)
+        ops.fill(got, eye=options["eye"], out=got.view, isa=isa, threads=threads)  # in place
+        np.testing.assert_array_equal(got.view, filled)
     deep = want._replace(view=np.ascontiguousarray(want.view.astype(np.uint16) * 257 - (want.view > 9)))
     filled = ops.fill(deep, eye=options["eye"], backend="reference")
     assert filled.dtype == np.uint16

@@ -131,7 +131,8 @@ SE_API int32_t se_warp_views(const se_exec *exec, const se_warp_params *params, 
 
 /* ---- fill: disocclusions painted from the background beside them ------------------------------------------ */
 
-/* view, out: uint8 or uint16 [H, W, C], C 1..4; holes: uint8 [H, W], not 0 where to fill; map: se_warp's. Class EXACT. */
+/* view, out: uint8 or uint16 [H, W, C], C 1..4; holes: uint8 [H, W], not 0 where to fill; map: se_warp's. Class EXACT.
+ * out may be view itself: only holes are written then. */
 SE_API int32_t se_fill(const se_exec *exec, int32_t eye, const se_array *view, const se_array *holes,
                        const se_array *map, const se_array *out);
 
