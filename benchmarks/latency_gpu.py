@@ -17,6 +17,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -146,7 +147,7 @@ def kernels(bench: Bench, name: str, size: tuple[int, int]) -> Iterator[Row]:
     picture, nearness, out = bench.picture(size), bench.nearness(), bench.out(size)
     for what, graph in (("launches one after another", False), ("one CUDA graph", True)):
         path = bench.path(size, graph=graph)
-        yield bench.row("kernels", name, what, lambda path=path: path(picture, nearness, out=out, **LOOK))
+        yield bench.row("kernels", name, what, partial(path, picture, nearness, out=out, **LOOK))
 
 
 def host(bench: Bench, name: str, size: tuple[int, int]) -> Iterator[Row]:
@@ -273,7 +274,8 @@ def live(bench: Bench, name: str, size: tuple[int, int]) -> Iterator[Row]:
                 continue
             yield row | {
                 "p50_ms": result["p50_ms"], "p99_ms": result["p99_ms"], "frames": result["frames"],
-                "queue_ms": round(1e3 / result["fps_out"], 3), "stages": result["stages"], "cores_used": result["cores_used"],
+                "queue_ms": round(1e3 / result["fps_out"], 3), "stages": result["stages"],
+                "cores_used": result["cores_used"],
             }  # fmt: skip
 
 
@@ -318,7 +320,7 @@ def main(
     bench = Bench(device, seconds, (height, width))
     parts: dict[str, Callable[..., Iterator[Row]]] = {
         "kernels": kernels, "host": host, "torch": by_torch, "compiled": compiled, "live": live,
-        "ort": lambda *given: by_ort(*given, network or Path("depth.onnx")),
+        "ort": partial(by_ort, file=network or Path("depth.onnx")),
     }  # fmt: skip
     rows: list[Row] = []
     if file is not None and file.is_file():

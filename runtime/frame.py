@@ -130,7 +130,7 @@ class FramePath:
 
 
 class FramePipe:
-    """What :meth:`FramePath.pipe` gives. Each lane has a stream and page-locked memory; one thread may submit, another wait.
+    """What :meth:`FramePath.pipe` gives. Lanes have page-locked memory; one thread may submit, another wait.
 
     Raises:
         InvalidInputError, ResourceLimitError: `lanes` out of range, or the buffers do not fit.

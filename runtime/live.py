@@ -46,8 +46,8 @@ class LiveSession:
 
     Raises:
         InvalidInputError: the configuration is none.
-        ModelFormatError, MediaError, BackendUnavailableError: the depth model or the segmenter cannot be opened, or there
-            is no GPU.
+        ModelFormatError, MediaError, BackendUnavailableError: the depth model or the segmenter cannot be opened, or
+            there is no GPU.
         ResourceLimitError: the buffers do not fit into memory.
     """
 

@@ -165,7 +165,8 @@ class LiveFrame:
         timestamp: as submitted.
         picture: uint8 [h, w, C], read-only, in the session's own memory: it goes back when the last reference to it
             goes, so copy what you keep. With `keep_on_gpu` anything that ``__cuda_array_interface__`` takes in
-            (``torch.as_tensor(picture, device="cuda")``), finished for every stream; keep it until your streams are through.
+            (``torch.as_tensor(picture, device="cuda")``), finished for every stream; keep it until your
+            streams are through.
         latency_ms: submit to ready.
         depth_ticket: the frame that the depth is of, 0 before there is any.
         objects_ticket: the key frame whose labels depth's edges were put on, 0 when there are none.
