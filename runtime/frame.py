@@ -27,8 +27,7 @@ class FramePath:
     """Warp, fill and layout of whole frames, with depth of your own, without a thread or a copy of ours.
 
     The bytes are those of a :class:`secondeye.LiveSession` whose depth is the same. On a GPU the launches of a frame
-    are one CUDA graph on the arrays' current stream, and nothing is waited for; that side is compiled, and its kernels'
-    bodies are tested on the host, but **it has not run on a GPU yet**.
+    are one CUDA graph on the arrays' current stream, and nothing is waited for.
 
     Args:
         width, height: of the pictures, 16 to 8192.

@@ -13,8 +13,6 @@
  * The bytes are those of a session (session.h) whose depth is the same nearness. Scratch memory is had at creation; a run
  * allocates nothing and waits for nothing. On CUDA the launches of a frame are captured once; as long as parameters and
  * addresses stay the same the graph is launched again, else it is captured anew and updated.
- *
- * The CUDA side of this file is compiled, and its kernels' bodies are tested on the host; it has not run on a GPU yet.
  */
 #ifndef SECONDEYE_FRAME_H
 #define SECONDEYE_FRAME_H
