@@ -85,7 +85,7 @@ int32_t State::submit(const se_array& frame, bool on_gpu, void* stream, int64_t 
     slot->owner = Owner::FILLING;
   }
   const int32_t status = bring(*slot, frame, on_gpu, stream);
-  if (!on_gpu && !went_well(status)) return SE_ERROR_DEVICE_LOST;
+  if (!on_gpu) (void)went_well(status);
   {
     Lock lock(mutex_);
     if (closed_) return ended_;
@@ -214,7 +214,7 @@ void State::end(int32_t status) {
 
 bool State::went_well(int32_t status) {
   if (status == SE_OK) return true;
-  end(SE_ERROR_DEVICE_LOST);
+  end(status == SE_ERROR_CUDA ? SE_ERROR_DEVICE_LOST : status);
   return false;
 }
 
