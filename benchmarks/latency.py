@@ -9,12 +9,14 @@ Frames of a moving scene come at a steady rate (`--fps 0`: as fast as they go) a
 stage and in all: median, p90, p99, greatest, a histogram, the jitter, and a row for every second, which shows
 throttling in a long run (`--seconds 600`). Beside them stand the network's operations and the stages' bytes, as shares
 of a matrix product's and a copy's measured speed in the same run, and watts and clocks where the machine tells them.
+`--device cuda` measures sessions on a GPU (frames on the device, graphs and networks: `latency_gpu`).
 `--stall` makes the consumer pause at random, `--changes` moves a slider every frame. `--counted` gives what fits
 devices that nobody has measured yet, by counting.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -37,6 +39,7 @@ from secondeye.benchmarks.counted import network_flops, pack_bytes, presets, sta
 from secondeye.benchmarks.latency_page import page
 from secondeye.benchmarks.machine import console, machine
 from secondeye.benchmarks.power import PowerMeter
+from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
@@ -62,13 +65,17 @@ def peaks() -> dict[str, float]:
     return {"matmul_gflops": round(gflops, 1), "copy_gb_per_s": round(copy, 2)}
 
 
-def frames_of(height: int, width: int) -> list[NDArray[np.uint8]]:
-    """A moving picture: a rendered scene that pans, with the noise of a camera."""
-    scene, _ = render_sample(width, height)
+@functools.lru_cache(maxsize=1)
+def frames_of(height: int, width: int, count: int = 16) -> list[NDArray[np.uint8]]:
+    """A moving picture: a rendered scene (over 1280 wide: enlarged) that pans, with the noise of a camera."""
+    share = min(1.0, 1280 / width)
+    scene, _ = render_sample(round(share * width), round(share * height))
+    if share < 1:
+        scene = ops.resize(scene, height, width, filter="bilinear")
     rng = np.random.default_rng(1)
     noise = rng.integers(-3, 4, (height, 2 * width, 3), np.int16)
     frames = []
-    for k in range(16):
+    for k in range(count):
         moved = np.roll(scene, 2 * k, 1).astype(np.int16) + noise[:, 7 * k : 7 * k + width]
         frames.append(np.clip(moved, 0, 255).astype(np.uint8))
     return frames
@@ -147,7 +154,8 @@ def run(
     session.close()
     edges = np.append(np.arange(0, 100, 2.5), np.inf)
     return {
-        "size": f"{config.width}x{config.height}", "depth": str(config.depth), "depth_every": config.depth_every,
+        "size": f"{config.width}x{config.height}", "depth": str(config.depth), "device": config.device,
+        "depth_every": config.depth_every,
         "fps_in": fps, "seconds": seconds, "stall": stall, "changes": changes, "deadline_ms": config.deadline_ms,
         "open_ms": round(open_ms, 1), "first_frame_ms": round(first_ms, 1), "fps_out": round(rate, 2),
         "frames": len(latencies), "dropped": stats.dropped - base.dropped, "late": stats.late, "cheaper": stats.cheaper,
@@ -226,6 +234,7 @@ def main(
     threads: Annotated[int, typer.Option(min=0, max=256, help="0: one per core.")] = 0,
     stall: Annotated[bool, typer.Option("--stall", help="The consumer pauses at random, up to 100 ms.")] = False,
     changes: Annotated[bool, typer.Option("--changes", help="Strength and convergence change every frame.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, or cuda: pictures and the network on the GPU.")] = "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots.")] = None,
     compare_files: Annotated[
@@ -259,10 +268,11 @@ def main(
             raise InvalidInputError(f"--size: expected WIDTHxHEIGHT, got {text!r}.")
         config = LiveConfig(
             width=int(wide), height=int(high), depth=depth, depth_every=depth_every, deadline_ms=deadline,
-            threads=threads, policy="newest" if fps else "every", remember=remember,
+            threads=threads, policy="newest" if fps else "every", remember=remember, device=device,  # type: ignore[arg-type]
         )  # fmt: skip
         row = run(config, fps=fps, seconds=seconds, stall=stall, changes=changes, frames_most=frames)
-        shares(row, peak, flops)
+        if device == "cpu":
+            shares(row, peak, flops)
         rows.append(row)
     screen.print(_table(rows))
     result: dict[str, Any] = {"machine": machine() | {"load": load}, "peaks": peak, "results": rows}

@@ -93,6 +93,7 @@ class Call {
 
   void fail(int32_t status) const { raise_status(status, op_); }
   bool on_host() const { return exec_.device == SE_CPU; }
+  void* stream() const { return exec_.stream; }
 
   template <typename Run>
   void run(Run run) const {

@@ -19,6 +19,21 @@ py::array array_of(const se_array& a, const py::capsule& owner) {
   return view;
 }
 
+// The same of one on a GPU, for torch, cupy and whoever else reads __cuda_array_interface__.
+struct GpuPicture {
+  se_array array;
+  py::capsule owner;
+  py::dict interface() const {
+    py::dict d;
+    d["shape"] = py::make_tuple(array.height, array.width, array.channels);
+    d["typestr"] = "|u1";
+    d["data"] = py::make_tuple(reinterpret_cast<uintptr_t>(array.data), false);  // torch takes no read-only ones
+    d["strides"] = py::none();
+    d["version"] = 3;
+    return d;
+  }
+};
+
 struct DepthCall;
 
 // Owns the session, whose memory results and the pictures given to depth functions are views of: they keep it alive.
@@ -99,6 +114,10 @@ class Session {
     config.steady = options["steady"].cast<float>();
     config.threads = options["threads"].cast<int32_t>();
     config.remember = options["remember"].cast<bool>() ? 1 : 0;
+    config.device = options["device"].cast<int32_t>();
+    config.isa = options["isa"].cast<int32_t>();
+    config.keep_on_gpu = options["keep_on_gpu"].cast<bool>() ? 1 : 0;
+    keep_on_gpu_ = config.keep_on_gpu != 0;
     nv12_ = options["nv12"].cast<int32_t>() >= 0;
     config.nv12 = nv12_ ? 1 : 0;
     if (nv12_) config.standard = options["nv12"].cast<int32_t>();
@@ -140,9 +159,11 @@ class Session {
   py::object submit(const py::object& frame, int64_t timestamp, double timeout) {
     Call call("submit", 0, 0);
     const se_array a = call.view(frame, nv12_ ? Axes::HW : Axes::HWC, false);
-    if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "submit");
     uint64_t ticket = 0;
-    const int32_t status = in_slices(timeout, [&](int32_t ms) { return se_session_submit(session(), &a, timestamp, ms, &ticket); });
+    const int32_t status = in_slices(timeout, [&](int32_t ms) {
+      return call.on_host() ? se_session_submit(session(), &a, timestamp, ms, &ticket)
+                            : se_session_submit_on_gpu(session(), &a, call.stream(), timestamp, ms, &ticket);
+    });
     if (status == SE_ERROR_BUSY) return py::none();
     raise_status(status, "submit");
     return py::int_(ticket);
@@ -158,8 +179,9 @@ class Session {
       const std::unique_ptr<Held> held(static_cast<Held*>(memory));
       se_session_release(held->holder->session, held->ticket);
     });
+    const py::object picture = keep_on_gpu_ ? py::cast(GpuPicture{result.picture, base}) : py::object(array_of(result.picture, base));
     return py::make_tuple(result.ticket, result.timestamp, result.depth_ticket, result.objects_ticket, result.flags, result.latency_ms,
-                          array_of(result.picture, base));
+                          picture);
   }
 
   void set_params(const py::dict& options) {
@@ -295,12 +317,13 @@ class Session {
   }
 
   std::shared_ptr<Holder> holder_;
-  bool nv12_ = false;
+  bool nv12_ = false, keep_on_gpu_ = false;
 };
 
 }  // namespace
 
 void bind_session(py::module_& m) {
+  py::class_<GpuPicture>(m, "GpuPicture").def_property_readonly("__cuda_array_interface__", &GpuPicture::interface);
   py::class_<Session>(m, "Session")
       .def(py::init<const py::dict&>())
       .def("submit", &Session::submit)

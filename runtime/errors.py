@@ -72,6 +72,7 @@ _STATUS_CLASSES: dict[int, type[SecondEyeError]] = {
     11: SessionError,
     12: ModelFormatError,
     13: ResourceLimitError,
+    14: SessionError,
 }
 
 

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from secondeye import _native
 from secondeye.runtime.depth import BUILTIN
-from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError
 from secondeye.runtime.live_config import CHEAPER_BITS, LOOKS, LiveConfig, LiveFrame, LiveStats, Policy, StageStats
 from secondeye.runtime.live_models import Labelling, depth_function, onnxruntime_library, open_segmenter
 from secondeye.runtime.ops._arrays import take
+from secondeye.runtime.ops._common import isa_code
 from secondeye.runtime.ops.nv12 import STANDARDS
 
 Pixels = NDArray[np.uint8]
@@ -45,23 +46,30 @@ class LiveSession:
 
     Raises:
         InvalidInputError: the configuration is none.
-        ModelFormatError, MediaError, BackendUnavailableError: the depth model or the segmenter cannot be opened.
+        ModelFormatError, MediaError, BackendUnavailableError: the depth model or the segmenter cannot be opened, or
+            there is no GPU.
         ResourceLimitError: the buffers do not fit into memory.
     """
 
     def __init__(self, config: LiveConfig) -> None:
         self.config = config
+        if config.device == "cuda" and _native.cuda_device_count() == 0:
+            raise BackendUnavailableError(
+                "device: no NVIDIA GPU was found (or this build carries no CUDA code); secondeye doctor says which. "
+                "Use device='cpu'."
+            )
         labeller = open_segmenter(config)
         options: dict[str, Any] = config._look() | {
             name: getattr(config, name)
             for name in (
                 "width", "height", "channels", "slots", "depth_every", "deadline_ms", "steady", "widen", "remember",
-                "threads", "full_range",
+                "threads", "full_range", "keep_on_gpu",
             )
         }  # fmt: skip
         options |= {
             "nv12": -1 if config.nv12 is None else list(STANDARDS).index(config.nv12),
             "key_every": 0 if labeller is None else config.key_every,
+            "device": int(config.device == "cuda"), "isa": isa_code(config.isa),
             "policy": get_args(Policy).index(config.policy),
             "cheaper": sum(CHEAPER_BITS[name] for name in set(config.cheaper)),
             "depth_model": "", "onnxruntime": "", "depth": None, "depth_width": 0, "depth_height": 0,
@@ -86,7 +94,8 @@ class LiveSession:
 
         Args:
             frame: uint8 [height, width, channels] on the host, any strides, numpy or DLPack; with `nv12`
-                [height + ceil(height / 2), width], luma above chroma.
+                [height + ceil(height / 2), width], luma above chroma. With ``device="cuda"`` and the built-in network
+                also where torch, cupy and pycuda have it on that GPU, read on its current stream.
             timestamp: yours; it comes back with the result.
             timeout: seconds to wait for room with the policy ``every``; None waits without end.
 
@@ -95,7 +104,7 @@ class LiveSession:
 
         Raises:
             InvalidInputError: a frame of another shape or dtype.
-            BackendUnavailableError: the frame lies on a GPU.
+            BackendUnavailableError: the frame lies on a GPU, and the session cannot take it from there.
             SessionError: the session has ended.
         """
         return self._session.submit(take("frame", frame), timestamp, -1.0 if timeout is None else timeout)
@@ -153,6 +162,7 @@ class LiveSession:
         Raises:
             InvalidInputError, SessionError: as :meth:`submit`.
         """
+        self._on_cpu("render")
         shape = (self.config.height, self.config.width, self.config.channels)
         views = [np.empty(shape, np.uint8) for _ in eyes] if out is None else list(out)
         if len(views) != len(eyes) or len(eyes) == 0:
@@ -192,6 +202,7 @@ class LiveSession:
         Raises:
             InvalidInputError, SessionError: as :meth:`submit`.
         """
+        self._on_cpu("render_quilt")
         wide, high = tile or (self.config.width, self.config.height)
         shape = (high * rows, wide * columns, self.config.channels)
         if columns < 1 or not 1 <= columns * rows <= 256 or not all(0 < side <= 16384 for side in shape[:2]):
@@ -212,6 +223,7 @@ class LiveSession:
             mask: uint8 or bool [height, width], not 0 where the picture stays flat; None takes it away.
             disparity: pixels; 0 lies on the screen, more stands before it.
         """
+        self._on_cpu("set_mask")
         self._session.set_mask(mask, disparity)
 
     def set_overlay(self, picture: Pixels | None, *, x: int = 0, y: int = 0, disparity: float = 0.0) -> None:
@@ -222,6 +234,7 @@ class LiveSession:
             x, y: where its corner lies in the frame.
             disparity: pixels; 0 lies on the screen, more stands before it.
         """
+        self._on_cpu("set_overlay")
         self._session.set_overlay(picture, x, y, disparity)
 
     @property
@@ -253,6 +266,10 @@ class LiveSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _on_cpu(self, name: str) -> None:
+        if self.config._on_device:
+            raise BackendUnavailableError(f"{name}: sessions on a GPU cannot do this yet; use device='cpu'.")
 
     def _with(self, look: dict[str, Any]) -> LiveConfig:
         unknown = sorted(set(look) - set(LOOKS))

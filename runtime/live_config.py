@@ -13,6 +13,7 @@ from secondeye.runtime import ops
 from secondeye.runtime.depth import BUILTIN
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.objects import OFF
+from secondeye.runtime.ops._common import ISA_CODES
 from secondeye.runtime.ops.anaglyph import matrix_q12
 from secondeye.runtime.ops.nv12 import STANDARDS, Standard
 
@@ -66,6 +67,11 @@ class LiveConfig:
         key_every: frames from one key frame to the next, where the segmenter is as fast, 1 to 1000. The first frame of
             a shot is one, and the frame at hand when a fifth of the picture is no longer known.
         threads: 0 for one per core.
+        device: ``cpu``, or ``cuda``: pictures are made on the current NVIDIA GPU, and so is the depth of a network
+            (ONNX Runtime's CUDA provider, or there is an error). Without `remember`, `roll`, the layout ``depth``,
+            overlay, mask and render.
+        isa: on the CPU, as in :func:`secondeye.ops.pack`; ``blocks`` takes a GPU's steps on the host, for tests.
+        keep_on_gpu: results' pictures stay on the GPU.
     """
 
     width: int
@@ -93,6 +99,9 @@ class LiveConfig:
     segment: Any = OFF
     key_every: int = 24
     threads: int = 0
+    device: Literal["cpu", "cuda"] = "cpu"
+    isa: str = "auto"
+    keep_on_gpu: bool = False
 
     def __post_init__(self) -> None:
         problems = [
@@ -114,6 +123,7 @@ class LiveConfig:
         choices: tuple[tuple[str, tuple[str, ...]], ...] = (
             ("layout", get_args(LiveLayout)), ("view", ("right", "both")), ("policy", get_args(Policy)),
             ("anaglyph", tuple(ops.ANAGLYPHS)), ("nv12", ("", *STANDARDS)),
+            ("device", ("cpu", "cuda")), ("isa", tuple(ISA_CODES)),
         )  # fmt: skip
         problems += [
             f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
@@ -122,11 +132,21 @@ class LiveConfig:
         ]
         if self.nv12 is not None and self.width % 2:
             problems.append(f"width: expected an even one with nv12, got {self.width}")
+        if self._on_device:
+            refused = {"remember": self.remember, "roll": self.roll != 0, "layout='depth'": self.layout == "depth"}
+            problems += [f"{name}: not on a GPU; use device='cpu'" for name, asked in refused.items() if asked]
+        if self.keep_on_gpu and self.device == "cpu":
+            problems.append("keep_on_gpu: expected with device='cuda', and only there")
         unknown = sorted(set(self.cheaper) - set(CHEAPER_BITS))
         if unknown:
             problems.append(f"cheaper: expected some of {', '.join(CHEAPER_BITS)}, got {', '.join(map(str, unknown))}")
         if problems:
             raise InvalidInputError("; ".join(problems) + ".")
+
+    @property
+    def _on_device(self) -> bool:
+        """Whether a GPU's steps are taken."""
+        return self.device != "cpu" or self.isa == "blocks"
 
     def _look(self) -> dict[str, Any]:
         return {
@@ -144,7 +164,9 @@ class LiveFrame:
         ticket: as :meth:`LiveSession.submit` gave it.
         timestamp: as submitted.
         picture: uint8 [h, w, C], read-only, in the session's own memory: it goes back when the last reference to it
-            goes, so copy what you keep.
+            goes, so copy what you keep. With `keep_on_gpu` anything that ``__cuda_array_interface__`` takes in
+            (``torch.as_tensor(picture, device="cuda")``), finished for every stream; keep it until your
+            streams are through.
         latency_ms: submit to ready.
         depth_ticket: the frame that the depth is of, 0 before there is any.
         objects_ticket: the key frame whose labels depth's edges were put on, 0 when there are none.
@@ -157,7 +179,7 @@ class LiveFrame:
 
     ticket: int
     timestamp: int
-    picture: Pixels
+    picture: Any
     latency_ms: float
     depth_ticket: int
     objects_ticket: int

@@ -50,7 +50,7 @@ def depth_function(config: LiveConfig) -> Any:
     """A function from a frame to float32 [h, w], always of the shape that its first answer had."""
     model: DepthModel | Any = config.depth
     if isinstance(model, str | os.PathLike):
-        model = open_depth(model, DepthOptions(threads=config.threads))
+        model = open_depth(model, DepthOptions(threads=config.threads, device=config.device))
     if not callable(model):
         raise InvalidInputError(f"depth: expected a name, a path or a function, got {type(model).__name__}.")
     shape: list[tuple[int, int]] = []

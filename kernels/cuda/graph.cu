@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "cuda/graph.h"
 #include "secondeye/secondeye.h"
@@ -36,20 +37,37 @@ int32_t fill_frame_memory(int32_t device, void* to, const void* from, size_t byt
     std::memcpy(to, from, bytes);
     return SE_OK;
   }
-  return status_of(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
+  const int32_t status = status_of(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
+  return status == SE_OK ? status_of(cudaStreamSynchronize(nullptr)) : status;  // streams of our own do not wait for that copy
 }
 
+void* host_memory(int32_t device, size_t bytes) {
+  void* memory = nullptr;
+  if (device == SE_CPU)
+    memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  else if (status_of(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault)) != SE_OK)
+    memory = nullptr;
+  return memory == nullptr ? nullptr : std::memset(memory, 0, bytes);
+}
+
+void free_host_memory(int32_t device, void* memory) {
+  if (device == SE_CPU)
+    std::free(memory);
+  else if (memory != nullptr)
+    (void)cudaFreeHost(memory);
+}
+
+int32_t current_gpu(int32_t device) {
+  int gpu = 0;
+  return device != SE_CPU && status_of(cudaGetDevice(&gpu)) == SE_OK ? gpu : 0;
+}
+
+int32_t use_gpu(int32_t device, int32_t gpu) { return device == SE_CPU ? SE_OK : status_of(cudaSetDevice(gpu)); }
+
 Lane::~Lane() {
-  if (stream_ != nullptr) {
-    (void)cudaStreamSynchronize(static_cast<cudaStream_t>(stream_));
-    (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream_));
-  }
-  for (void* memory : host_) {
-    if (device_ == SE_CPU)
-      std::free(memory);
-    else if (memory != nullptr)
-      (void)cudaFreeHost(memory);
-  }
+  if (stream_ == nullptr) return;
+  (void)cudaStreamSynchronize(static_cast<cudaStream_t>(stream_));
+  (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream_));
 }
 
 int32_t Lane::open() {
@@ -58,16 +76,6 @@ int32_t Lane::open() {
   const int32_t status = status_of(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   stream_ = stream;
   return status;
-}
-
-void* Lane::host_memory(size_t bytes) {
-  if (count_ == kMost) return nullptr;
-  void* memory = nullptr;
-  if (device_ == SE_CPU)
-    memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-  else if (status_of(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault)) != SE_OK)
-    memory = nullptr;
-  return host_[count_++] = memory;
 }
 
 int32_t Lane::up(void* to, const void* from, size_t bytes) {
@@ -89,6 +97,30 @@ int32_t Lane::down(void* to, const void* from, size_t bytes) {
 int32_t Lane::finish() {
   return device_ == SE_CPU ? SE_OK : status_of(cudaStreamSynchronize(static_cast<cudaStream_t>(stream_)));
 }
+
+Mark::~Mark() {
+  if (event_ != nullptr) (void)cudaEventDestroy(static_cast<cudaEvent_t>(event_));
+}
+
+int32_t Mark::open(int32_t device) {
+  device_ = device;
+  if (device == SE_CPU) return SE_OK;
+  cudaEvent_t event = nullptr;
+  const int32_t status = status_of(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  event_ = event;
+  return status;
+}
+
+int32_t Mark::set(void* stream) {
+  return device_ == SE_CPU ? SE_OK : status_of(cudaEventRecord(static_cast<cudaEvent_t>(event_), static_cast<cudaStream_t>(stream)));
+}
+
+int32_t Mark::follow(void* stream) {
+  if (device_ == SE_CPU) return SE_OK;
+  return status_of(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), static_cast<cudaEvent_t>(event_), 0));
+}
+
+int32_t Mark::wait() { return device_ == SE_CPU ? SE_OK : status_of(cudaEventSynchronize(static_cast<cudaEvent_t>(event_))); }
 
 FrameGraph::~FrameGraph() {
   if (graph_ != nullptr) (void)cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph_));

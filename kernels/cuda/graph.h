@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory on a device, and a frame's launches as one CUDA graph.
+// Memory on a device, streams of our own, and a frame's launches as one CUDA graph.
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <new>
+#include <utility>
 
 namespace se {
 
@@ -12,7 +14,52 @@ void free_frame_memory(int32_t device, void* memory);
 // A table's values to where the frame's memory is. Gives an se_status.
 int32_t fill_frame_memory(int32_t device, void* to, const void* from, size_t bytes);
 
-// A stream of its own with page-locked memory beside it; on the CPU plain memory and no stream.
+// Memory on the host, zeros at first, that a device's copies reach directly: page-locked beside CUDA. Null when there is
+// none to be had.
+void* host_memory(int32_t device, size_t bytes);
+void free_host_memory(int32_t device, void* memory);
+
+// The calling thread's GPU; 0 on the CPU. A thread begins with the first.
+int32_t current_gpu(int32_t device);
+int32_t use_gpu(int32_t device, int32_t gpu);
+
+// Owns what one of the two pairs above gives. Its constructor throws std::bad_alloc.
+enum class Storage { HOST, DEVICE };
+template <Storage storage>
+class Memory {
+ public:
+  Memory() = default;
+  Memory(int32_t device, size_t bytes)
+      : device_(device), data_(storage == Storage::HOST ? host_memory(device, bytes) : frame_memory(device, bytes)), bytes_(bytes) {
+    if (data_ == nullptr) throw std::bad_alloc();
+  }
+  Memory(Memory&& from) noexcept { swap(from); }
+  Memory& operator=(Memory&& from) noexcept {
+    swap(from);
+    return *this;
+  }
+  ~Memory() {
+    if (data_ != nullptr) storage == Storage::HOST ? free_host_memory(device_, data_) : free_frame_memory(device_, data_);
+  }
+  template <typename T>
+  T* as() const { return static_cast<T*>(data_); }
+  uint8_t* data() const { return as<uint8_t>(); }
+  size_t size() const { return bytes_; }
+
+ private:
+  void swap(Memory& from) {
+    std::swap(device_, from.device_);
+    std::swap(data_, from.data_);
+    std::swap(bytes_, from.bytes_);
+  }
+  int32_t device_ = 0;
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+using HostMemory = Memory<Storage::HOST>;
+using DeviceMemory = Memory<Storage::DEVICE>;
+
+// A stream of its own; on the CPU none, and what is queued is done at once.
 class Lane {
  public:
   explicit Lane(int32_t device) : device_(device) {}
@@ -20,18 +67,31 @@ class Lane {
   Lane& operator=(const Lane&) = delete;
   ~Lane();
   int32_t open();
-  void* host_memory(size_t bytes);  // null when there is none to be had; the lane's own
   int32_t up(void* to, const void* from, size_t bytes);
   int32_t down(void* to, const void* from, size_t bytes);
   int32_t finish();  // waits for all that was queued
   void* stream() const { return stream_; }
 
  private:
-  static constexpr int32_t kMost = 4;
   const int32_t device_;
   void* stream_ = nullptr;
-  void* host_[kMost] = {};
-  int32_t count_ = 0;
+};
+
+// A point in a stream's work, for others to wait for. One that was never set is over.
+class Mark {
+ public:
+  Mark() = default;
+  Mark(const Mark&) = delete;
+  Mark& operator=(const Mark&) = delete;
+  ~Mark();
+  int32_t open(int32_t device);
+  int32_t set(void* stream);     // after what is queued there now
+  int32_t follow(void* stream);  // what is queued there from now on comes after it
+  int32_t wait();
+
+ private:
+  int32_t device_ = 0;
+  void* event_ = nullptr;  // a cudaEvent_t
 };
 
 // Queues what `record` queues, on `stream`: from a graph when `key` is the one before, else recorded anew.

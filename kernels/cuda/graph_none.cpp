@@ -16,19 +16,29 @@ int32_t fill_frame_memory(int32_t, void* to, const void* from, size_t bytes) {
   std::memcpy(to, from, bytes);
   return SE_OK;
 }
-Lane::~Lane() {
-  for (void* memory : host_) std::free(memory);
+void* host_memory(int32_t, size_t bytes) {
+  void* memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  return memory == nullptr ? nullptr : std::memset(memory, 0, bytes);
 }
+void free_host_memory(int32_t, void* memory) { std::free(memory); }
+int32_t current_gpu(int32_t) { return 0; }
+int32_t use_gpu(int32_t device, int32_t) { return device == SE_CPU ? SE_OK : SE_ERROR_NO_BACKEND; }
+Lane::~Lane() = default;
 int32_t Lane::open() { return device_ == SE_CPU ? SE_OK : SE_ERROR_NO_BACKEND; }
-void* Lane::host_memory(size_t bytes) {
-  return count_ == kMost ? nullptr : host_[count_++] = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-}
 int32_t Lane::up(void* to, const void* from, size_t bytes) {
   std::memcpy(to, from, bytes);
   return SE_OK;
 }
 int32_t Lane::down(void* to, const void* from, size_t bytes) { return up(to, from, bytes); }
 int32_t Lane::finish() { return SE_OK; }
+Mark::~Mark() = default;
+int32_t Mark::open(int32_t device) {
+  device_ = device;
+  return device == SE_CPU ? SE_OK : SE_ERROR_NO_BACKEND;
+}
+int32_t Mark::set(void*) { return SE_OK; }
+int32_t Mark::follow(void*) { return SE_OK; }
+int32_t Mark::wait() { return SE_OK; }
 FrameGraph::~FrameGraph() = default;
 int32_t FrameGraph::run(bool, void*, Record, void*) { return SE_ERROR_NO_BACKEND; }
 

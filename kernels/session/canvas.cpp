@@ -31,53 +31,38 @@ void copy_array(const se_array& from, const se_array& to) {
   }
 }
 
-Canvas::Canvas(int32_t device, int32_t width, int32_t height, int32_t channels, int32_t map_width, int32_t map_height, int32_t widen)
-    : device_(device), width_(width), height_(height), channels_(channels), widen_(widen) {
-  try {
-    cells_ = floats(map_height, map_width);
-    moves = floats(height, width);
-    warped_ = picture();
-    left = picture();
-    right = picture();
-    holes = packed(own(int64_t{width} * height), height, width, 1, SE_UINT8, 1);
-    map = packed(own(int64_t{4} * width * height), height, width, 1, SE_INT32, 4);
-    half_width_ = axis(width, std::max(1, width / 2));
-    half_height_ = axis(height, std::max(1, height / 2));
-    whole_width_ = axis(width, width);
-    whole_height_ = axis(height, height);
-  } catch (...) {
-    for (void* one : owned_) free_frame_memory(device_, one);
-    throw;
-  }
+DeviceAxis::DeviceAxis(int32_t device, const AxisTable& table) : view(table.view) {
+  const auto ints = [](const std::vector<int32_t>& values) { return values.size() * sizeof(int32_t); };
+  memory_ = DeviceMemory(device, ints(table.first) + ints(table.count) + ints(table.weights));
+  int32_t* to = memory_.as<int32_t>();
+  const auto put = [&](const int32_t** place, const std::vector<int32_t>& values) {
+    if (fill_frame_memory(device, to, values.data(), ints(values)) != SE_OK) throw std::bad_alloc();
+    *place = to;
+    to += values.size();
+  };
+  put(&view.first, table.first);
+  put(&view.count, table.count);
+  put(&view.weights, table.weights);
 }
 
-Canvas::~Canvas() {
-  for (void* one : owned_) free_frame_memory(device_, one);
+Canvas::Canvas(int32_t device, int32_t width, int32_t height, int32_t channels, int32_t map_width, int32_t map_height, int32_t widen)
+    : device_(device), width_(width), height_(height), channels_(channels), widen_(widen),
+      half_width_(device, area_axis(width, std::max(1, width / 2))), half_height_(device, area_axis(height, std::max(1, height / 2))),
+      whole_width_(device, area_axis(width, width)), whole_height_(device, area_axis(height, height)) {
+  cells_ = floats(map_height, map_width);
+  moves = floats(height, width);
+  warped_ = picture();
+  left = picture();
+  right = picture();
+  holes = packed(own(int64_t{width} * height), height, width, 1, SE_UINT8, 1);
+  map = packed(own(int64_t{4} * width * height), height, width, 1, SE_INT32, 4);
+  for (const DeviceAxis* axis : {&half_width_, &half_height_, &whole_width_, &whole_height_}) bytes_ += axis->bytes();
 }
 
 void* Canvas::own(int64_t bytes) {
-  owned_.reserve(owned_.size() + 1);
-  void* memory = frame_memory(device_, static_cast<size_t>(bytes));
-  if (memory == nullptr) throw std::bad_alloc();
-  owned_.push_back(memory);
+  owned_.emplace_back(device_, static_cast<size_t>(bytes));
   bytes_ += bytes;
-  return memory;
-}
-
-// Weights of an axis where the canvas's memory is.
-se_resample_axis Canvas::axis(int32_t inputs, int32_t outputs) {
-  const AxisTable host = area_axis(inputs, outputs);
-  se_resample_axis view = host.view;
-  const auto put = [&](const int32_t** place, const std::vector<int32_t>& values) {
-    const size_t size = values.size() * sizeof(int32_t);
-    void* memory = own(static_cast<int64_t>(size));
-    if (fill_frame_memory(device_, memory, values.data(), size) != SE_OK) throw std::bad_alloc();
-    *place = static_cast<const int32_t*>(memory);
-  };
-  put(&view.first, host.first);
-  put(&view.count, host.count);
-  put(&view.weights, host.weights);
-  return view;
+  return owned_.back().data();
 }
 
 int32_t Canvas::plane(const se_exec& exec, const se_array& nearness, const se_array& picture, bool plain_edges, const se_array& plane) {
@@ -122,7 +107,7 @@ int32_t Canvas::lay_out(const se_exec& exec, const se_session_params& params, se
       if ((wide ? width_ : height_) % 2 == 0) return se_pack(&exec, params.layout, &first, &second, &out);
       se_array part = out;
       (wide ? part.width : part.height) /= 2;
-      const se_resample_axis &x = wide ? half_width_ : whole_width_, &y = wide ? whole_height_ : half_height_;
+      const se_resample_axis &x = (wide ? half_width_ : whole_width_).view, &y = (wide ? whole_height_ : half_height_).view;
       SE_TRY(se_resample(&exec, &first, &x, &y, &part));
       part.data = static_cast<uint8_t*>(part.data) + (wide ? part.width * part.stride_x : part.height * part.stride_y);
       return se_resample(&exec, &second, &x, &y, &part);
@@ -133,6 +118,24 @@ int32_t Canvas::lay_out(const se_exec& exec, const se_session_params& params, se
     case SE_LAYOUT_RIGHT: return se_pack(&exec, SE_PACK_ROWS, &second, &second, &out);  // a copy
     default: return se_pack(&exec, params.layout, &first, &second, &out);  // these layouts are se_pack_layout's
   }
+}
+
+int32_t Canvas::frame(const se_exec& exec, const se_session_params& params, const se_array& picture, const se_array* nearness,
+                      bool plain_edges, const se_array& plane, const se_array& out) {
+  se_array first = picture, second = picture;
+  if (nearness != nullptr && params.strength > 0) {
+    SE_TRY(this->plane(exec, *nearness, picture, plain_edges, plane));
+    const float share = params.both != 0 ? 0.5f : 1.0f, range = params.strength / 100.0f * static_cast<float>(width_);
+    SE_TRY(se_level(&exec, share * params.strength / kPlaneRange, -share * params.convergence * range, &plane, &moves));
+    SE_TRY(warp(exec, picture, false, false, params.fill != 0, right));
+    second = right;
+    if (params.both != 0) {
+      SE_TRY(warp(exec, picture, true, false, params.fill != 0, left));
+      first = left;
+    }
+  }
+  if (params.swap != 0) std::swap(first, second);
+  return lay_out(exec, params, first, second, out);
 }
 
 void Canvas::shape(int32_t layout, int32_t* height, int32_t* width, int32_t* channels) const {

@@ -4,6 +4,7 @@
 #pragma once
 #include <vector>
 
+#include "cuda/graph.h"
 #include "secondeye/session.h"
 #include "session/depth.h"
 
@@ -21,11 +22,22 @@ void copy_array(const se_array& from, const se_array& to);
 // The full-size plane holds kPlaneRange percent of the width for nearness 0..1; views scale it to their strength.
 constexpr float kPlaneRange = 4.0f;
 
+// An axis whose tables lie where the work is done. Throws std::bad_alloc.
+class DeviceAxis {
+ public:
+  DeviceAxis() = default;
+  DeviceAxis(int32_t device, const AxisTable& table);
+  int64_t bytes() const { return static_cast<int64_t>(memory_.size()); }
+  se_resample_axis view{};
+
+ private:
+  DeviceMemory memory_;
+};
+
 class Canvas {
  public:
   // Throws std::bad_alloc.
   Canvas(int32_t device, int32_t width, int32_t height, int32_t channels, int32_t map_width, int32_t map_height, int32_t widen);
-  ~Canvas();
   Canvas(const Canvas&) = delete;
   Canvas& operator=(const Canvas&) = delete;
 
@@ -43,6 +55,11 @@ class Canvas {
   // The two views in one picture; every layout but SE_LAYOUT_DEPTH. out is of the layout's shape.
   int32_t lay_out(const se_exec& exec, const se_session_params& params, se_array first, se_array second, const se_array& out) const;
 
+  // All of it: a frame with nearness (null: flat) to its stereo picture. plane: float [H, W] to work in. No overlay, mask or
+  // roll, and no SE_LAYOUT_DEPTH.
+  int32_t frame(const se_exec& exec, const se_session_params& params, const se_array& picture, const se_array* nearness,
+                bool plain_edges, const se_array& plane, const se_array& out);
+
   // The shape of a layout's picture.
   void shape(int32_t layout, int32_t* height, int32_t* width, int32_t* channels) const;
 
@@ -52,13 +69,12 @@ class Canvas {
 
  private:
   void* own(int64_t bytes);
-  se_resample_axis axis(int32_t inputs, int32_t outputs);
 
   const int32_t device_, width_, height_, channels_, widen_;
-  std::vector<void*> owned_;
+  std::vector<DeviceMemory> owned_;
   int64_t bytes_ = 0;
   se_array cells_{}, warped_{};
-  se_resample_axis half_width_{}, half_height_{}, whole_width_{}, whole_height_{};
+  DeviceAxis half_width_, half_height_, whole_width_, whole_height_;
 };
 
 }  // namespace se

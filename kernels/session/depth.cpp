@@ -13,6 +13,8 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "session/canvas.h"
+
 namespace se {
 namespace {
 
@@ -69,7 +71,8 @@ enum Place : int {
   kSetIntraOpNumThreads = 24, kSessionGetInputCount = 30, kSessionGetOutputCount = 31, kSessionGetInputTypeInfo = 33,
   kSessionGetInputName = 36, kSessionGetOutputName = 37, kCreateRunOptions = 39, kRunOptionsSetTerminate = 46,
   kCreateTensorWithData = 49, kGetTensorMutableData = 51, kCastTypeInfoToTensorInfo = 55, kGetTensorElementType = 60,
-  kGetDimensionsCount = 61, kGetDimensions = 62, kGetTensorTypeAndShape = 65, kCreateCpuMemoryInfo = 69,
+  kGetDimensionsCount = 61, kGetDimensions = 62, kGetTensorTypeAndShape = 65,
+  kCreateMemoryInfo = 68, kCreateCpuMemoryInfo = 69,
   kAllocatorFree = 76, kGetAllocator = 78, kReleaseEnv = 92, kReleaseStatus = 93, kReleaseMemoryInfo = 94, kReleaseSession = 95,
   kReleaseValue = 96, kReleaseRunOptions = 97, kReleaseTypeInfo = 98, kReleaseShape = 99, kReleaseSessionOptions = 100,
   kGetModelMetadata = 111, kLookupMetadata = 116, kReleaseMetadata = 118, kAddSessionConfigEntry = 130
@@ -95,6 +98,9 @@ class Runtime {
     api_ = get()->get_api(kApiVersion);
     if (api_ == nullptr)
       throw std::runtime_error(std::string(name) + ": ONNX Runtime " + get()->version() + " is too old; 1.11 or later is wanted.");
+    // Only builds with CUDA have it. By its own name, as it has no place that every version keeps.
+    append_cuda_ = reinterpret_cast<AppendCuda>(dlsym(library, "OrtSessionOptionsAppendExecutionProvider_CUDA"));
+    name_ = std::string(name) + ", ONNX Runtime " + get()->version();
     check(call(kCreateEnv, kLogErrors, "secondeye", &env_));
   }
   ~Runtime() { release(kReleaseEnv, env_); }
@@ -125,23 +131,34 @@ class Runtime {
 
   void* env() const { return env_; }
 
+  // Puts the network on a GPU, or throws NoDevice.
+  void use_cuda(void* options, int gpu) const {
+    if (append_cuda_ == nullptr) throw NoDevice(name_ + ": it has no CUDA provider; install secondeye[cuda] in place of plain onnxruntime.");
+    const std::string error = text(append_cuda_(options, gpu));
+    if (!error.empty()) throw NoDevice(name_ + ": its CUDA provider cannot start (" + error + ").");
+  }
+
  private:
+  using AppendCuda = void* (*)(void* options, int gpu);
   const void* const* api_ = nullptr;
   void* env_ = nullptr;
+  AppendCuda append_cuda_ = nullptr;
+  std::string name_;
 };
 
 // One size of input, with memory and tensors of its own.
 struct Shape {
   int32_t width = 0, height = 0, map_width = 0, map_height = 0;
-  AxisTable x, y;
-  std::vector<float> input, output;
+  DeviceAxis x, y;
+  DeviceMemory input;
+  std::vector<float> output;
   std::vector<int64_t> output_shape;
   void *input_value = nullptr, *output_value = nullptr;
 };
 
 class OrtNetwork final : public DepthNetwork {
  public:
-  explicit OrtNetwork(const DepthSettings& settings) : ort_(settings.library) {
+  explicit OrtNetwork(const DepthSettings& settings) : ort_(settings.library), device_(settings.device) {
     try {
       load(settings);
     } catch (...) {
@@ -157,14 +174,14 @@ class OrtNetwork final : public DepthNetwork {
 
   int64_t bytes() const override {
     size_t floats = 0;
-    for (const Shape& s : shapes_) floats += s.input.size() + s.output.size();
+    for (const Shape& s : shapes_) floats += s.input.size() / sizeof(float) + s.output.size();
     return static_cast<int64_t>(floats * sizeof(float));
   }
 
   int32_t prepare(const se_exec& exec, const se_array& frame, bool small) override {
     Shape& s = shapes_[small ? 1 : 0];
     const int64_t plane = int64_t{4} * s.width * s.height;
-    const se_array tensor{s.input.data(), s.height, s.width, 3, SE_FLOAT32, int64_t{4} * s.width, 4, plane};
+    const se_array tensor{s.input.as<void>(), s.height, s.width, 3, SE_FLOAT32, int64_t{4} * s.width, 4, plane};
     return se_resample_tensor(&exec, &frame, &s.x.view, &s.y.view, gain_.data(), bias_.data(), &tensor);
   }
 
@@ -195,12 +212,22 @@ class OrtNetwork final : public DepthNetwork {
     // Spinning threads would take the cores that the warp needs.
     void* status = ort_.call(kAddSessionConfigEntry, options, "session.intra_op.allow_spinning", "0");
     if (status == nullptr) status = ort_.call(kSetIntraOpNumThreads, options, static_cast<int>(settings.threads));
+    if (status == nullptr && device_ != SE_CPU) {
+      try {
+        ort_.use_cuda(options, settings.gpu);
+      } catch (...) {
+        ort_.release(kReleaseSessionOptions, options);
+        throw;
+      }
+    }
     if (status == nullptr) status = ort_.call(kCreateSession, ort_.env(), settings.model.c_str(),
                                               static_cast<const void*>(options), &session_);
     ort_.release(kReleaseSessionOptions, options);
     ort_.check(status);
     ort_.check(ort_.call(kCreateRunOptions, &run_options_));
     ort_.check(ort_.call(kCreateCpuMemoryInfo, kDeviceAllocator, kDefaultMemory, &memory_));
+    if (device_ != SE_CPU)
+      ort_.check(ort_.call(kCreateMemoryInfo, "Cuda", kDeviceAllocator, static_cast<int>(settings.gpu), kDefaultMemory, &input_memory_));
     ort_.check(ort_.call(kGetAllocator, &allocator_));
     size_t inputs = 0, outputs = 0;
     ort_.check(ort_.call(kSessionGetInputCount, session_, &inputs));
@@ -302,12 +329,14 @@ class OrtNetwork final : public DepthNetwork {
     Shape& s = shapes_.back();
     s.width = width;
     s.height = height;
-    s.x = bilinear_axis(settings.frame_width, width);
-    s.y = bilinear_axis(settings.frame_height, height);
-    s.input.assign(static_cast<size_t>(3) * width * height, 0.0f);
+    s.x = DeviceAxis(device_, bilinear_axis(settings.frame_width, width));
+    s.y = DeviceAxis(device_, bilinear_axis(settings.frame_height, height));
+    s.input = DeviceMemory(device_, sizeof(float) * 3 * width * height);
+    const std::vector<float> zeros(static_cast<size_t>(3) * width * height);
+    if (fill_frame_memory(device_, s.input.data(), zeros.data(), s.input.size()) != SE_OK) throw std::bad_alloc();
     const int64_t in_shape[4] = {1, 3, height, width};
-    ort_.check(ort_.call(kCreateTensorWithData, static_cast<const void*>(memory_), static_cast<void*>(s.input.data()),
-                         s.input.size() * sizeof(float), static_cast<const int64_t*>(in_shape), size_t{4}, kFloat,
+    ort_.check(ort_.call(kCreateTensorWithData, static_cast<const void*>(device_ != SE_CPU ? input_memory_ : memory_), s.input.as<void>(),
+                         s.input.size(), static_cast<const int64_t*>(in_shape), size_t{4}, kFloat,
                          &s.input_value));
     // The first run, which also warms it up, tells the output's shape.
     const char *in = input_name_.c_str(), *out = output_name_.c_str();
@@ -370,11 +399,13 @@ class OrtNetwork final : public DepthNetwork {
     }
     ort_.release(kReleaseRunOptions, run_options_);
     ort_.release(kReleaseMemoryInfo, memory_);
+    ort_.release(kReleaseMemoryInfo, input_memory_);
     ort_.release(kReleaseSession, session_);
   }
 
   Runtime ort_;
-  void *session_ = nullptr, *run_options_ = nullptr, *memory_ = nullptr, *allocator_ = nullptr;
+  const int32_t device_;
+  void *session_ = nullptr, *run_options_ = nullptr, *memory_ = nullptr, *input_memory_ = nullptr, *allocator_ = nullptr;
   std::string input_name_, output_name_;
   std::vector<Shape> shapes_;
   std::array<float, 3> gain_{}, bias_{};

@@ -3,6 +3,7 @@
 #pragma once
 #include <array>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -29,11 +30,17 @@ struct DepthSettings {
   int32_t frame_width = 0, frame_height = 0;
   int32_t threads = 0;
   bool small = false;  // also at half the size, where the network takes it
+  int32_t device = 0, gpu = 0;  // se_device, and which
+};
+
+// There is no way to run the network on the device that was asked for.
+struct NoDevice : std::runtime_error {
+  using std::runtime_error::runtime_error;
 };
 
 class DepthNetwork {
  public:
-  // Throws std::runtime_error with a sentence.
+  // Throws std::runtime_error with a sentence, NoDevice among them.
   static std::unique_ptr<DepthNetwork> open(const DepthSettings& settings);
   virtual ~DepthNetwork() = default;
 
@@ -42,7 +49,8 @@ class DepthNetwork {
   virtual bool has_small() const = 0;
   virtual int64_t bytes() const = 0;
 
-  // uint8 [H, W, 3|4] of the frame's size -> the network's input, which run then takes.
+  // uint8 [H, W, 3|4] of the frame's size, on the network's device -> the network's input, which run then takes (on a GPU when
+  // exec's stream is through).
   virtual int32_t prepare(const se_exec& exec, const se_array& frame, bool small) = 0;
   // nearness: float [height, width], larger is nearer, finite. Gives nothing on success, else a sentence.
   virtual std::string run(bool small, float* nearness) = 0;

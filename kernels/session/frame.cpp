@@ -2,10 +2,8 @@
 // A frame as a sequence of ops, on any device. See secondeye/frame.h.
 #include "secondeye/frame.h"
 
-#include <algorithm>
 #include <cstring>
 #include <new>
-#include <vector>
 
 #include "core/check.h"
 #include "cuda/graph.h"
@@ -29,7 +27,6 @@ struct se_frame {
     plane = canvas.floats(config.height, config.width);
   }
   int32_t record(void* stream);
-  int32_t view(const se_exec& exec, const se_array& source, bool from_left, const se_array& to);
 
   const se_frame_config config;
   Canvas canvas;
@@ -38,13 +35,6 @@ struct se_frame {
   bool recorded = false;
   FrameGraph graph;
 };
-
-int32_t se_frame::view(const se_exec& exec, const se_array& source, bool from_left, const se_array& to) {
-  const se_session_params& p = now.params;
-  const float share = p.both != 0 ? 0.5f : 1.0f, range = p.strength / 100.0f * static_cast<float>(config.width);
-  SE_TRY(se_level(&exec, share * p.strength / kPlaneRange, -share * p.convergence * range, &plane, &canvas.moves));
-  return canvas.warp(exec, source, from_left, false, p.fill != 0, to);
-}
 
 int32_t se_frame::record(void* stream) {
   se_exec exec{};
@@ -57,18 +47,7 @@ int32_t se_frame::record(void* stream) {
     SE_TRY(se_nv12(&exec, config.standard, config.full_range, &now.picture, &now.chroma, &rgb));
     source = rgb;
   }
-  SE_TRY(canvas.plane(exec, now.nearness, source, false, plane));
-  se_array first = source, second = source;
-  if (now.params.strength > 0) {
-    SE_TRY(view(exec, source, false, canvas.right));
-    second = canvas.right;
-    if (now.params.both != 0) {
-      SE_TRY(view(exec, source, true, canvas.left));
-      first = canvas.left;
-    }
-  }
-  if (now.params.swap != 0) std::swap(first, second);
-  return canvas.lay_out(exec, now.params, first, second, now.out);
+  return canvas.frame(exec, now.params, source, &now.nearness, false, plane, now.out);
 }
 
 namespace {
@@ -182,6 +161,7 @@ int32_t se_frame_run(se_frame* frame, const se_session_params* params, const se_
   const bool same = frame->recorded && std::memcmp(&given, &frame->now, sizeof given) == 0;
   frame->now = given;
   if (c.device == SE_CPU) return frame->record(nullptr);
+  if (c.separate != 0) return frame->record(stream);
   const int32_t status = frame->graph.run(
       same, stream, [](void* user, void* recording) { return static_cast<se_frame*>(user)->record(recording); }, frame);
   frame->recorded = status == SE_OK;

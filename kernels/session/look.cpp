@@ -7,15 +7,23 @@
 
 namespace se {
 
-void State::shrink(const uint8_t* frame) {
-  se_exec exec{};
-  exec.threads = config_.threads;
-  se_array source = packed(frame, config_.height, config_.width, config_.channels, SE_UINT8, 1);
-  source.channels = 3;
-  const se_array small = packed(small_.data(), map_height_, map_width_, 3, SE_UINT8, 1);
-  se_resample(&exec, &source, &luma_x_.view, &luma_y_.view, &small);
+bool State::shrink(Slot& slot) {
+  const uint8_t* small = small_.data();
+  if (device_ != nullptr) {
+    if (!went_well(device_->shrink(*slot.place, &small))) return false;
+    std::memcpy(small_.data(), small, small_.size());
+  } else {
+    se_exec exec{};
+    exec.isa = config_.isa;
+    exec.threads = config_.threads;
+    se_array source = packed(slot.frame.data(), config_.height, config_.width, config_.channels, SE_UINT8, 1);
+    source.channels = 3;
+    const se_array to = packed(small_.data(), map_height_, map_width_, 3, SE_UINT8, 1);
+    se_resample(&exec, &source, &luma_x_.view, &luma_y_.view, &to);
+  }
   for (size_t k = 0; k < luma_.size(); ++k)
     luma_[k] = static_cast<uint8_t>((77 * small_[3 * k] + 150 * small_[3 * k + 1] + 29 * small_[3 * k + 2]) >> 8);
+  return true;
 }
 
 std::string State::ask(const uint8_t* frame) {
@@ -36,9 +44,9 @@ void State::note_depth(const std::string& error, float ms) {
   if (errors_.size() < 64 && (errors_.empty() || errors_.back() != error)) errors_.push_back(error);
 }
 
-void State::look(Slot& slot) {
+bool State::look(Slot& slot) {
   const Clock::time_point start = Clock::now();
-  shrink(slot.frame.data());
+  if (!shrink(slot)) return false;
   const bool cut = steady_->look(luma_.data());
   if (cut) {
     slot.flags |= SE_RESULT_CUT;
@@ -52,10 +60,10 @@ void State::look(Slot& slot) {
     objects_->look(slot.frame.data(), slot.ticket, slot.submitted, luma_.data(), small_.data(), cut ? nullptr : steady_->blocks());
   const float depth_ms = see_to_depth(slot);
   slot.has_depth = steady_->has_depth();
-  if (slot.has_depth) std::memcpy(slot.nearness.data(), steady_->nearness(), slot.nearness.size() * sizeof(float));
+  if (slot.has_depth) std::memcpy(slot.nearness.data(), steady_->nearness(), slot.nearness.size());
   slot.objects_ticket = slot.has_depth && objects_ != nullptr ? objects_->ticket() : 0;
   if (slot.objects_ticket != 0) {
-    objects_->align(slot.nearness.data());
+    objects_->align(slot.nearness.as<float>());
     slot.objects_time = objects_->time();
   }
   slot.depth_ticket = depth_ticket_;
@@ -65,6 +73,7 @@ void State::look(Slot& slot) {
   const float left = config_.deadline_ms - ms_between(slot.submitted, Clock::now());
   slot.plain_edges = config_.deadline_ms > 0 && (config_.cheaper & SE_CHEAPER_PLAIN_EDGES) != 0 && left < after_depth();
   if (slot.plain_edges) slot.flags |= SE_RESULT_CHEAPER;
+  return true;
 }
 
 // Frames that may be shown with the last depth, carried, wait for their own until their deadline or, where the newest
@@ -96,7 +105,7 @@ float State::see_to_depth(Slot& slot) {
     if (busy || (carries && newest_wins() && overtaken_ && !small)) waits = false;
   }
   if (!busy) {
-    give(slot, small);
+    if (!give(slot, small)) return 0;
     due_ = false;
   }
   if (waits) {
@@ -142,11 +151,15 @@ bool State::collect(Slot& slot, bool at_once) {
   return true;
 }
 
-void State::give(Slot& slot, bool small) {
+bool State::give(Slot& slot, bool small) {
   side_begun_ = Clock::now();
   side_picture_ = slot.frame.data();
-  if (network_ != nullptr) {
+  if (network_ != nullptr && device_ != nullptr) {
+    const int32_t status = network_->prepare(device_->looking(), device_->frame_of(*slot.place), small);
+    if (!went_well(status == SE_OK ? device_->looked() : status)) return false;
+  } else if (network_ != nullptr) {
     se_exec exec{};
+    exec.isa = config_.isa;
     exec.threads = config_.threads;
     network_->prepare(exec, packed(side_picture_, config_.height, config_.width, config_.channels, SE_UINT8, 1), small);
   } else if (may_go_on_) {  // the frame may be gone before its depth is there
@@ -162,6 +175,7 @@ void State::give(Slot& slot, bool small) {
     side_state_ = Side::GIVEN;
   }
   side_.notify_all();
+  return true;
 }
 
 void State::side_loop() {

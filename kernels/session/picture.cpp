@@ -14,6 +14,7 @@ PictureMaker::PictureMaker(const se_session_config& config, int32_t map_width, i
       canvas_(SE_CPU, width_, height_, channels_, map_width, map_height, config.widen),
       moves_(static_cast<float*>(canvas_.moves.data)), left_(static_cast<uint8_t*>(canvas_.left.data)),
       right_(static_cast<uint8_t*>(canvas_.right.data)), map_(static_cast<const int32_t*>(canvas_.map.data)) {
+  exec_.isa = config.isa;
   exec_.threads = config.threads;
 }
 

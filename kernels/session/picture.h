@@ -44,7 +44,7 @@ class PictureMaker {
   // The views of a frame in this maker's memory, or the frame itself. plane: null where there is no depth.
   void views(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras);
 
-  // Puts the views of the last call into out, which holds picture_bytes(); gives its shape.
+  // Puts the views of the last call into out, which holds two frames; gives its shape.
   se_array pack(const uint8_t* frame, const float* plane, const se_session_params& params, uint8_t* out);
 
   // One view, for an eye anywhere, into caller-owned memory of the frame's size, or of another (resampled by the tables).
@@ -53,7 +53,6 @@ class PictureMaker {
   void view(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
             const Eye& eye, const AxisTable& x, const AxisTable& y, const se_array& out);
 
-  int64_t picture_bytes() const { return int64_t{2} * width_ * height_ * channels_; }
   int64_t bytes() const { return canvas_.bytes(); }
 
  private:

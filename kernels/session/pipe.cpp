@@ -20,30 +20,29 @@ struct Destroy {
 
 // An array in page-locked memory and its twin where the work is done.
 struct Twin {
+  void make(int32_t place, int32_t height, int32_t width, int32_t channels, int32_t dtype) {
+    const int32_t size = dtype_size(dtype);
+    const size_t bytes = static_cast<size_t>(size) * height * width * channels;
+    host_owned = HostMemory(place, bytes);
+    device_owned = DeviceMemory(place, bytes);
+    host = packed(host_owned.data(), height, width, channels, dtype, size);
+    device = packed(device_owned.data(), height, width, channels, dtype, size);
+  }
+
+  HostMemory host_owned;
+  DeviceMemory device_owned;
   se_array host{}, device{};
-  size_t bytes = 0;
 };
 
 struct Turn {
-  explicit Turn(int32_t device) : lane(device), device(device) {}
-  ~Turn() {
-    (void)lane.finish();
-    for (const Twin* twin : {&picture, &chroma, &nearness, &out}) free_frame_memory(device, twin->device.data);
-  }
-  void make(Twin& twin, int32_t height, int32_t width, int32_t channels, int32_t dtype) {
-    const int32_t size = dtype_size(dtype);
-    twin.bytes = static_cast<size_t>(size) * height * width * channels;
-    twin.host = packed(lane.host_memory(twin.bytes), height, width, channels, dtype, size);
-    twin.device = packed(frame_memory(device, twin.bytes), height, width, channels, dtype, size);
-    if (twin.host.data == nullptr || twin.device.data == nullptr) throw std::bad_alloc();
-  }
+  explicit Turn(int32_t device) : lane(device) {}
+  ~Turn() { (void)lane.finish(); }
   int32_t bring(Twin& twin, const se_array& from) {
     copy_array(from, twin.host);
-    return lane.up(twin.device.data, twin.host.data, twin.bytes);
+    return lane.up(twin.device.data, twin.host.data, twin.host_owned.size());
   }
 
   Lane lane;
-  const int32_t device;
   std::unique_ptr<se_frame, Destroy> frame;
   Twin picture, chroma, nearness, out;
   se_array made{};  // the part of out.host that the frame fills
@@ -79,10 +78,10 @@ std::unique_ptr<Turn> make_turn(const se_frame_config& c, char* message, size_t 
   if (*status == SE_OK) *status = turn->lane.open();
   turn->frame.reset(frame);
   if (*status != SE_OK) return turn;
-  turn->make(turn->picture, c.height, c.width, c.nv12 != 0 ? 1 : c.channels, SE_UINT8);
-  if (c.nv12 != 0) turn->make(turn->chroma, (c.height + 1) / 2, (c.width + 1) / 2, 2, SE_UINT8);
-  turn->make(turn->nearness, c.map_height, c.map_width, 1, SE_FLOAT32);
-  turn->make(turn->out, c.height, 2 * c.width, c.channels, SE_UINT8);  // the most that a layout needs
+  turn->picture.make(c.device, c.height, c.width, c.nv12 != 0 ? 1 : c.channels, SE_UINT8);
+  if (c.nv12 != 0) turn->chroma.make(c.device, (c.height + 1) / 2, (c.width + 1) / 2, 2, SE_UINT8);
+  turn->nearness.make(c.device, c.map_height, c.map_width, 1, SE_FLOAT32);
+  turn->out.make(c.device, c.height, 2 * c.width, c.channels, SE_UINT8);  // the most that a layout needs
   return turn;
 }
 

@@ -23,6 +23,14 @@ int32_t check_params(const se_session_params& p) {
   return SE_OK;
 }
 
+bool on_device(const se_session_config& c) { return c.device != SE_CPU || c.isa == SE_ISA_BLOCKS; }
+
+// What a session on a GPU cannot do yet; null when it is not asked for.
+const char* beyond_device(const se_session_params& p) {
+  if (p.roll != 0) return "roll has to be 0 in a session on a GPU.";
+  return p.layout == SE_LAYOUT_DEPTH ? "SE_LAYOUT_DEPTH cannot be had of a session on a GPU." : nullptr;
+}
+
 int32_t check_config(const se_session_config& c) {
   if (c.width < 16 || c.height < 16 || c.width > 8192 || c.height > 8192) return SE_ERROR_BAD_SHAPE;
   if (c.channels != 3 && c.channels != 4) return SE_ERROR_BAD_SHAPE;
@@ -37,7 +45,25 @@ int32_t check_config(const se_session_config& c) {
   const bool sized = c.depth_width != 0 || c.depth_height != 0 || c.depth_model == nullptr;
   if (sized && (c.depth_width < 8 || c.depth_height < 8 || c.depth_width > 4096 || c.depth_height > 4096))
     return SE_ERROR_BAD_SHAPE;
-  return check_params(c.params);
+  if (c.keep_on_gpu != 0 && c.device == SE_CPU) return SE_ERROR_BAD_PARAMETER;
+  SE_TRY(check_params(c.params));
+  se_exec exec{};
+  exec.device = c.device;
+  exec.isa = c.isa;
+  exec.threads = c.threads;
+  return check_exec(&exec);
+}
+
+const char* beyond_device(const se_session_config& c) {
+  if (!on_device(c)) return nullptr;
+  return c.remember != 0 ? "remember cannot be had of a session on a GPU." : beyond_device(c.params);
+}
+
+int32_t check_frame(const se_session_config& config, const se_array* frame) {
+  const int32_t channels = config.nv12 != 0 ? 1 : config.channels, rows = config.nv12 != 0 ? (config.height + 1) / 2 : 0;
+  SE_TRY(check_array(frame, 1u << SE_UINT8, channels, channels));
+  if (frame->width != config.width || frame->height != config.height + rows) return SE_ERROR_BAD_SHAPE;
+  return config.nv12 != 0 && frame->stride_x != 1 ? SE_ERROR_BAD_STRIDE : SE_OK;
 }
 
 void say(char* message, size_t size, const char* text) {
@@ -63,6 +89,7 @@ void start(se_session& session, void (State::*loop)()) {
   session.state->begin_thread();
   try {
     session.threads.emplace_back([state = session.state, loop] {
+      state->enter_thread();
       (state.get()->*loop)();
       state->end_thread();
     });
@@ -111,6 +138,10 @@ int32_t se_session_create(const se_session_config* config, se_session** session,
     say(message, message_size, se_status_string(status));
     return status;
   }
+  if (const char* refused = beyond_device(*config); refused != nullptr) {
+    say(message, message_size, refused);
+    return SE_ERROR_NO_BACKEND;
+  }
   std::unique_ptr<se_session> made;
   try {
     made = std::make_unique<se_session>();
@@ -122,6 +153,10 @@ int32_t se_session_create(const se_session_config* config, se_session** session,
     if (made != nullptr) se_session_destroy(made.release());
     say(message, message_size, "memory for the session's buffers could not be had");
     return SE_ERROR_OUT_OF_MEMORY;
+  } catch (const NoDevice& error) {
+    if (made != nullptr) se_session_destroy(made.release());
+    say(message, message_size, error.what());
+    return SE_ERROR_NO_BACKEND;
   } catch (const std::exception& error) {
     if (made != nullptr) se_session_destroy(made.release());
     say(message, message_size, error.what());
@@ -158,6 +193,7 @@ int32_t se_session_get_params(se_session* session, se_session_params* params) {
 int32_t se_session_set_params(se_session* session, const se_session_params* params) {
   if (session == nullptr || params == nullptr) return SE_ERROR_NULL_POINTER;
   SE_TRY(check_params(*params));
+  if (on_device(session->state->config()) && beyond_device(*params) != nullptr) return SE_ERROR_NO_BACKEND;
   session->state->set_params(*params);
   return SE_OK;
 }
@@ -170,6 +206,7 @@ int32_t se_session_set_overlay(se_session* session, const se_array* rgba, int32_
   }
   SE_TRY(check_array(rgba, 1u << SE_UINT8, 4, 4));
   const se_session_config& config = session->state->config();
+  if (on_device(config)) return SE_ERROR_NO_BACKEND;
   if (rgba->width > config.width || rgba->height > config.height) return SE_ERROR_BAD_SHAPE;
   if (!between(disparity, -16384, 16384) || std::max(std::abs(x), std::abs(y)) > 16384) return SE_ERROR_BAD_PARAMETER;
   try {
@@ -191,6 +228,7 @@ int32_t se_session_set_mask(se_session* session, const se_array* mask, float dis
   }
   SE_TRY(check_array(mask, 1u << SE_UINT8, 1, 1));
   const se_session_config& config = session->state->config();
+  if (on_device(config)) return SE_ERROR_NO_BACKEND;
   if (mask->width != config.width || mask->height != config.height) return SE_ERROR_BAD_SHAPE;
   if (!between(disparity, -16384, 16384)) return SE_ERROR_BAD_PARAMETER;
   try {
@@ -207,12 +245,17 @@ int32_t se_session_set_mask(se_session* session, const se_array* mask, float dis
 
 int32_t se_session_submit(se_session* session, const se_array* frame, int64_t timestamp, int32_t timeout_ms, uint64_t* ticket) {
   if (session == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_frame(session->state->config(), frame));
+  return session->state->submit(*frame, false, nullptr, timestamp, timeout_ms, ticket);
+}
+
+int32_t se_session_submit_on_gpu(se_session* session, const se_array* frame, void* stream, int64_t timestamp, int32_t timeout_ms,
+                                 uint64_t* ticket) {
+  if (session == nullptr) return SE_ERROR_NULL_POINTER;
   const se_session_config& config = session->state->config();
-  const int32_t channels = config.nv12 != 0 ? 1 : config.channels, rows = config.nv12 != 0 ? (config.height + 1) / 2 : 0;
-  SE_TRY(check_array(frame, 1u << SE_UINT8, channels, channels));
-  if (frame->width != config.width || frame->height != config.height + rows) return SE_ERROR_BAD_SHAPE;
-  if (config.nv12 != 0 && frame->stride_x != 1) return SE_ERROR_BAD_STRIDE;
-  return session->state->submit(*frame, timestamp, timeout_ms, ticket);
+  SE_TRY(check_frame(config, frame));
+  if (config.device == SE_CPU || config.depth_model == nullptr || config.key_every != 0) return SE_ERROR_NO_BACKEND;
+  return session->state->submit(*frame, true, stream, timestamp, timeout_ms, ticket);
 }
 
 int32_t se_session_wait(se_session* session, int32_t timeout_ms, se_session_result* result) {
@@ -230,6 +273,7 @@ int32_t se_session_render(se_session* session, const se_session_params* params, 
   if (count < 1 || count > 256) return SE_ERROR_BAD_PARAMETER;
   if (params != nullptr) SE_TRY(check_params(*params));
   const se_session_config& config = session->state->config();
+  if (on_device(config)) return SE_ERROR_NO_BACKEND;
   for (int32_t k = 0; k < count; ++k) {
     SE_TRY(check_array(&views[k].out, 1u << SE_UINT8, config.channels, config.channels));
     if (views[k].out.width != config.width || views[k].out.height != config.height) return SE_ERROR_BAD_SHAPE;
@@ -246,6 +290,7 @@ int32_t se_session_render_quilt(se_session* session, const se_session_params* pa
   if (!between(quilt->first, -2, 2) || !between(quilt->last, -2, 2) || !between(quilt->down, -2, 2)) return SE_ERROR_BAD_PARAMETER;
   if (params != nullptr) SE_TRY(check_params(*params));
   const se_session_config& config = session->state->config();
+  if (on_device(config)) return SE_ERROR_NO_BACKEND;
   SE_TRY(check_array(out, 1u << SE_UINT8, config.channels, config.channels));
   if (out->width % quilt->columns != 0 || out->height % quilt->rows != 0) return SE_ERROR_BAD_SHAPE;
   try {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/check.h"
+
 namespace se {
 
 State::State(const se_session_config& config)
@@ -25,6 +27,8 @@ State::State(const se_session_config& config)
     settings.frame_height = config.height;
     settings.threads = config.threads > 0 ? config.threads : se_cpu_count();
     settings.small = (config.cheaper & SE_CHEAPER_SMALL_DEPTH) != 0;
+    settings.device = config.device;
+    settings.gpu = current_gpu(config.device);
     network_ = DepthNetwork::open(settings);
     map_width = network_->width();
     map_height = network_->height();
@@ -32,8 +36,12 @@ State::State(const se_session_config& config)
   map_width_ = map_width;
   map_height_ = map_height;
   steady_ = std::make_unique<SteadyDepth>(map_width, map_height, config.steady);
-  maker_ = std::make_unique<PictureMaker>(config, map_width, map_height);
-  renderer_ = std::make_unique<PictureMaker>(config, map_width, map_height);
+  if (config.device != SE_CPU || config.isa == SE_ISA_BLOCKS) {
+    device_ = std::make_unique<DeviceMaker>(config, map_width, map_height);
+  } else {
+    maker_ = std::make_unique<PictureMaker>(config, map_width, map_height);
+    renderer_ = std::make_unique<PictureMaker>(config, map_width, map_height);
+  }
   luma_x_ = area_axis(config.width, map_width);
   luma_y_ = area_axis(config.height, map_height);
   const size_t cells = static_cast<size_t>(map_width) * map_height;
@@ -45,37 +53,46 @@ State::State(const se_session_config& config)
   if (may_go_on_ && network_ == nullptr) side_frame_.resize(pixels * config.channels);
   slots_.resize(static_cast<size_t>(config.slots) + 1);
   for (Slot& s : slots_) {
-    s.frame.resize(pixels * config.channels);
-    s.out.resize(static_cast<size_t>(maker_->picture_bytes()));
-    s.nearness.resize(cells);
-    s.plane.resize(pixels);
+    s.frame = HostMemory(config.device, pixels * config.channels);
+    s.out = HostMemory(config.device, 2 * s.frame.size());  // the most that a layout needs
+    s.nearness = HostMemory(config.device, cells * sizeof(float));
+    if (device_ != nullptr)
+      s.place = device_->place();
+    else
+      s.plane.resize(pixels);
     if (config.remember != 0) s.background.resize(config.width, config.height, config.channels);
   }
   if (config.remember != 0) pan_ = std::make_unique<PanFinder>(config.width, config.height, config.channels);
   if (config.key_every > 0) objects_ = std::make_unique<LiveObjects>(config, map_width, map_height);
-  memory_ = slots_.size() * (pixels * (static_cast<size_t>(config.channels) * 3 + 4) + cells * 4) + cells * 9 +
-            side_frame_.size() + static_cast<size_t>(steady_->bytes() + maker_->bytes() + renderer_->bytes()) +
+  const size_t makers = static_cast<size_t>(device_ != nullptr ? device_->bytes() : maker_->bytes() + renderer_->bytes());
+  const size_t pictures = pixels * config.channels * 3 * (device_ != nullptr ? 2 : 1), plane = device_ != nullptr ? 0 : pixels * 4;
+  memory_ = slots_.size() * (pictures + plane + cells * 4) + cells * 9 + side_frame_.size() + static_cast<size_t>(steady_->bytes()) + makers +
             static_cast<size_t>((network_ != nullptr ? network_->bytes() : 0) + (objects_ != nullptr ? objects_->bytes() : 0)) +
             slots_.size() * static_cast<size_t>(slots_[0].background.bytes()) + static_cast<size_t>(pan_ != nullptr ? pan_->bytes() : 0);
 }
 
-int32_t State::submit(const se_array& frame, int64_t timestamp, int32_t timeout_ms, uint64_t* ticket) {
+int32_t State::submit(const se_array& frame, bool on_gpu, void* stream, int64_t timestamp, int32_t timeout_ms, uint64_t* ticket) {
   std::lock_guard<std::mutex> order(submit_mutex_);
   Slot* slot = nullptr;
   {
     Lock lock(mutex_);
     wait_for(room_, lock, timeout_ms, [&] { return closed_ || (slot = room()) != nullptr; });
-    if (closed_) return SE_ERROR_CLOSED;
+    if (closed_) return ended_;
     if (slot == nullptr) {
       if (newest_wins()) ++dropped_;
       return SE_ERROR_BUSY;
     }
     slot->owner = Owner::FILLING;
   }
-  copy(frame, slot->frame.data());
+  const int32_t status = bring(*slot, frame, on_gpu, stream);
+  if (!on_gpu) (void)went_well(status);
   {
     Lock lock(mutex_);
-    if (closed_) return SE_ERROR_CLOSED;
+    if (closed_) return ended_;
+    if (status != SE_OK) {  // its owner's stream, perhaps: the session lives on
+      slot->owner = Owner::FREE;
+      return status;
+    }
     slot->ticket = ++submitted_;
     slot->timestamp = timestamp;
     slot->submitted = Clock::now();
@@ -95,7 +112,7 @@ int32_t State::wait(int32_t timeout_ms, se_session_result* result) {
     return closed_ || (slot = next(Owner::OFFERED)) != nullptr || (slot = next(Owner::DONE)) != nullptr;
   });
   if (timeout_ms != 0) --takers_;
-  if (closed_) return SE_ERROR_CLOSED;
+  if (closed_) return ended_;
   if (slot == nullptr) return SE_ERROR_BUSY;
   slot->owner = Owner::HELD;
   *result = {slot->ticket, slot->timestamp, slot->depth_ticket, slot->objects_ticket, slot->flags, slot->latency_ms, slot->picture};
@@ -119,7 +136,7 @@ int32_t State::release(uint64_t ticket) {
 
 Slot* State::pin(const se_session_params* given, se_session_params* params, Extras* extras, int32_t* status) {
   Lock lock(mutex_);
-  *status = closed_ ? SE_ERROR_CLOSED : (newest_ == nullptr ? SE_ERROR_BUSY : SE_OK);
+  *status = closed_ ? ended_ : (newest_ == nullptr ? SE_ERROR_BUSY : SE_OK);
   if (*status != SE_OK) return nullptr;
   Slot* slot = newest_;
   ++slot->pins;
@@ -184,14 +201,21 @@ int32_t State::quilt(const se_session_params* given, const se_quilt& quilt, cons
   return SE_OK;
 }
 
-void State::close() {
+void State::end(int32_t status) {
   {
     Lock lock(mutex_);
+    if (!closed_) ended_ = status;
     closed_ = true;
   }
   if (network_ != nullptr) network_->stop();
   if (objects_ != nullptr) objects_->close();
   for (std::condition_variable* c : {&room_, &work_, &looked_, &ready_, &side_}) c->notify_all();
+}
+
+bool State::went_well(int32_t status) {
+  if (status == SE_OK) return true;
+  end(status == SE_ERROR_CUDA ? SE_ERROR_DEVICE_LOST : status);
+  return false;
 }
 
 bool State::ended(int32_t all_but, std::chrono::milliseconds limit) {
@@ -235,7 +259,7 @@ void State::look_loop() {
       slot->owner = Owner::LOOKING;
     }
     room_.notify_all();
-    look(*slot);
+    if (!look(*slot)) return;
     {
       Lock lock(mutex_);
       slot->owner = Owner::LOOKED;
@@ -258,15 +282,27 @@ void State::warp_loop() {
       params = params_;
     }
     if (newest_wins()) work_.notify_all();
-    const Clock::time_point start = Clock::now();
-    const float* plane = slot->has_depth ? slot->plane.data() : nullptr;
-    if (plane != nullptr) maker_->plane(slot->frame.data(), slot->nearness.data(), slot->plain_edges, slot->plane.data());
-    if (config_.remember != 0) remember(*slot, plane, &extras);
-    maker_->views(slot->frame.data(), plane, params, extras);
-    const Clock::time_point warped = Clock::now();
-    slot->picture = maker_->pack(slot->frame.data(), plane, params, slot->out.data());
-    finish(*slot, start, warped);
+    if (!show(*slot, params, extras)) return;
   }
+}
+
+bool State::show(Slot& slot, const se_session_params& params, Extras& extras) {
+  const Clock::time_point start = Clock::now();
+  if (device_ != nullptr) {
+    const float* nearness = slot.has_depth ? slot.nearness.as<float>() : nullptr;
+    uint8_t* out = config_.keep_on_gpu != 0 ? nullptr : slot.out.data();
+    if (!went_well(device_->make(*slot.place, nearness, slot.plain_edges, params, out, &slot.picture))) return false;
+    finish(slot, start, Clock::now());
+    return true;
+  }
+  const float* plane = slot.has_depth ? slot.plane.data() : nullptr;
+  if (plane != nullptr) maker_->plane(slot.frame.data(), slot.nearness.as<float>(), slot.plain_edges, slot.plane.data());
+  if (config_.remember != 0) remember(slot, plane, &extras);
+  maker_->views(slot.frame.data(), plane, params, extras);
+  const Clock::time_point warped = Clock::now();
+  slot.picture = maker_->pack(slot.frame.data(), plane, params, slot.out.data());
+  finish(slot, start, warped);
+  return true;
 }
 
 // The newest finished slot is not used for anything else before this one is finished.
@@ -323,6 +359,13 @@ void State::copy(const se_array& frame, uint8_t* to) const {
     return;
   }
   copy_array(frame, out);
+}
+
+int32_t State::bring(Slot& slot, const se_array& frame, bool on_gpu, void* stream) {
+  if (on_gpu) return device_->bring(*slot.place, frame, stream);
+  if (device_ != nullptr) SE_TRY(DeviceMaker::settle(*slot.place));
+  copy(frame, slot.frame.data());
+  return device_ != nullptr ? device_->bring(*slot.place, slot.frame.data()) : SE_OK;
 }
 
 void State::finish(Slot& slot, Clock::time_point start, Clock::time_point warped) {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "session/depth.h"
+#include "session/device.h"
 #include "session/objects.h"
 #include "session/picture.h"
 #include "session/steady.h"
@@ -42,8 +43,9 @@ struct Slot {
   uint32_t flags = 0;
   bool has_depth = false, plain_edges = false;
   float latency_ms = 0;
-  std::vector<uint8_t> frame, out;
-  std::vector<float> nearness, plane;
+  HostMemory frame, out, nearness;  // bytes, bytes, floats
+  std::vector<float> plane;
+  std::unique_ptr<DeviceMaker::Place> place;  // on a GPU
   Background background;
   Pan pan;
   se_array picture{};
@@ -71,7 +73,8 @@ class State {
 
   // ---- calls of the caller's ----
 
-  int32_t submit(const se_array& frame, int64_t timestamp, int32_t timeout_ms, uint64_t* ticket);
+  // stream: of a frame on the session's GPU; else unused.
+  int32_t submit(const se_array& frame, bool on_gpu, void* stream, int64_t timestamp, int32_t timeout_ms, uint64_t* ticket);
   int32_t wait(int32_t timeout_ms, se_session_result* result);
   int32_t release(uint64_t ticket);
   int32_t render(const se_session_params* given, int32_t count, const se_render_view* views, uint64_t* ticket);
@@ -95,7 +98,7 @@ class State {
     params_ = params;
   }
 
-  void close();
+  void close() { end(SE_ERROR_CLOSED); }
 
   // Whether every thread has ended, but so many, within the time.
   bool ended(int32_t all_but, std::chrono::milliseconds limit);
@@ -115,6 +118,9 @@ class State {
     Lock lock(mutex_);
     --threads_;
     gone_.notify_all();
+  }
+  void enter_thread() {
+    if (device_ != nullptr) (void)went_well(device_->enter());
   }
 
   void look_loop();
@@ -152,12 +158,21 @@ class State {
     return std::any_of(slots_.begin(), slots_.end(), [&](const Slot& s) { return s.owner == owner; });
   }
   void copy(const se_array& frame, uint8_t* to) const;
-  void shrink(const uint8_t* frame);
+  int32_t bring(Slot& slot, const se_array& frame, bool on_gpu, void* stream);
+  bool shrink(Slot& slot);
+
+  // Every call gives this status from now on, unless it has ended before.
+  void end(int32_t status);
+  // Whether the device did what it was to; else the session ends.
+  bool went_well(int32_t status);
 
   // Depth of a whole frame by the caller's function.
   std::string ask(const uint8_t* frame);
   void note_depth(const std::string& error, float ms);
-  void look(Slot& slot);
+  // False when the session has ended.
+  bool look(Slot& slot);
+  // The picture of a slot; false when the session has ended.
+  bool show(Slot& slot, const se_session_params& params, Extras& extras);
 
   float after_depth() const { return timers_[SE_STAGE_WARP].expected + timers_[SE_STAGE_PACK].expected; }
 
@@ -171,7 +186,7 @@ class State {
   // at_once. False when the session has ended meanwhile.
   bool collect(Slot& slot, bool at_once);
   // Gives a frame to the third thread, which is idle.
-  void give(Slot& slot, bool small);
+  bool give(Slot& slot, bool small);
   // The next frame that is given; false when the session has ended.
   bool make_depth();
   void remember(Slot& slot, const float* plane, Extras* extras);
@@ -183,7 +198,8 @@ class State {
   int32_t map_width_ = 0, map_height_ = 0;
   std::unique_ptr<DepthNetwork> network_;
   std::unique_ptr<SteadyDepth> steady_;
-  std::unique_ptr<PictureMaker> maker_, renderer_;
+  std::unique_ptr<PictureMaker> maker_, renderer_;  // on the CPU
+  std::unique_ptr<DeviceMaker> device_;             // or these on a GPU
   std::unique_ptr<PanFinder> pan_;  // where the background is remembered
   std::unique_ptr<LiveObjects> objects_;
   AxisTable tile_x_, tile_y_;       // of the quilt before
@@ -209,6 +225,7 @@ class State {
   bool overtaken_ = false;    // by the next frame, while it was made
   int32_t takers_ = 0;        // calls of wait that wait
   bool closed_ = false;
+  int32_t ended_ = SE_ERROR_CLOSED;  // why, once it is
   int32_t threads_ = 0;
   se_session_params params_;
   Extras extras_;  // its background is each slot's own

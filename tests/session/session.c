@@ -434,6 +434,62 @@ static void frames(void) {
   se_frame_destroy(NULL);
 }
 
+/* A GPU's steps on the host: frames go through, and what such a session cannot do has a code. */
+static void steps_of_a_gpu(void) {
+  se_session_config config;
+  se_session_params params;
+  se_session_result result;
+  se_session *session = NULL;
+  se_render_view view;
+  char message[128] = "";
+  atomic_int runs = 0;
+  int32_t k;
+  static uint8_t out[HEIGHT][WIDTH][3];
+  const se_array frame = frame_of(pixels, HEIGHT, WIDTH);
+  se_session_defaults(&config, WIDTH, HEIGHT, 3);
+  config.policy = SE_POLICY_EVERY;
+  config.depth = depth;
+  config.depth_user = &runs;
+  config.depth_width = MAP_WIDTH;
+  config.depth_height = MAP_HEIGHT;
+  config.isa = SE_ISA_BLOCKS;
+  config.remember = 1;
+  CHECK(se_session_create(&config, &session, message, sizeof message) == SE_ERROR_NO_BACKEND && strstr(message, "remember") != NULL);
+  config.remember = 0;
+  config.keep_on_gpu = 1;
+  CHECK(se_session_create(&config, &session, message, sizeof message) == SE_ERROR_BAD_PARAMETER);
+  config.keep_on_gpu = 0;
+  if (se_cuda_device_count() == 0) {
+    config.device = SE_CUDA;
+    CHECK(se_session_create(&config, &session, message, sizeof message) == SE_ERROR_NO_BACKEND);
+    config.device = SE_CPU;
+  }
+  CHECK(se_session_create(&config, &session, message, sizeof message) == SE_OK);
+  view.eye = 1;
+  view.down = view.shift = 0;
+  view.out = frame_of(out, HEIGHT, WIDTH);
+  CHECK(se_session_get_params(session, &params) == SE_OK);
+  for (k = 0; k < 12; ++k) {
+    scene(k);
+    params.layout = k % 9;
+    CHECK(se_session_set_params(session, &params) == SE_OK);
+    CHECK(se_session_submit(session, &frame, k, 5000, NULL) == SE_OK);
+    CHECK(se_session_wait(session, 5000, &result) == SE_OK && result.timestamp == k);
+    CHECK(se_session_release(session, result.ticket) == SE_OK);
+  }
+  CHECK(se_session_submit_on_gpu(session, &frame, NULL, 0, 0, NULL) == SE_ERROR_NO_BACKEND);
+  CHECK(se_session_render(session, NULL, 1, &view, NULL) == SE_ERROR_NO_BACKEND);
+  CHECK(se_session_set_mask(session, NULL, 0) == SE_OK); /* there is none to take away */
+  params.layout = SE_LAYOUT_DEPTH;
+  CHECK(se_session_set_params(session, &params) == SE_ERROR_NO_BACKEND);
+  params.layout = SE_LAYOUT_SBS;
+  params.roll = 5;
+  CHECK(se_session_set_params(session, &params) == SE_ERROR_NO_BACKEND);
+  se_session_close(session);
+  CHECK(se_session_submit(session, &frame, 0, 0, NULL) == SE_ERROR_CLOSED);
+  se_session_destroy(session);
+}
+
 /* Frames on the host through lanes: the same bytes, in order, and never more than there are lanes. */
 static void pipes(void) {
   enum { LANES = 3 };
@@ -600,6 +656,7 @@ int main(void) {
   label_maps();
   frames();
   pipes();
+  steps_of_a_gpu();
   interop();
   overhead();
   crowds(SE_POLICY_NEWEST, 2, 700);

@@ -13,8 +13,6 @@
  * The bytes are those of a session (session.h) whose depth is the same nearness. Scratch memory is had at creation; a run
  * allocates nothing and waits for nothing. On CUDA the launches of a frame are captured once; as long as parameters and
  * addresses stay the same the graph is launched again, else it is captured anew and updated.
- *
- * The CUDA side of this file is compiled, and its kernels' bodies are tested on the host; it has not run on a GPU yet.
  */
 #ifndef SECONDEYE_FRAME_H
 #define SECONDEYE_FRAME_H
@@ -37,6 +35,7 @@ typedef struct se_frame_config {
   int32_t full_range;   /* of NV12 */
   int32_t map_width, map_height; /* of nearness */
   int32_t widen;        /* near objects grow by this many pixels, 0..16 */
+  int32_t separate;     /* CUDA only; not 0: launches one after another instead of a graph, for a graph that you record */
 } se_frame_config;
 
 SE_API void se_frame_defaults(se_frame_config *config, int32_t width, int32_t height, int32_t channels);

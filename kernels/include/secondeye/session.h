@@ -17,7 +17,13 @@
  * frames. After creation nothing is allocated, and no lock is held while pixels are worked on. Every function may be
  * called from any thread. Errors are codes; a session whose depth fails stays usable and says so in its results.
  *
- * This runs on the CPU. ONNX Runtime's own library is loaded when a model is named, and is not needed otherwise.
+ * With device = SE_CUDA a frame goes to the GPU once, through page-locked memory or from memory there; it is made small, gets
+ * the session's own network's depth (ONNX Runtime's CUDA provider) and becomes the stereo picture there, by one CUDA graph;
+ * motion and steadiness, which are small, stay on the CPU. The bytes are the CPU's for the same depth. Such a session has no
+ * remember, roll, SE_LAYOUT_DEPTH, overlay, mask or render; it refuses them (SE_ERROR_NO_BACKEND). A GPU that fails ends the
+ * session: every call then gives SE_ERROR_DEVICE_LOST.
+ *
+ * ONNX Runtime's own library is loaded when a model is named, and is not needed otherwise.
  */
 #ifndef SECONDEYE_SESSION_H
 #define SECONDEYE_SESSION_H
@@ -84,6 +90,9 @@ typedef struct se_session_config {
   float steady;         /* 0..0.98: how much of the past stays in depth that agrees with it */
   int32_t widen;        /* near objects grow by this many pixels, 0..16 */
   int32_t threads;      /* 0: one per core */
+  int32_t device;       /* se_device; CUDA: the creating thread's current GPU */
+  int32_t isa;          /* CPU only, as se_exec's; SE_ISA_BLOCKS takes a GPU's steps on the host, for tests */
+  int32_t keep_on_gpu;  /* CUDA only; not 0: results' pictures lie on the GPU, finished for every stream */
   int32_t nv12;         /* not 0: frames come as NV12, whose width is even: uint8 [H + ceil(H / 2), W], luma above chroma */
   int32_t standard;     /* se_standard, of NV12 */
   int32_t full_range;   /* of NV12 */
@@ -190,6 +199,12 @@ SE_API int32_t se_session_set_mask(se_session *session, const se_array *mask, fl
  * SE_ERROR_BUSY when there is none. */
 SE_API int32_t se_session_submit(se_session *session, const se_array *frame, int64_t timestamp, int32_t timeout_ms,
                                  uint64_t *ticket);
+
+/* The same of a frame on the session's GPU, of any strides, which is ready on `stream` (a cudaStream_t) and copied by it: its
+ * memory may be written again by what comes after on that stream. Only where depth is the session's own network, and
+ * key_every is 0: SE_ERROR_NO_BACKEND. */
+SE_API int32_t se_session_submit_on_gpu(se_session *session, const se_array *frame, void *stream, int64_t timestamp,
+                                        int32_t timeout_ms, uint64_t *ticket);
 
 /* The next result; timeout_ms 0 polls, negative waits without end. SE_ERROR_BUSY when there is none in time. */
 SE_API int32_t se_session_wait(se_session *session, int32_t timeout_ms, se_session_result *result);
