@@ -146,22 +146,20 @@ class Stream:
             self._next = None
 
     def take(self, wait_s: float = 0.0) -> Iterator[tuple[bool, NDArray[np.uint8], NDArray[np.float16]]]:
-        """What is ready: (held out?, pictures [n, H, W, 3], disparities [n, H, W]); views that live until the next.
-
-        Raises:
-            RuntimeError: a process ended.
-        """
+        """What is ready: (held out?, pictures [n, H, W, 3], disparities [n, H, W]); views that live until the next."""
         self._feed()
         while True:
             try:
                 base, _, slot, count = self._full.get(wait_s > 0, wait_s)
             except queue.Empty:
-                if not all(process.is_alive() for process in self._processes):
-                    raise RuntimeError("a process that draws scenes ended; its error stands above") from None
                 return
             wait_s = 0.0
             yield base == VALIDATION_SEED, self._pictures[slot, :count], self._disparities[slot, :count]
             self._free.put(slot)
+
+    def alive(self) -> int:
+        """How many processes still draw; the error of one that ended stands on its standard error stream."""
+        return sum(process.is_alive() for process in self._processes)
 
     def close(self) -> None:
         """End the processes and give the memory back."""

@@ -178,6 +178,7 @@ class Training:
         self.pool = Pool(arguments.keep, self.device)
         self.held_out = Pool(max(arguments.held_out, 1), self.device)
         self.stream: Stream | None = None
+        self.alive = arguments.workers
 
     def spent(self) -> float:
         """Seconds of this run, those before it was stopped included."""
@@ -194,6 +195,9 @@ class Training:
         if self.stream is not None:
             for held_out, pictures, disparities in self.stream.take(wait_s):
                 (self.held_out if held_out else self.pool).add(pictures, disparities)
+            if (alive := self.stream.alive()) < self.alive:
+                self.alive = alive
+                self.tell("a process that draws scenes ended", left=alive)
 
     def begin(self) -> None:
         """Scenes enough to start on: shards, or the first ones drawn."""
@@ -210,8 +214,12 @@ class Training:
             self.stream = Stream(arguments.workers, arguments.held_out, first, arguments.photos, INPUT_SIZE, SHARES)
             if arguments.compile:
                 self._warm_up()
-            while len(self.pool) < arguments.first_scenes or self.held_out.total < arguments.held_out:
+            waited = time.monotonic()
+            while self.alive and (self.held_out.total < arguments.held_out or len(self.pool) < arguments.first_scenes):
                 self.gather(1.0)
+                late = time.monotonic() - waited > 0.1 * arguments.seconds
+                if late and len(self.pool) and self.held_out.total >= arguments.held_out:
+                    break
         if not len(self.pool):
             raise SystemExit("no scenes: give --data with shards, or --workers to draw them.")
         self.tell("scenes", held_out=len(self.held_out), training=len(self.pool))
@@ -242,15 +250,29 @@ class Training:
         return loss
 
     def _warm_up(self) -> None:
-        """Compile while the first scenes are drawn; without, where that fails, and say so."""
+        """Compile while the first scenes are drawn, and go without where that fails or is slower; the log says so."""
         pictures = torch.rand(self.arguments.batch, 3, *INPUT_SIZE, device=self.device)
+
+        def step_ms(model: Any) -> float:
+            self._gradients(model, pictures, pictures[:, :1])
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            start = time.monotonic()
+            for _ in range(4):
+                last = self._gradients(model, pictures, pictures[:, :1])
+            last.item()
+            return 250 * (time.monotonic() - start)
+
+        eager = step_ms(self.model)
         try:
-            self._gradients(self.run_main, pictures, pictures[:, :1])
+            compiled = step_ms(self.run_main)
         except Exception as error:  # of many kinds: the compiler's, the driver's, a missing C compiler
             self.run_main = self.model
-            self.tell("not compiled", reason=f"{type(error).__name__}: {error}"[:2000])
-        else:
-            self.tell("compiled")
+            self.tell("not compiled", eager_ms=eager, reason=f"{type(error).__name__}: {error}"[:2000])
+            return
+        if compiled > eager:
+            self.run_main = self.model
+        self.tell("compiled", eager_ms=eager, compiled_ms=compiled, taken=compiled <= eager)
 
     @torch.no_grad()
     def _average(self, keep: float) -> None:
@@ -347,7 +369,12 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--frozen", type=int, default=3, help="first encoder blocks that stay as they are")
     parser.add_argument("--memory", type=float, default=0.998, help="how much the weights' mean keeps a step")
     parser.add_argument("--keep", type=int, default=8000, help="scenes in memory, half a MiB each (default: 8000)")
-    parser.add_argument("--first-scenes", type=int, default=500, help="drawn before the first step (default: 500)")
+    parser.add_argument(
+        "--first-scenes",
+        type=int,
+        default=500,
+        help="drawn before the first step, but for no longer than a tenth of the time (default: 500)",
+    )
     parser.add_argument("--held-out", type=int, default=256, help="held-out scenes that are drawn (default: 256)")
     parser.add_argument("--every", type=float, default=300.0, help="seconds between validations (default: 300)")
     parser.add_argument("--resume-every", type=float, default=0.0, help="seconds between what resumes; 0: never")
