@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WORK = 1000
 """Scenes that share textures in training; fresh ones follow: a network should not learn to know them."""
-VALIDATION_WORK = 64
+VALIDATION_WORK = 32
 VALIDATION_SEED = 10_000_000
 """Numbers of held-out scenes begin here; no training scene has so great a number."""
 TEXTURES = 200
@@ -110,16 +110,16 @@ class Stream:
         shares: tuple[float, ...],
     ) -> None:  # fmt: skip
         context = mp.get_context("spawn")
-        self._slots = 16 * workers + 4
+        self._slots = 32 * workers + 4  # a minute's scenes, while a training is not yet ready for them
         total = self._slots * BLOCK * size[0] * size[1] * 5
         memory = Path("/dev/shm")
-        roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * total
+        roomy = memory.is_dir() and shutil.disk_usage(memory).free > 1.5 * total
         handle, name = tempfile.mkstemp(prefix="scenes", dir=memory if roomy else None)
         os.truncate(handle, total)
         os.close(handle)
         self._file = Path(name)
         self._pictures, self._disparities = _views(self._file, self._slots, size)
-        self._works: Any = context.Queue(2)
+        self._works: Any = context.Queue(2 * workers)
         self._free: Any = context.Queue()
         self._full: Any = context.Queue()
         for slot in range(self._slots):
@@ -132,6 +132,7 @@ class Stream:
         for process in self._processes:
             process.start()
         self._next: Work | None = None
+        self._feed()
 
     def _feed(self) -> None:
         while True:

@@ -15,6 +15,7 @@ says how it went.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import time
@@ -153,8 +154,7 @@ class Training:
         # On a CPU without bfloat16 instructions it is slower than float32.
         self.half = self.device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
         self.model = first_model(arguments.start, arguments.encoder).to(self.device, memory_format=torch.channels_last)
-        self.average = first_model(arguments.start, arguments.encoder).requires_grad_(False)
-        self.average.to(self.device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
         encoder = self.model.encoder
         for still in (encoder._conv_stem, encoder._bn0, *encoder._blocks[: arguments.frozen]):
             still.requires_grad_(False)

@@ -108,3 +108,46 @@ def test_a_run_trains_keeps_its_best_and_resumes(tmp_path):
     with np.load(tmp_path / "validation_000000.npz") as data:
         pool.add(data["picture"], data["disparity"])
     assert train.validate(model, pool)["both"] == pytest.approx(log[-1]["both"], abs=1e-4)
+
+
+def test_a_scene_is_a_number_and_every_family_has_depth():
+    pytest.importorskip("moderngl", reason="drawing scenes needs moderngl and OpenGL through EGL")
+    pytest.importorskip("skimage", reason="textures need scikit-image (pip install -e '.[dev]')")
+    from secondeye.export.builtin.scenes import FAMILIES, SHARES, Renderer
+    from secondeye.export.builtin.textures import make_textures
+
+    assert sum(SHARES) == pytest.approx(1)
+    try:
+        renderer = Renderer(make_textures(3, 8), 64, 96)
+    except Exception as error:
+        pytest.skip(f"no OpenGL through EGL here: {error}")
+    for family in FAMILIES:
+        drawn = [renderer.draw_objects(5, family) for _ in range(2)]
+        for one, other in zip(*drawn, strict=True):
+            assert np.array_equal(one, other)
+        picture, disparity, objects = drawn[0]
+        assert picture.std() > 3
+        assert np.isfinite(disparity).all()
+        assert ((disparity > 0) == (objects > 0)).mean() > 0.99
+
+
+def test_a_pixel_takes_its_second_nearest_sample():
+    pytest.importorskip("moderngl", reason="drawing scenes needs moderngl and OpenGL through EGL")
+    from secondeye.export.builtin.scenes import Renderer, Scene
+
+    rng = np.random.default_rng(4)
+    renderer = Renderer.__new__(Renderer)
+    renderer.height, renderer.width = 5, 7
+    distance = rng.uniform(0.5, 9, (10, 14)).astype(np.float32)
+    distance[rng.random((10, 14)) < 0.3] = 0
+    objects = np.arange(1, 141, dtype=np.float32).reshape(10, 14)
+    raw = rng.integers(0, 255, (10, 14, 3), dtype=np.uint8)
+    _, near, which = renderer._resolve(raw, distance, objects, Scene(rng), sky=np.ones(3))
+    for y in range(5):
+        for x in range(7):
+            cell = np.s_[2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
+            samples = zip(distance[cell].ravel(), objects[cell].ravel(), strict=True)
+            four = [(1 / d if d else 0.0, o if d else 0) for d, o in samples]
+            want = sorted(four, reverse=True)[1]
+            assert near[y, x] == pytest.approx(want[0])
+            assert which[y, x] == want[1]
