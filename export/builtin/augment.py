@@ -134,7 +134,9 @@ class Augmenter:
         for dim in (2, 3):
             padded = F.pad(x, (0, 0, reach, reach) if dim == 2 else (reach, reach, 0, 0), mode="replicate")
             length = x.shape[dim]
-            x = sum(padded.narrow(dim, tap, length) * kernel[:, tap] for tap in range(2 * reach + 1))
+            x = padded.narrow(dim, 0, length) * kernel[:, 0]
+            for tap in range(1, 2 * reach + 1):
+                x = x + padded.narrow(dim, tap, length) * kernel[:, tap]
         return x
 
     def _jpeg(self, x: Tensor, quality: Tensor) -> Tensor:

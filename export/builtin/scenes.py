@@ -165,8 +165,7 @@ class Renderer:
         self.shares = shares
         self.ctx = moderngl.create_context(standalone=True, backend="egl")
         self.height, self.width = height, width
-        self.textures: moderngl.TextureArray | None = None
-        self.load(textures)
+        self._upload(textures)
         self.program = self.ctx.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
         self.shadow_program = self.ctx.program(
             vertex_shader=_SHADOW_VERTEX, fragment_shader="#version 330\nvoid main() {}"
@@ -183,8 +182,10 @@ class Renderer:
 
     def load(self, textures: NDArray[np.uint8]) -> None:
         """Take other textures, uint8 [N, S, S, 3]."""
-        if self.textures is not None:
-            self.textures.release()
+        self.textures.release()
+        self._upload(textures)
+
+    def _upload(self, textures: NDArray[np.uint8]) -> None:
         self.count, size = textures.shape[0], textures.shape[1]
         self.textures = self.ctx.texture_array((size, size, self.count), 3, np.ascontiguousarray(textures).tobytes())
         self.textures.build_mipmaps()
@@ -272,8 +273,7 @@ class Renderer:
     ) -> tuple[NDArray[np.uint8], Floats, NDArray[np.uint16]]:
         """Two by two samples to a pixel, sky behind; a pixel's depth and object are its second nearest sample's."""
         drawn = distance > 0
-        cover = sum(c.astype(np.float32) for c in _four(drawn)) / 4
-        picture = sum(c.astype(np.float32) for c in _four(raw)) / 4  # what is not drawn is black
+        cover, picture = _mean(drawn), _mean(raw)  # what is not drawn is black
         # Exposure: the drawn part's mean lands where a camera would put it, give or take a stop.
         seen = float(picture.sum()) / max(1.0, 3 * float(cover.sum())) if cover.any() else 0.0
         if not drawn.all():
@@ -297,6 +297,11 @@ class Renderer:
 def _four(plane: NDArray[Any]) -> list[NDArray[Any]]:
     """The four samples of every pixel, [2 H, 2 W, ...] -> four times [H, W, ...]."""
     return [plane[0::2, 0::2], plane[0::2, 1::2], plane[1::2, 0::2], plane[1::2, 1::2]]
+
+
+def _mean(plane: NDArray[Any]) -> Floats:
+    a, b, c, d = (sample.astype(np.float32) for sample in _four(plane))
+    return np.asarray((a + b + c + d) / 4, np.float32)
 
 
 def _sky(rng: np.random.Generator, shape: tuple[int, int], haze: NDArray[Any]) -> Floats:

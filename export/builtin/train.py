@@ -153,7 +153,8 @@ class Training:
         torch.backends.cudnn.benchmark = True
         # On a CPU without bfloat16 instructions it is slower than float32.
         self.half = self.device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
-        self.model = first_model(arguments.start, arguments.encoder).to(self.device, memory_format=torch.channels_last)
+        self.model = first_model(arguments.start, arguments.encoder).to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         encoder = self.model.encoder
         for still in (encoder._conv_stem, encoder._bn0, *encoder._blocks[: arguments.frozen]):
@@ -213,7 +214,7 @@ class Training:
             first = self.drawn + WORK if self.drawn else 0  # others than before it was stopped
             self.stream = Stream(arguments.workers, arguments.held_out, first, arguments.photos, INPUT_SIZE, SHARES)
             if arguments.compile:
-                self._warm_up()
+                self.warm_up()
             waited = time.monotonic()
             while self.alive and (self.held_out.total < arguments.held_out or len(self.pool) < arguments.first_scenes):
                 self.gather(1.0)
@@ -246,10 +247,10 @@ class Training:
             prediction = model(pictures.contiguous(memory_format=torch.channels_last))
         loss, _ = loss_of(prediction.float(), targets, self.generator)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    def _warm_up(self) -> None:
+    def warm_up(self) -> None:
         """Compile while the first scenes are drawn, and go without where that fails or is slower; the log says so."""
         pictures = torch.rand(self.arguments.batch, 3, *INPUT_SIZE, device=self.device)
 

@@ -167,9 +167,9 @@ def compose_relief(scene: Scene, make: Makers) -> None:
         span = 10.0 + 5 * behind
         ahead = np.array([math.sin(yaw) * math.cos(pitch), math.sin(pitch), -math.cos(yaw) * math.cos(pitch)])
         turn, lean = -yaw + scene.pick(-0.5, 0.5), -pitch + scene.pick(-0.4, 0.4)
-        size = (span, span, scene.pick(0.3, 2))
+        wide = (span, span, scene.pick(0.3, 2))
         backdrop = f"cloth{int(rng.integers(5))}"
-        scene.add(backdrop, ahead * (behind + 0.6), size, yaw=turn, pitch=lean, repeat=scene.pick(1.5, 16))
+        scene.add(backdrop, ahead * (behind + 0.6), wide, yaw=turn, pitch=lean, repeat=scene.pick(1.5, 16))
     else:
         scene.fog = 10.0 ** scene.pick(-2.5, -0.9)
         for _ in range(int(rng.integers(3, 14))):
