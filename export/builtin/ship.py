@@ -34,8 +34,8 @@ AFTER = """The rest follows from the new weights; look at each, then commit:
   python -m secondeye.benchmarks.quality PAIRS_DIR --json benchmarks/results/quality.json   (README: SIoU as it is)
   python -m secondeye.benchmarks.temporal made pan FILM ... --json benchmarks/results/temporal.json  (README: films)
   secondeye convert photo.jpg --preview docs/pictures/preview.jpg
-  README.md: the row "depth, ordinal error"; CHANGELOG.md; docs/model_card.md: the sentence on the aim, "Where it fails"
-  (look at photographs), "Tried for more"
+  README.md: the row "depth, ordinal error"; CHANGELOG.md; docs/model_card.md: what is bold in other rows, the sentence
+  on the aim, "Where it fails" (look at photographs), "Tried for more"
 Times, sizes and everything measured with --depth-map, cues or quality bundles stay: the graph is the same."""
 
 
