@@ -30,13 +30,15 @@ from numpy.typing import NDArray
 from onnx import helper
 from torch import Tensor, nn
 
+from secondeye.export.builtin.augment import Augmenter
 from secondeye.export.builtin.export_onnx import INPUT_SIZE, fold_batch_norm, halve_weights, to_onnx, worst_error
 from secondeye.export.builtin.network import DepthNet
-from secondeye.export.builtin.train import augment, first_model, save
+from secondeye.export.builtin.train import first_model, save
 
 NUMBERS = 8  # of a pixel's embedding
 START = Path(__file__).parents[1] / "runtime" / "assets" / "depth_builtin.onnx"
 SAME, APART = 0.3, 1.5  # embeddings of an object lie nearer than the one, those of two objects farther than the other
+TRAIN_SIZE = (224, 320)
 _PAIRS, _NEAR = 1500, 24  # compared in a picture, up to so many cells apart
 
 
@@ -69,7 +71,7 @@ class Student(nn.Module):
 
 def begin(start: Path) -> Student:
     """A student whose encoder and decoder are those of an exported depth network."""
-    depth = first_model(argparse.Namespace(encoder=None, start=start))
+    depth = first_model(start)
     student = Student()
     fold_batch_norm(student.base)
     kept = {n: v for n, v in depth.state_dict().items() if not n.startswith(("coarse", "thin", "full"))}
@@ -114,6 +116,7 @@ class Batches(threading.Thread):
         super().__init__(daemon=True)
         self.folder, self.batch = folder, batch
         self.rng = np.random.default_rng(seed)
+        self.augment = Augmenter(seed)
         self.seen: set[str] = set()
         self.samples: list[tuple[NDArray[np.uint8], NDArray[np.uint16]]] = []
         self.queue: queue.Queue[tuple[Tensor, Tensor]] = queue.Queue(3)
@@ -132,9 +135,10 @@ class Batches(threading.Thread):
             if count % 50 == 49:
                 self.refresh()
             drawn = [self.samples[int(i)] for i in self.rng.integers(0, len(self.samples), self.batch)]
-            pairs = [augment(picture, objects.astype(np.float32), self.rng) for picture, objects in drawn]
-            pictures = torch.from_numpy(np.stack([a for a, _ in pairs])).permute(0, 3, 1, 2).float() / 255
-            self.queue.put((pictures.contiguous(), torch.from_numpy(np.stack([o for _, o in pairs])).long()))
+            pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn]))
+            objects = torch.from_numpy(np.stack([objects.astype(np.float32) for _, objects in drawn]))
+            pictures, objects = self.augment(pictures, objects, TRAIN_SIZE, defocus=False)
+            self.queue.put((pictures.contiguous(), objects[:, 0].long()))
 
 
 def read_shard(path: Path) -> list[tuple[NDArray[np.uint8], NDArray[np.uint16]]]:

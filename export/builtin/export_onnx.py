@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trained network as the ONNX file that the package carries.
 
-    python -m secondeye.export.builtin.export_onnx --run RUN/model.pt --out runtime/assets/depth_builtin.onnx
+    python -m secondeye.export.builtin.export_onnx --run RUN/model.safetensors --out runtime/assets/depth_builtin.onnx
 
 Batch norm is folded into the convolutions, the large weights are stored as float16 (ONNX Runtime turns them back when
 it loads, so the arithmetic stays float32), and both sides are free in steps of 32.
@@ -19,6 +19,7 @@ import onnx
 import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -114,7 +115,7 @@ def worst_error(model: DepthNet, data: bytes) -> float:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="the trained state dict (train.py's model.pt)")
+    parser.add_argument("--run", type=Path, required=True, help="the trained weights (train.py's model.safetensors)")
     parser.add_argument("--out", type=Path, required=True, help="the ONNX file")
     parser.add_argument("--model-version", default="1")
     parser.add_argument(
@@ -122,7 +123,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     model = DepthNet()
-    model.load_state_dict(torch.load(arguments.run, weights_only=True))
+    model.load_state_dict(load_file(arguments.run))
     fold_batch_norm(model)
     graph = to_onnx(model)
     halve_weights(graph)

@@ -11,17 +11,25 @@ from typing import Any
 import numpy as np
 
 from .scenes import Scene
+from .views import Makers, compose_above, compose_relief, compose_street, compose_upward
 from .workshop import compose_workshop
 
 _TURN = 2 * math.pi
+_VIEWS = {"street": compose_street, "relief": compose_relief, "above": compose_above, "upward": compose_upward}
 
 
-def compose(rng: np.random.Generator, family: str, meshes: list[str]) -> Scene:
+def compose(rng: np.random.Generator, family: str) -> Scene:
     """A random scene of a family."""
     scene = Scene(rng)
-    {"room": _room, "outdoor": _outdoor, "closeup": _closeup, "passage": _passage, "workshop": _workshop}[family](scene)
+    if family in _VIEWS:
+        _VIEWS[family](scene, Makers(thing=_thing, plant=_plant, tree=_tree, figure=_figure))
+    else:
+        own = {"room": _room, "outdoor": _outdoor, "closeup": _closeup, "passage": _passage, "workshop": _workshop}
+        own[family](scene)
     if rng.random() < 0.12:
         _foreground(scene)
+    if rng.random() < 0.08:  # a camera that is held aslant
+        scene.roll = float(rng.normal() * 0.2)
     return scene
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scenes with exact depth, composed at random and drawn with OpenGL (EGL; Mesa's software driver is enough).
 
-Five families: furnished rooms, outdoor views, close-ups of things and plants before a backdrop, passages with fences
-and occluders, and workshops full of things. Everything is drawn from one seed, so a scene is a number.
+Nine families: furnished rooms, outdoor views, close-ups of things and plants before a backdrop, passages with fences
+and occluders, workshops full of things, streets, things that fill the frame, views from above and views up. Everything
+is drawn from one seed, so a scene is a number.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from numpy.typing import NDArray
 from .meshes import Mesh, standard_meshes
 
 Floats = NDArray[np.float32]
-FAMILIES = ("room", "outdoor", "closeup", "passage", "workshop")
-SHARES = (0.24, 0.22, 0.27, 0.10, 0.17)
+FAMILIES = ("room", "outdoor", "closeup", "passage", "workshop", "street", "relief", "above", "upward")
+SHARES = (0.18, 0.14, 0.20, 0.08, 0.12, 0.10, 0.07, 0.06, 0.05)
 
 _VERTEX = """
 #version 330
@@ -164,10 +165,7 @@ class Renderer:
         self.shares = shares
         self.ctx = moderngl.create_context(standalone=True, backend="egl")
         self.height, self.width = height, width
-        count, size = textures.shape[0], textures.shape[1]
-        self.textures = self.ctx.texture_array((size, size, count), 3, np.ascontiguousarray(textures).tobytes())
-        self.textures.build_mipmaps()
-        self.count = count
+        self._upload(textures)
         self.program = self.ctx.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
         self.shadow_program = self.ctx.program(
             vertex_shader=_SHADOW_VERTEX, fragment_shader="#version 330\nvoid main() {}"
@@ -181,6 +179,16 @@ class Renderer:
         self.target = self.ctx.framebuffer([self.colour, self.range], self.ctx.depth_renderbuffer(full))
         self.meshes = standard_meshes(np.random.default_rng(99))
         self.buffers = {name: self.ctx.buffer(mesh.vertices.tobytes()) for name, mesh in self.meshes.items()}
+
+    def load(self, textures: NDArray[np.uint8]) -> None:
+        """Take other textures, uint8 [N, S, S, 3]."""
+        self.textures.release()
+        self._upload(textures)
+
+    def _upload(self, textures: NDArray[np.uint8]) -> None:
+        self.count, size = textures.shape[0], textures.shape[1]
+        self.textures = self.ctx.texture_array((size, size, self.count), 3, np.ascontiguousarray(textures).tobytes())
+        self.textures.build_mipmaps()
 
     def draw(self, seed: int, family: str | None = None) -> tuple[NDArray[np.uint8], Floats]:
         """The scene of a number.
@@ -201,7 +209,7 @@ class Renderer:
         from .families import compose
 
         rng = np.random.default_rng(seed)
-        scene = compose(rng, family or str(rng.choice(FAMILIES, p=self.shares)), list(self.meshes))
+        scene = compose(rng, family or str(rng.choice(FAMILIES, p=self.shares)))
         return self._draw(scene)
 
     def _draw(self, scene: Scene) -> tuple[NDArray[np.uint8], Floats, NDArray[np.uint16]]:
@@ -263,31 +271,37 @@ class Renderer:
     def _resolve(
         self, raw: NDArray[np.uint8], distance: Floats, objects: Floats, scene: Scene, sky: NDArray[Any]
     ) -> tuple[NDArray[np.uint8], Floats, NDArray[np.uint16]]:
-        """Sky behind, two by two samples to a pixel; its depth and object are its second nearest sample's."""
-        picture = raw.astype(np.float32)
-        empty = distance <= 0
-        if empty.any():
-            picture[empty] = _sky(scene.rng, empty.shape, sky)[empty]
+        """Two by two samples to a pixel, sky behind; a pixel's depth and object are its second nearest sample's."""
+        drawn = distance > 0
+        cover, picture = _mean(drawn), _mean(raw)  # what is not drawn is black
         # Exposure: the drawn part's mean lands where a camera would put it, give or take a stop.
-        seen = picture[~empty] if (~empty).any() else picture
-        gain = scene.rng.uniform(70, 150) / max(8.0, float(seen.mean()))
-        picture = (
-            255.0 * (1.0 - np.exp(-np.clip(gain, 0.6, 4.0) * picture / 255.0 * 1.1))
-            if gain > 1
-            else picture * max(gain, 0.6)
+        seen = float(picture.sum()) / max(1.0, 3 * float(cover.sum())) if cover.any() else 0.0
+        if not drawn.all():
+            picture += _sky(scene.rng, cover.shape, sky) * (1 - cover)[:, :, None]
+        gain = scene.rng.uniform(70, 150) / max(8.0, seen)
+        if gain > 1:
+            picture = 255.0 * (1.0 - np.exp(picture * (-1.1 / 255.0 * min(gain, 4.0))))
+        else:
+            picture *= max(gain, 0.6)
+        with np.errstate(divide="ignore"):
+            a, b, c, d = _four(np.where(drawn, 1.0 / np.maximum(distance, 1e-3), 0.0).astype(np.float32))
+        near = np.maximum(
+            np.minimum(np.maximum(a, b), np.maximum(c, d)), np.maximum(np.minimum(a, b), np.minimum(c, d))
         )
-        high, wide = self.height, self.width
-        picture = picture.reshape(high, 2, wide, 2, 3).mean((1, 3))
-        disparity = np.where(empty, 0.0, 1.0 / np.maximum(distance, 1e-3)).astype(np.float32)
-
-        def samples(plane: Floats) -> Floats:
-            return plane.reshape(high, 2, wide, 2).transpose(0, 2, 1, 3).reshape(high, wide, 4)
-
-        four = samples(disparity)
-        second = np.argsort(four, axis=2, kind="stable")[:, :, 2:3]
-        near, which = (np.take_along_axis(a, second, 2)[:, :, 0] for a in (four, samples(np.where(empty, 0, objects))))
+        ids = _four(np.where(drawn, objects, 0.0))
+        which = np.select([near == a, near == b, near == c], ids[:3], ids[3])
         # The number is interpolated over a triangle, so it comes back nearly whole.
         return np.clip(np.rint(picture), 0, 255).astype(np.uint8), near, np.rint(which).astype(np.uint16)
+
+
+def _four(plane: NDArray[Any]) -> list[NDArray[Any]]:
+    """The four samples of every pixel, [2 H, 2 W, ...] -> four times [H, W, ...]."""
+    return [plane[0::2, 0::2], plane[0::2, 1::2], plane[1::2, 0::2], plane[1::2, 1::2]]
+
+
+def _mean(plane: NDArray[Any]) -> Floats:
+    a, b, c, d = (sample.astype(np.float32) for sample in _four(plane))
+    return np.asarray((a + b + c + d) / 4, np.float32)
 
 
 def _sky(rng: np.random.Generator, shape: tuple[int, int], haze: NDArray[Any]) -> Floats:

@@ -12,7 +12,7 @@ _PHOTOS = ("astronaut", "brick", "chelsea", "coffee", "grass", "gravel", "rocket
 
 
 def make_textures(seed: int, count: int, folders: list[str] | None = None) -> NDArray[np.uint8]:
-    """uint8 [count, 256, 256, 3]: about half from photographs, half patterns.
+    """uint8 [count, 256, 256, 3]: half from photographs, half patterns.
 
     Args:
         seed: of everything random.
@@ -21,7 +21,11 @@ def make_textures(seed: int, count: int, folders: list[str] | None = None) -> ND
     """
     rng = np.random.default_rng(seed)
     photos = _photographs(folders or [])
-    made = [_crop(rng, photos[int(rng.integers(len(photos)))]) if i % 2 else _pattern(rng) for i in range(count)]
+
+    def photo() -> NDArray[np.uint8]:
+        return photos[int(rng.integers(len(photos)))]
+
+    made = [_crop(rng, photo()) if i % 2 else _pattern(rng, photo()) for i in range(count)]
     return np.stack(made)
 
 
@@ -56,6 +60,8 @@ def _crop(rng: np.random.Generator, photo: NDArray[np.uint8]) -> NDArray[np.uint
     crop = cv2.resize(photo[y : y + side, x : x + side], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     if rng.random() < 0.3:
         crop = crop[:, :, rng.permutation(3)]
+    if rng.random() < 0.3:  # so that what is up in a photograph is not always up
+        crop = np.rot90(crop, int(rng.integers(1, 4)))
     gain = rng.uniform(0.6, 1.5)
     return np.clip((crop.astype(np.float32) - 128) * gain + rng.uniform(90, 190), 0, 255).astype(np.uint8)
 
@@ -69,10 +75,53 @@ def _noise(rng: np.random.Generator, first: int, last: int, decay: float) -> NDA
     return (total - low) / (top - low + 1e-6)
 
 
-def _pattern(rng: np.random.Generator) -> NDArray[np.uint8]:
+def _colour(rng: np.random.Generator, photo: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mostly what photographs are coloured like: a pixel of one, or a dull colour; else any."""
+    kind = rng.random()
+    if kind < 0.4:
+        pixel = photo[int(rng.integers(photo.shape[0])), int(rng.integers(photo.shape[1]))]
+        return np.asarray(pixel, np.float64) / 255
+    colour = rng.uniform(0, 1, 3)
+    return colour if kind > 0.75 else colour.mean() + (colour - colour.mean()) * rng.uniform(0.05, 0.5)
+
+
+def _leaves(rng: np.random.Generator, photo: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Ellipses and bars of all sizes, each over those before it, with a photograph's colours: as natural pictures are
+    made of edges (Lee, Mumford and Huang, Occlusion Models for Natural Images, IJCV 2001)."""
+    made = np.empty((SIZE, SIZE, 3), np.float32)
+    made[:] = _colour(rng, photo)
+    low, bars = rng.uniform(1.5, 8), rng.random() < 0.4
+    for _ in range(int(rng.integers(80, 500))):
+        radius = min(90.0, low / max(0.02, rng.random()) ** 0.6)
+        centre = [int(v) for v in rng.integers(0, SIZE, 2)]
+        axes = (max(1, int(radius)), max(1, int(radius * rng.uniform(0.15, 1))))
+        colour, angle = [float(v) for v in _colour(rng, photo)], float(rng.uniform(0, 180))
+        if bars:
+            corners = cv2.boxPoints(((centre[0], centre[1]), (2 * axes[0], 2 * axes[1]), angle))
+            cv2.fillConvexPoly(made, corners.astype(np.int32), colour)
+        else:
+            cv2.ellipse(made, centre, axes, angle, 0, 360, colour, -1)
+    return made * (0.85 + 0.15 * _noise(rng, 3, 7, 0.7))[:, :, None]
+
+
+def _cells(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Stones or leather: how near the border between the two nearest of some points is."""
+    count = int(rng.integers(12, 120))
+    seeds = np.full((SIZE, SIZE), 255, np.uint8)
+    at = rng.integers(0, SIZE, (2, count))
+    seeds[at[0], at[1]] = 0
+    near, labels = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    shade = rng.uniform(0.3, 1, count + 2).astype(np.float32)[labels]
+    return np.asarray(shade * (1 - np.clip(near / near.max(), 0, 1) ** rng.uniform(1, 4)), np.float32)
+
+
+def _pattern(rng: np.random.Generator, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE
-    first, second = rng.uniform(0, 1, 3), rng.uniform(0, 1, 3)
-    kind = int(rng.integers(8))
+    first, second = _colour(rng, photo), _colour(rng, photo)
+    kind = int(rng.integers(11))
+    if kind >= 9:
+        made = _leaves(rng, photo)
+        return np.clip(made * 255, 0, 255).astype(np.uint8)
     if kind == 0:
         mask = _noise(rng, 1, 8, rng.uniform(0.4, 0.9))
     elif kind == 1:  # wood: stretched, warped rings
@@ -96,6 +145,8 @@ def _pattern(rng: np.random.Generator) -> NDArray[np.uint8]:
     elif kind == 6:  # windows
         rows, columns = rng.integers(3, 9, 2)
         mask = (((x * columns) % 1 > 0.35) & ((y * rows) % 1 > 0.4)).astype(np.float32)
+    elif kind == 7:
+        mask = _cells(rng)
     else:  # plain
         mask = 0.08 * _noise(rng, 4, 8, 0.8)
     colour = first + (second - first) * np.asarray(mask)[:, :, None]
