@@ -52,14 +52,14 @@ DEPTH = (384, 12, 1536, 37, 64, [48, 96, 192, 384])
 _BRANCH_ENDS = ("conv2.weight", "to_out.0.weight", "net.2.weight", "proj_out.weight")
 
 
-def _weights(make: Any, seed: int, branches: float = 1.0) -> dict[str, Any]:
+def random_weights(make: Any, seed: int, branches: float = 1.0, *, device: str = "cpu") -> dict[str, Any]:
     """Seeded random tensors of a module's names and shapes: matrices keep their input's size, norms are ones.
 
-    The last matrices of residual branches are `branches` times that.
+    The last matrices of residual branches are `branches` times that. Another device has other numbers.
     """
     import torch
 
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     with torch.device("meta"):
         wanted = make().state_dict()
     tensors = {}
@@ -67,10 +67,10 @@ def _weights(make: Any, seed: int, branches: float = 1.0) -> dict[str, Any]:
         if like.ndim >= 2:
             fan = like[0].numel()
             scale = branches if name.endswith(_BRANCH_ENDS) else 1.0
-            tensors[name] = torch.randn(like.shape, generator=generator) * (scale / fan**0.5)
+            tensors[name] = torch.randn(like.shape, generator=generator, device=device) * (scale / fan**0.5)
         else:
             ones = name.endswith(("weight", "gamma"))
-            tensors[name] = torch.ones(like.shape) if ones else torch.zeros(like.shape)
+            tensors[name] = (torch.ones if ones else torch.zeros)(like.shape, device=device)
     return tensors
 
 
@@ -104,16 +104,16 @@ def make_sources(folder: Path, share: float = 1.0, branches: float = 1.0) -> Non
         (base / part / "config.json").write_text(json.dumps(config))
     (base / "scheduler").mkdir()
     (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER))
-    unet = {f"module.{n}": t for n, t in _weights(lambda: diffusion.UNet(unet_config, 12), 1, branches).items()}
+    unet = {f"module.{n}": t for n, t in random_weights(lambda: diffusion.UNet(unet_config, 12), 1, branches).items()}
     torch.save({"model": unet}, folder / "mono2stereo.ckpt")
     del unet
-    vae = _weights(lambda: diffusion.Autoencoder(vae_config), 2, branches)
+    vae = random_weights(lambda: diffusion.Autoencoder(vae_config), 2, branches)
     save_file(vae, base / "vae" / "diffusion_pytorch_model.safetensors")
     text = import_module("secondeye.export.models.clip_text")
-    named = {f"text_model.{n}": t for n, t in _weights(lambda: text.TextEncoder(text_config), 3).items()}
+    named = {f"text_model.{n}": t for n, t in random_weights(lambda: text.TextEncoder(text_config), 3).items()}
     save_file(named, base / "text_encoder" / "model.safetensors")
     depth = import_module("secondeye.export.models.depth_anything_v2")
-    torch.save(_weights(lambda: depth.DepthAnythingV2(*DEPTH), 4), folder / "depth_anything_v2_vits.pth")
+    torch.save(random_weights(lambda: depth.DepthAnythingV2(*DEPTH), 4), folder / "depth_anything_v2_vits.pth")
 
 
 def _build(sources: Path, work: Path, arguments: list[str]) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _stages(
     """Times, work and, where the device's limit is known, shares of it, by stage."""
     stages: dict[str, Any] = {}
     work: dict[str, list[float]] = {stage: [0.0, 0.0] for stage in STAGES}
-    for call, often in model.calls.items():
+    for call, often in model.calls.items() if peak else ():  # counting runs the network on the CPU
         if call not in known:
             known[call] = count(model.bundle, *call)
         for k in range(2):
@@ -138,8 +138,8 @@ def _stages(
         one = {"p50_ms": round(float(np.median(values)), 1), "p99_ms": round(float(np.percentile(values, 99)), 1)}
         operations, moved = work.get(stage, [sum(w[k] for w in work.values()) for k in range(2)])
         seconds = one["p50_ms"] / 1000
-        one |= {"gflop": round(operations / 1e9, 2), "gb": round(moved / 1e9, 3)}
         if peak:
+            one |= {"gflop": round(operations / 1e9, 2), "gb": round(moved / 1e9, 3)}
             one["share_of_matmul"] = round(operations / 1e9 / max(seconds, 1e-9) / peak["matmul_gflops"], 3)
             one["share_of_copy"] = round(moved / 1e9 / max(seconds, 1e-9) / peak["copy_gb_per_s"], 3)
         stages[stage] = one
@@ -277,7 +277,7 @@ def _table(result: dict[str, Any]) -> Table:
             row["picture"], f"{100 * row['share_to_paint']:.1f} %", row["tiles"], str(row["steps"]),
             f"{100 * row['tiles_of_picture']:.0f} %" if "tiles_of_picture" in row else "",
             *(f"{row['stages'][s]['p50_ms']:.0f}" for s in (*STAGES, "all")), f"{whole['p99_ms']:.0f}",
-            f"{row['speedup']:.2f} x" if "speedup" in row else "", f"{whole['gflop']:.1f}", f"{whole['gb']:.2f}",
+            f"{row['speedup']:.2f} x" if "speedup" in row else "", *(f"{whole[key]:.{k}f}" if key in whole else "" for k, key in ((1, "gflop"), (2, "gb"))),
             *(f"{100 * whole[key]:.0f} %" if key in whole else "" for key in ("share_of_matmul", "share_of_copy")),
             *(f"{row[name]['mean']:.1f}" if name in row else "" for name in ("from_dense", "from_another_seed")),
         )  # fmt: skip
