@@ -281,7 +281,9 @@ def _rows_of(family: str, case: Case) -> Made:
     if family == "onnxruntime":
         return _ort_rows(case, case.graph, "ONNX Runtime", [("", False, {}), *own])
     wide = [(", NHWC", False, {"prefer_nhwc": "1"})] if case.device == "cuda" else []
-    return _ort_rows(case, case.folder / "unet_fused.onnx", "ONNX Runtime, fused attention", [("", False, {}), *wide, *own])
+    return _ort_rows(
+        case, case.folder / "unet_fused.onnx", "ONNX Runtime, fused attention", [("", False, {}), *wide, *own]
+    )
 
 
 def run_family(family: str, case: Case) -> Iterator[dict[str, Any]]:
@@ -319,7 +321,9 @@ def _in_child(family: str, case: Case, timeout: float) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "secondeye.benchmarks.unet", "--child", told]
     rows, said = [], ""
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout, check=False
+        )
         out, said = done.stdout, f"exit code {done.returncode}" if done.returncode else ""
         last = done.stderr.strip().splitlines()
         said = f"{said}: {last[-1][:200]}" if said and last else said
@@ -389,7 +393,12 @@ def main(
         (facts,) = _in_child("prepare", case, timeout)
         if "error" in facts:
             raise InvalidInputError(f"could not make the network: {facts['error']}")
-        result: dict[str, Any] = {"machine": machine(), "device": _device_name(device), "latent": latent, "share": share}
+        result: dict[str, Any] = {
+            "machine": machine(),
+            "device": _device_name(device),
+            "latent": latent,
+            "share": share,
+        }
         result |= facts | {"rows": []}
         for family in chosen:
             for row in _in_child(family, case, timeout):

@@ -30,6 +30,23 @@ def provider_name(device: Device) -> str:
     return _PROVIDERS[device][0]
 
 
+def need_provider(device: Device) -> None:
+    """Refuse a device, but ``tensorrt-rtx``, that this ONNX Runtime was not built for.
+
+    Raises:
+        BackendUnavailableError: so it is.
+    """
+    import onnxruntime as ort
+
+    wanted, _, extra = _PROVIDERS[device]
+    there = ort.get_available_providers()
+    if wanted not in there:
+        raise BackendUnavailableError(
+            f"device {device}: this onnxruntime ({ort.__version__}) has only {', '.join(there)}; install "
+            f"secondeye[{extra}] in place of plain onnxruntime."
+        )
+
+
 def open_session(
     path: str | os.PathLike[str],
     *,
@@ -65,7 +82,7 @@ def open_session(
 
     if device not in _PROVIDERS:
         raise InvalidInputError(f"device: expected one of {', '.join(get_args(Device))}, got {device!r}.")
-    wanted, graph_option, extra = _PROVIDERS[device]
+    wanted, graph_option, _ = _PROVIDERS[device]
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.log_severity_level = 4
@@ -76,16 +93,14 @@ def open_session(
     for axis, length in (fixed or {}).items():
         settings.add_free_dimension_override_by_name(axis, length)
     told = dict(options or {}) | ({graph_option: "1"} if cuda_graph and graph_option else {})
-    where = {} if device == "cpu" else {"device_id": str(gpu)} | ({"user_compute_stream": str(stream)} if stream else {})
+    where = (
+        {} if device == "cpu" else {"device_id": str(gpu)} | ({"user_compute_stream": str(stream)} if stream else {})
+    )
     if device == "tensorrt-rtx":
         settings.add_provider_for_devices(_plug_in_devices(ort, wanted), told)
         providers: list[Any] | None = None
     else:
-        if wanted not in ort.get_available_providers():
-            raise BackendUnavailableError(
-                f"device {device}: this onnxruntime ({ort.__version__}) has only "
-                f"{', '.join(ort.get_available_providers())}; install secondeye[{extra}] in place of plain onnxruntime."
-            )
+        need_provider(device)
         providers = [(wanted, told | where)]
         if device == "tensorrt":
             providers.append(("CUDAExecutionProvider", where))  # the same GPU, for what TensorRT does not have
