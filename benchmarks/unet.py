@@ -3,12 +3,12 @@
 
     python -m secondeye.benchmarks.unet [--latent 96x160] [--device cuda] [--runs 50] [--folder DIR] [--json FILE]
 
-Seeded random weights (866 million at --share 1), in float16 on a GPU and float32 on a CPU; PyTorch eager, compiled and as a
-CUDA graph; ONNX Runtime's provider on the graph that ``build-engine`` writes, plain, with fused attention, in NHWC, and
-as a CUDA graph; TensorRT-RTX. Inputs and outputs lie on the device. Each is told by the median and p99 of CUDA events
-round one step, and of the host's clock with waiting; by its share of the rate of a large matrix product in the same
-run, for the network's multiplications and additions as PyTorch counts them; and by its error against PyTorch in float32
-with the same weights. What fails says what it said. Every family runs in a process of its own.
+Seeded random weights (866 million at --share 1), in float16 on a GPU and float32 on a CPU; PyTorch eager, compiled and
+as a CUDA graph; ONNX Runtime's provider on the graph that ``build-engine`` writes, plain, with fused attention, in
+NHWC, and as a CUDA graph; TensorRT-RTX. Inputs and outputs lie on the device. Each is told by the median and p99 of
+CUDA events round one step, and of the host's clock with waiting; by its share of the rate of a large matrix product in
+the same run, for the network's multiplications and additions as PyTorch counts them; and by its error against PyTorch
+in float32 with the same weights. What fails says what it said. Every family runs in a process of its own.
 
 --folder keeps graph and weights; a graph that is there without its weights (``unet.onnx`` alone) gets them again.
 """
@@ -277,7 +277,7 @@ def _rows_of(family: str, case: Case) -> Made:
         return _compile_rows(case)
     if family == "tensorrt-rtx":
         return _rtx_rows(case)
-    own = [(", CUDA graph", True, {})] if case.device == "cuda" else []
+    own: list[tuple[str, bool, dict[str, str]]] = [(", CUDA graph", True, {})] if case.device == "cuda" else []
     if family == "onnxruntime":
         return _ort_rows(case, case.graph, "ONNX Runtime", [("", False, {}), *own])
     wide = [(", NHWC", False, {"prefer_nhwc": "1"})] if case.device == "cuda" else []
@@ -321,9 +321,7 @@ def _in_child(family: str, case: Case, timeout: float) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "secondeye.benchmarks.unet", "--child", told]
     rows, said = [], ""
     try:
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
         out, said = done.stdout, f"exit code {done.returncode}" if done.returncode else ""
         last = done.stderr.strip().splitlines()
         said = f"{said}: {last[-1][:200]}" if said and last else said
@@ -334,8 +332,8 @@ def _in_child(family: str, case: Case, timeout: float) -> list[dict[str, Any]]:
 
 
 def _child(text: str) -> None:
-    family, *rest, folder = json.loads(text)
-    case = Case(*rest, Path(folder))
+    family, height, width, share, device, runs, folder = json.loads(text)
+    case = Case(height, width, share, device, runs, Path(folder))
     if family == "prepare":
         prepare(case)
         told = {"tflop": count_flops(case) / 1e12, "matrix_tflops": matrix_rate(case.device)}
@@ -360,7 +358,8 @@ def table_of(result: dict[str, Any]) -> Table:
         numbers = (f"{row[key]:.2f}" for key in ("p50_ms", "p99_ms", "host_p50_ms"))
         table.add_row(
             row["name"], *numbers, f"{100 * row['share_of_matmul']:.0f} %", f"{row['relative_rms']:.1e}",
-            f"{row['max_abs']:.1e}", f"{row['gpu_gib']:.1f}" if "gpu_gib" in row else "", f"{row['seconds_to_open']:.0f}",
+            f"{row['max_abs']:.1e}", f"{row['gpu_gib']:.1f}" if "gpu_gib" in row else "",
+            f"{row['seconds_to_open']:.0f}",
         )  # fmt: skip
     return table
 
@@ -384,8 +383,8 @@ def main(
     chosen = [word.strip() for word in only.split(",")]
     if not (high.isdigit() and wide.isdigit()) or device not in ("cuda", "cpu") or not set(chosen) <= set(FAMILIES):
         raise InvalidInputError(
-            f"expected --latent HEIGHTxWIDTH, --device cuda or cpu and --only of {', '.join(FAMILIES)}; got {latent!r}, "
-            f"{device!r} and {only!r}."
+            f"expected --latent HEIGHTxWIDTH, --device cuda or cpu and --only of {', '.join(FAMILIES)}; "
+            f"got {latent!r}, {device!r} and {only!r}."
         )
     with tempfile.TemporaryDirectory(prefix="secondeye-unet-") as scratch:
         case = Case(int(high), int(wide), share, device, runs, folder or Path(scratch))

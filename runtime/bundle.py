@@ -156,9 +156,8 @@ class Bundle:
             from secondeye.runtime.backends.trt import TrtEngine
 
             return TrtEngine(self.folder, entry, axes, plan, cuda_graph=cuda_graph)
-        from secondeye.runtime.backends.ort import OrtEngine
-
         from secondeye.runtime.backends.cuda import gpu_number
+        from secondeye.runtime.backends.ort import OrtEngine
 
         gpu = 0 if device == "cpu" else gpu_number()
         words: dict[str, Any] = {"device": device, "threads": threads, "fixed": self._fixed(), "gpu": gpu}

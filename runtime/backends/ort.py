@@ -110,16 +110,19 @@ class OrtEngine:
                 binding, settings = self._bind(inputs, out), _settings("-1")
                 while len(self._queued) >= _MOST_BOUND:
                     del self._queued[next(iter(self._queued))]
-            elif record and self._recording and settings.get_run_config_entry(_GRAPH) == "-1":
-                if self._recorded < _MOST_RECORDED:
-                    self._recorded += 1
-                    settings = _settings(str(self._recorded))
+            elif record and self._can_record and settings.get_run_config_entry(_GRAPH) == "-1":
+                self._recorded += 1
+                settings = _settings(str(self._recorded))
             self._session.run_with_iobinding(binding, settings)
         except InvalidInputError:
             raise
         except Exception as error:  # onnxruntime's exceptions share no base of their own
             raise EngineError(f"{self._entry.file}: failed ({first_line(error)}).") from error
         self._queued[key] = binding, settings
+
+    @property
+    def _can_record(self) -> bool:
+        return self._recording and self._recorded < _MOST_RECORDED
 
     def _bind(self, inputs: Mapping[str, DeviceArray], out: Mapping[str, DeviceArray]) -> Any:
         from secondeye.runtime.bundle import check_run, shape_of

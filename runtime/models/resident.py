@@ -77,7 +77,7 @@ class Resident:
     ) -> None:
         self._engines, self._tools, self._stream, self._parts = engines, tools, stream, parts
         self._sets: dict[tuple[int, ...], dict[str, DeviceArray]] = {}
-        self._numbers: tuple[Any, dict[str, DeviceArray]] = (None, {})
+        self._numbers: tuple[Any, dict[str, DeviceArray]] = None, {}
         self.stage_ms: dict[str, float] = {}
 
     def paint(
@@ -173,13 +173,13 @@ class Resident:
     def _table(self, schedule: Schedule, count: int) -> dict[str, DeviceArray]:
         """Every step's numbers on the GPU, [steps, N] each."""
         key = (schedule, count)
-        rows = {
-            "timestep": np.array([step.timestep for step in schedule.steps], np.int64),
-            "keep": np.array([step.keep for step in schedule.steps], np.float32),
-            "gain": np.array([step.gain for step in schedule.steps], np.float32),
-        }
         if self._numbers[0] != key:
-            made = {}
+            steps, made = schedule.steps, {}
+            rows: dict[str, Tensor] = {
+                "timestep": np.array([step.timestep for step in steps], np.int64),
+                "keep": np.array([step.keep for step in steps], np.float32),
+                "gain": np.array([step.gain for step in steps], np.float32),
+            }
             for name, row in rows.items():
                 host = np.ascontiguousarray(np.repeat(row[:, None], count, 1))
                 made[name] = take(name, Buffer(host.shape, host.dtype))
