@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -213,21 +213,16 @@ def _captured(torch: Any, step: Step) -> Any:
     return graph
 
 
-def _ort_rows(case: Case, graph: Path, label: str, kinds: list[tuple[str, bool, dict[str, str]]]) -> Made:
-    """Sessions with (name, CUDA graph by the provider, options)."""
-    for name, recorded, options in kinds:
-        yield from _ort_kind(case, graph, f"{label}{name}", recorded, options)
-
-
-def _ort_kind(case: Case, graph: Path, name: str, recorded: bool, options: dict[str, str]) -> Made:
+def _ort_rows(case: Case, graph: str, name: str, by: str = "", options: Mapping[str, str] | None = None) -> Made:
+    """A session; its CUDA graph is recorded `by` nobody, the ``provider``, or ``us``."""
     torch, ort = import_module("torch"), import_module("onnxruntime")
     inputs = make_inputs(case)
     out = torch.empty_like(inputs["latent"])
     on_gpu = case.device == "cuda"
     stream = int(torch.cuda.current_stream().cuda_stream) if on_gpu else 0
     session = open_session(
-        graph, device="cuda" if on_gpu else "cpu", cuda_graph=recorded, stream=stream, options=options,
-        fixed={"batch": 1, "height": case.height, "width": case.width},
+        case.folder / graph, device="cuda" if on_gpu else "cpu", cuda_graph=by == "provider", stream=stream,
+        options=options, fixed={"batch": 1, "height": case.height, "width": case.width},
     )  # fmt: skip
     binding, settings = session.io_binding(), ort.RunOptions()
     if on_gpu:
@@ -240,11 +235,12 @@ def _ort_kind(case: Case, graph: Path, name: str, recorded: bool, options: dict[
     def step() -> None:
         session.run_with_iobinding(binding, settings)
 
-    yield name, step, lambda: out
-    if on_gpu and not recorded:
+    if by == "us":
+        recorded = _captured(torch, step)
         out.zero_()
-        graph_of_it = _captured(torch, step)
-        yield f"{name}, CUDA graph of ours", graph_of_it.replay, lambda: out
+        yield name, recorded.replay, lambda: out
+    else:
+        yield name, step, lambda: out
 
 
 def _rtx_rows(case: Case) -> Made:
@@ -270,50 +266,53 @@ def _rtx_rows(case: Case) -> Made:
         yield name, lambda engine=engine, out=out: engine.run(inputs, out), lambda out=out: out["next"]  # type: ignore[misc]
 
 
-def _rows_of(family: str, case: Case) -> Made:
+def _rows_of(family: str, case: Case) -> list[Made]:
+    """What may fail alone, alone."""
     if family == "torch":
-        return _torch_rows(case)
+        return [_torch_rows(case)]
     if family == "compile":
-        return _compile_rows(case)
+        return [_compile_rows(case)]
     if family == "tensorrt-rtx":
-        return _rtx_rows(case)
-    own: list[tuple[str, bool, dict[str, str]]] = [(", CUDA graph", True, {})] if case.device == "cuda" else []
-    if family == "onnxruntime":
-        return _ort_rows(case, case.graph, "ONNX Runtime", [("", False, {}), *own])
-    wide = [(", NHWC", False, {"prefer_nhwc": "1"})] if case.device == "cuda" else []
-    return _ort_rows(
-        case, case.folder / "unet_fused.onnx", "ONNX Runtime, fused attention", [("", False, {}), *wide, *own]
-    )
+        return [_rtx_rows(case)]
+    graph, name = "unet.onnx", "ONNX Runtime"
+    if family == "onnxruntime fused":
+        graph, name = "unet_fused.onnx", "ONNX Runtime, fused attention"
+    rows = [_ort_rows(case, graph, name)]
+    if case.device == "cuda":
+        rows.append(_ort_rows(case, graph, f"{name}, CUDA graph", "provider"))
+        rows.append(_ort_rows(case, graph, f"{name}, NHWC, CUDA graph", "provider", {"prefer_nhwc": "1"}))
+        rows.append(_ort_rows(case, graph, f"{name}, CUDA graph by us", "us"))
+    return rows
 
 
 def run_family(family: str, case: Case) -> Iterator[dict[str, Any]]:
-    """Every row of a family; what fails ends it, with a row that says so."""
+    """Every row of a family; what fails has a row that says so."""
     torch = import_module("torch")
     relative_error = import_module("secondeye.export.graphs").relative_error
     torch.backends.cudnn.benchmark = True
     on_gpu = case.device == "cuda"
     wanted = np.load(case.folder / "wanted.npy")
-    name = family
-    begun = time.perf_counter()
     with torch.no_grad(), torch.cuda.stream(torch.cuda.Stream()) if on_gpu else nullcontext():
-        try:
-            for name, step, result in _rows_of(family, case):
-                step()
-                opened = time.perf_counter() - begun
-                inner, outer = measure(step, case.device, case.runs)
-                relative, absolute = relative_error([result().float().cpu().numpy()], [wanted])
-                row = {
-                    "name": name, "p50_ms": float(np.median(inner)), "p99_ms": float(np.percentile(inner, 99)),
-                    "host_p50_ms": float(np.median(outer)), "relative_rms": relative, "max_abs": absolute,
-                    "seconds_to_open": opened,
-                }  # fmt: skip
-                if on_gpu:
-                    free, whole = torch.cuda.mem_get_info()
-                    row["gpu_gib"] = (whole - free) / 2**30
-                yield row
-                begun = time.perf_counter()
-        except Exception as error:  # torch's, ONNX Runtime's and the vendors' share no base
-            yield {"name": f"after {name}" if name != family else family, "error": first_line(error)}
+        for rows in _rows_of(family, case):
+            name, begun = family, time.perf_counter()
+            try:
+                for name, step, result in rows:
+                    step()
+                    opened = time.perf_counter() - begun
+                    inner, outer = measure(step, case.device, case.runs)
+                    relative, absolute = relative_error([result().float().cpu().numpy()], [wanted])
+                    row = {
+                        "name": name, "p50_ms": float(np.median(inner)), "p99_ms": float(np.percentile(inner, 99)),
+                        "host_p50_ms": float(np.median(outer)), "relative_rms": relative, "max_abs": absolute,
+                        "seconds_to_open": opened,
+                    }  # fmt: skip
+                    if on_gpu:
+                        free, whole = torch.cuda.mem_get_info()
+                        row["gpu_gib_taken"] = (whole - free) / 2**30
+                    yield row
+                    begun = time.perf_counter()
+            except Exception as error:  # torch's, ONNX Runtime's and the vendors' share no base
+                yield {"name": family if name == family else f"after {name}", "error": first_line(error)}
 
 
 def _in_child(family: str, case: Case, timeout: float) -> list[dict[str, Any]]:
@@ -358,7 +357,7 @@ def table_of(result: dict[str, Any]) -> Table:
         numbers = (f"{row[key]:.2f}" for key in ("p50_ms", "p99_ms", "host_p50_ms"))
         table.add_row(
             row["name"], *numbers, f"{100 * row['share_of_matmul']:.0f} %", f"{row['relative_rms']:.1e}",
-            f"{row['max_abs']:.1e}", f"{row['gpu_gib']:.1f}" if "gpu_gib" in row else "",
+            f"{row['max_abs']:.1e}", f"{row['gpu_gib_taken']:.1f}" if "gpu_gib_taken" in row else "",
             f"{row['seconds_to_open']:.0f}",
         )  # fmt: skip
     return table
