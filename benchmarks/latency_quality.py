@@ -55,7 +55,7 @@ from secondeye.runtime.sample import render_sample
 
 STAGES = ("to latents", "denoise", "to pixels")
 _ENGINES = {"encoder": "to latents", "unet": "denoise", "decoder": "to pixels"}
-_PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "MatMulNBits")
+_PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "MatMulNBits", "MultiHeadAttention")
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -94,6 +94,10 @@ def count(bundle: Bundle, name: str, shapes: Shapes) -> tuple[float, float]:
             continue
         ins, (out,) = ([next(iter(one.values())) for one in told[f"{k}put_type_shape"]] for k in ("in", "out"))
         inner = float(np.prod(ins[1][1:])) if told["op_name"].startswith("Conv") else ins[0][-1]
+        if (
+            told["op_name"] == "MultiHeadAttention"
+        ):  # two products, over the keys' tokens: [N, L, C] or [N, heads, L, c]
+            inner = 2.0 * ins[1][-2]
         larger = ins[0] if told["op_name"] == "ConvTranspose" else out
         operations += 2.0 * float(np.prod(larger)) * inner
         # On a CPU half-precision products run in float32: what moves is counted at the graph's own width.
