@@ -52,14 +52,14 @@ DEPTH = (384, 12, 1536, 37, 64, [48, 96, 192, 384])
 _BRANCH_ENDS = ("conv2.weight", "to_out.0.weight", "net.2.weight", "proj_out.weight")
 
 
-def random_weights(make: Any, seed: int, branches: float = 1.0) -> dict[str, Any]:
+def random_weights(make: Any, seed: int, branches: float = 1.0, *, device: str = "cpu") -> dict[str, Any]:
     """Seeded random tensors of a module's names and shapes: matrices keep their input's size, norms are ones.
 
-    The last matrices of residual branches are `branches` times that.
+    The last matrices of residual branches are `branches` times that. Another device has other numbers.
     """
     import torch
 
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     with torch.device("meta"):
         wanted = make().state_dict()
     tensors = {}
@@ -67,10 +67,10 @@ def random_weights(make: Any, seed: int, branches: float = 1.0) -> dict[str, Any
         if like.ndim >= 2:
             fan = like[0].numel()
             scale = branches if name.endswith(_BRANCH_ENDS) else 1.0
-            tensors[name] = torch.randn(like.shape, generator=generator) * (scale / fan**0.5)
+            tensors[name] = torch.randn(like.shape, generator=generator, device=device) * (scale / fan**0.5)
         else:
             ones = name.endswith(("weight", "gamma"))
-            tensors[name] = torch.ones(like.shape) if ones else torch.zeros(like.shape)
+            tensors[name] = (torch.ones if ones else torch.zeros)(like.shape, device=device)
     return tensors
 
 

@@ -11,7 +11,8 @@ and the bytes that these must move (weights, inputs and outputs once each), coun
 same shapes, as shares of a matrix product's and a copy's measured speed in the same run. Sparse pictures are compared
 with the dense one where they are used, and beside that stands what another seed of the noise makes of the dense one.
 
-Shares are told for the CPU alone, whose limit this program can measure; and p99 of fewer than a hundred runs is little
+Work and shares are told for the CPU alone, whose limit this program can measure; on a GPU stages are timed by its own
+clock, and beside them stands how much of its memory is taken, by anyone. And p99 of fewer than a hundred runs is little
 less than the greatest.
 
 Without --bundle one is built first, of the real networks' layout with a share (--share) of their channels and random
@@ -41,6 +42,7 @@ from secondeye.benchmarks.latency import peaks
 from secondeye.benchmarks.latency_page import quality_page
 from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime import ops
+from secondeye.runtime.backends.cuda import memory_used
 from secondeye.runtime.bundle import Bundle
 from secondeye.runtime.config import StereoConfig
 from secondeye.runtime.converter import StereoConverter
@@ -53,7 +55,7 @@ from secondeye.runtime.sample import render_sample
 
 STAGES = ("to latents", "denoise", "to pixels")
 _ENGINES = {"encoder": "to latents", "unet": "denoise", "decoder": "to pixels"}
-_PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "MatMulNBits")
+_PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "MatMulNBits", "MultiHeadAttention")
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -92,6 +94,10 @@ def count(bundle: Bundle, name: str, shapes: Shapes) -> tuple[float, float]:
             continue
         ins, (out,) = ([next(iter(one.values())) for one in told[f"{k}put_type_shape"]] for k in ("in", "out"))
         inner = float(np.prod(ins[1][1:])) if told["op_name"].startswith("Conv") else ins[0][-1]
+        if (
+            told["op_name"] == "MultiHeadAttention"
+        ):  # two products, over the keys' tokens: [N, L, C] or [N, heads, L, c]
+            inner = 2.0 * ins[1][-2]
         larger = ins[0] if told["op_name"] == "ConvTranspose" else out
         operations += 2.0 * float(np.prod(larger)) * inner
         # On a CPU half-precision products run in float32: what moves is counted at the graph's own width.
@@ -117,8 +123,9 @@ def _measure(painter: QualityPainter, scene: Any, repeats: int) -> tuple[dict[st
         begun = time.perf_counter()
         painted = painter(pixels, frame.disparity, frame.right, frame.holes, "right", told)
         told("", 0, 0)
-        for stage in STAGES:
-            times[stage].append(1000 * spent[stage])
+        resident = painter.model.resident
+        for stage in STAGES:  # on a GPU work is only queued when it is told of, so the GPU's own clock counts
+            times[stage].append(1000 * spent[stage] if resident is None else resident.stage_ms[stage])
         times["all"].append(1000 * (time.perf_counter() - begun))
     return times, painted
 
@@ -129,7 +136,7 @@ def _stages(
     """Times, work and, where the device's limit is known, shares of it, by stage."""
     stages: dict[str, Any] = {}
     work: dict[str, list[float]] = {stage: [0.0, 0.0] for stage in STAGES}
-    for call, often in model.calls.items():
+    for call, often in model.calls.items() if peak else ():  # counting runs the network on the CPU
         if call not in known:
             known[call] = count(model.bundle, *call)
         for k in range(2):
@@ -138,8 +145,8 @@ def _stages(
         one = {"p50_ms": round(float(np.median(values)), 1), "p99_ms": round(float(np.percentile(values, 99)), 1)}
         operations, moved = work.get(stage, [sum(w[k] for w in work.values()) for k in range(2)])
         seconds = one["p50_ms"] / 1000
-        one |= {"gflop": round(operations / 1e9, 2), "gb": round(moved / 1e9, 3)}
         if peak:
+            one |= {"gflop": round(operations / 1e9, 2), "gb": round(moved / 1e9, 3)}
             one["share_of_matmul"] = round(operations / 1e9 / max(seconds, 1e-9) / peak["matmul_gflops"], 3)
             one["share_of_copy"] = round(moved / 1e9 / max(seconds, 1e-9) / peak["copy_gb_per_s"], 3)
         stages[stage] = one
@@ -219,6 +226,8 @@ class _Bench:
                     "scheduler": painter.config.scheduler, "runs": runs,
                     "stages": _stages(self.model, times, runs, self.peak, self.known),
                 }  # fmt: skip
+                if self.model.resident is not None:
+                    row["gpu_gib_taken"] = round(memory_used() / 2**30, 2)
                 if tiles == "dense":
                     dense, whole = painted, row
                     if number == steps[0]:
@@ -271,13 +280,15 @@ def _table(result: dict[str, Any]) -> Table:
              "of matmul", "of copy", "off dense", "other seed")  # fmt: skip
     for heading in ("picture", "to paint", "tiles", "steps", *shown):
         table.add_column(heading, justify="left" if heading in ("picture", "tiles") else "right")
+    digits = 0 if result["device"] == "cpu" else 1
     for row in result["results"]:
         whole = row["stages"]["all"]
         table.add_row(
             row["picture"], f"{100 * row['share_to_paint']:.1f} %", row["tiles"], str(row["steps"]),
             f"{100 * row['tiles_of_picture']:.0f} %" if "tiles_of_picture" in row else "",
-            *(f"{row['stages'][s]['p50_ms']:.0f}" for s in (*STAGES, "all")), f"{whole['p99_ms']:.0f}",
-            f"{row['speedup']:.2f} x" if "speedup" in row else "", f"{whole['gflop']:.1f}", f"{whole['gb']:.2f}",
+            *(f"{row['stages'][s]['p50_ms']:.{digits}f}" for s in (*STAGES, "all")), f"{whole['p99_ms']:.{digits}f}",
+            f"{row['speedup']:.2f} x" if "speedup" in row else "",
+            *(f"{whole[key]:.{k}f}" if key in whole else "" for k, key in ((1, "gflop"), (2, "gb"))),
             *(f"{100 * whole[key]:.0f} %" if key in whole else "" for key in ("share_of_matmul", "share_of_copy")),
             *(f"{row[name]['mean']:.1f}" if name in row else "" for name in ("from_dense", "from_another_seed")),
         )  # fmt: skip

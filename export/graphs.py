@@ -36,9 +36,10 @@ OPERATORS = frozenset((
     "InstanceNormalization", "LayerNormalization", "MatMul", "Mul", "Neg", "Pad", "Pow", "Reciprocal", "ReduceMean",
     "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub",
     "Tanh", "Transpose", "Unsqueeze", "Where", "com.microsoft:MatMulNBits",
+    "com.microsoft:MultiHeadAttention",
 ))  # fmt: skip
 """What a graph may hold: plain tensor arithmetic, no control flow, no functions, no custom code; and ONNX Runtime's own
-product with packed weights."""
+product with packed weights and attention."""
 BOUNDS = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 1e-2, "int8": 3e-2, "int4": 0.3, "fp8": 0.1}
 
 
@@ -160,7 +161,7 @@ def make_graph(
         path: the ONNX file to write; its weights go beside it as NAME.data.
         told: called with the name of each step.
         floor: of ``fp16``: at least this one of :data:`ISLANDS` stays in float32.
-        standard: of ``int8`` and ``int4``: by ONNX's own DequantizeLinear, for other backends than ONNX Runtime.
+        standard: with ONNX's own operators alone, for other backends than ONNX Runtime.
 
     Returns:
         What the manifest says: island, relative and absolute error, bound.
@@ -170,7 +171,7 @@ def make_graph(
     """
     import torch
 
-    from secondeye.export import quantise, traced
+    from secondeye.export import fused, quantise, traced
 
     torch.set_num_threads(max(1, min(torch.get_num_threads(), os.cpu_count() or 1)))
     bound = graph.bounds[precision]
@@ -199,6 +200,8 @@ def make_graph(
     del module
     told("weights" if precision in ("fp32", "fp16") else f"weights to {precision}")
     bits = 8 if precision == "int8" else graph.least_bits
+    if not standard:
+        fused.fuse_attention(model)
     if precision in ("int8", "int4") and not standard:
         quantise.pack(model, bits)
     quantise.fold_transposes(model)

@@ -83,10 +83,11 @@ class Pieces:
         from secondeye.export.graphs import QUANTISED_OPSET, make_graph
         from secondeye.export.traced import OPSET
 
-        # Vendors' parsers know ONNX's own operators alone.
-        standard = self._target is not None and self._precision in ("int8", "int4")
-        opset = QUANTISED_OPSET if standard or self._precision == "fp8" else OPSET
+        standard = self._target is not None  # vendors' parsers know ONNX's own operators alone
+        blocks = self._precision == "fp8" or (standard and self._precision in ("int8", "int4"))
+        opset = QUANTISED_OPSET if blocks else OPSET
         made_from = {**parts, "name": name, "precision": self._precision, "floor": floor, "opset": opset}
+        made_from["standard"] = standard
         key = content_key(made_from | {"versions": versions(), "code": code_hash()})
         found = self._cache.find(key)
         if found is not None:

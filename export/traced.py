@@ -13,6 +13,7 @@ import inspect
 import logging
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 
 from secondeye.runtime.errors import ExportError
+from secondeye.runtime.files import atomic_write
 from secondeye.runtime.sessions import first_line
 
 if TYPE_CHECKING:
@@ -157,3 +159,30 @@ def save(model: Any, path: Path) -> None:
     import onnx_ir
 
     onnx_ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=1024)
+
+
+def write_weights(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write the weights that a graph of :func:`save` has lost, where it says that they lie.
+
+    Args:
+        path: of the graph; NAME.data beside it is written.
+        tensors: by the module's names, as it was when it was traced.
+
+    Raises:
+        ExportError: a weight that is not among them, or of another size or type.
+    """
+    import onnx
+
+    kinds = {onnx.TensorProto.FLOAT16: torch.float16, onnx.TensorProto.FLOAT: torch.float32}
+    with atomic_write(path.with_name(f"{path.name}.data")) as file:
+        for one in onnx.load(path, load_external_data=False).graph.initializer:
+            place = {entry.key: entry.value for entry in one.external_data}
+            if not place:
+                continue
+            tensor = tensors.get(one.name.removesuffix(".T"))
+            if tensor is not None and one.name.endswith(".T"):
+                tensor = tensor.T
+            if tensor is None or list(tensor.shape) != list(one.dims) or kinds.get(one.data_type) != tensor.dtype:
+                raise ExportError(f"{path.name}: {one.name} is not a weight of this module.")
+            file.seek(int(place.get("offset", 0)))
+            file.write(tensor.contiguous().cpu().numpy().tobytes())

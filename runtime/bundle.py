@@ -18,17 +18,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from secondeye.runtime.backends import Engine
 from secondeye.runtime.errors import EngineError, InvalidInputError, MediaError, ModelFormatError
 from secondeye.runtime.files import explain_os_error, file_hash
 from secondeye.runtime.plans import PACKAGES, Plan, find_plan, plan_from
 from secondeye.runtime.sessions import Device, open_session
+
+if TYPE_CHECKING:
+    from secondeye.runtime.backends.cuda import Stream
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -117,7 +121,15 @@ class Bundle:
         path = self.folder / self.manifest.engines[name].file
         return open_session(path, device=device, threads=threads, fixed=self._fixed())
 
-    def engine(self, name: str, *, device: Device = "cpu", threads: int = 0, cuda_graph: bool = False) -> Engine:
+    def engine(
+        self,
+        name: str,
+        *,
+        device: Device = "cpu",
+        threads: int = 0,
+        cuda_graph: bool = False,
+        stream: Stream | None = None,
+    ) -> Engine:
         """Open one engine: its plan where the device is TensorRT's and there is one, else its graph.
 
         Args:
@@ -125,6 +137,8 @@ class Bundle:
             device: where it runs; see :mod:`secondeye.runtime.backends`.
             threads: of the CPU, 0 for one per core.
             cuda_graph: record the GPU's work once and start it with one call from then on.
+            stream: of device ``cuda``: work is put on it, and :meth:`OrtEngine.queue` may be called; it records
+                itself where ONNX Runtime can record that graph.
 
         Raises:
             InvalidInputError: a CUDA graph on the CPU.
@@ -142,12 +156,21 @@ class Bundle:
             from secondeye.runtime.backends.trt import TrtEngine
 
             return TrtEngine(self.folder, entry, axes, plan, cuda_graph=cuda_graph)
+        from secondeye.runtime.backends.cuda import gpu_number
         from secondeye.runtime.backends.ort import OrtEngine
 
-        session = open_session(
-            self.folder / entry.file, device=device, threads=threads, fixed=self._fixed(), cuda_graph=cuda_graph
-        )
-        return OrtEngine(session, entry, axes, device=device, fixed=cuda_graph)
+        gpu = 0 if device == "cpu" else gpu_number()
+        words: dict[str, Any] = {"device": device, "threads": threads, "fixed": self._fixed(), "gpu": gpu}
+        path = self.folder / entry.file
+        if stream is None:
+            session = open_session(path, cuda_graph=cuda_graph, **words)
+            return OrtEngine(session, entry, axes, device=device, fixed=cuda_graph, gpu=gpu)
+        try:
+            session, recording = open_session(path, cuda_graph=True, stream=stream.handle, **words), True
+        except ModelFormatError as error:  # parts of it run on the CPU, say
+            logging.getLogger(__name__).info("%s runs without a CUDA graph: %s", entry.file, error)
+            session, recording = open_session(path, stream=stream.handle, **words), False
+        return OrtEngine(session, entry, axes, device=device, gpu=gpu, stream=stream, recording=recording)
 
     def _fixed(self) -> dict[str, int]:
         return {axis: low for axis, (low, high) in self.manifest.axes.items() if low == high}

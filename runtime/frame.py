@@ -71,6 +71,7 @@ class FramePath:
                 "Use device='cpu'."
             )
         self._look = LiveConfig(width=width, height=height, channels=channels, widen=widen)
+        self._last: tuple[dict[str, Any], dict[str, Any]] = ({}, self._look._look())
         self._nv12 = nv12 is not None
         self._one = threading.Lock()
         self._options = {
@@ -125,7 +126,11 @@ class FramePath:
     def _looks(self, look: dict[str, Any], chroma: Any) -> dict[str, Any]:
         if (chroma is not None) != self._nv12:
             raise InvalidInputError("chroma: expected with a path that was made with nv12, and only there.")
-        return replace(self._look, **look)._look()
+        given, options = self._last
+        if look != given:  # a look is checked when it changes
+            options = replace(self._look, **look)._look()
+            self._last = (look, options)
+        return options
 
 
 class FramePipe:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Literal, get_args
 
@@ -29,6 +30,23 @@ def provider_name(device: Device) -> str:
     return _PROVIDERS[device][0]
 
 
+def need_provider(device: Device) -> None:
+    """Refuse a device, but ``tensorrt-rtx``, that this ONNX Runtime was not built for.
+
+    Raises:
+        BackendUnavailableError: so it is.
+    """
+    import onnxruntime as ort
+
+    wanted, _, extra = _PROVIDERS[device]
+    there = ort.get_available_providers()
+    if wanted not in there:
+        raise BackendUnavailableError(
+            f"device {device}: this onnxruntime ({ort.__version__}) has only {', '.join(there)}; install "
+            f"secondeye[{extra}] in place of plain onnxruntime."
+        )
+
+
 def open_session(
     path: str | os.PathLike[str],
     *,
@@ -36,6 +54,9 @@ def open_session(
     threads: int = 0,
     fixed: dict[str, int] | None = None,
     cuda_graph: bool = False,
+    gpu: int = 0,
+    stream: int = 0,
+    options: Mapping[str, str] | None = None,
 ) -> Any:
     """Open an ONNX file.
 
@@ -46,6 +67,9 @@ def open_session(
         threads: 0 for one per core.
         fixed: lengths of named axes, known beforehand, for which the session is optimised and which it then demands.
         cuda_graph: let the provider record its work, for runs in fixed buffers.
+        gpu: the GPU's number, of any device but ``cpu``.
+        stream: the caller's ``cudaStream_t`` that it works on, as a number; 0 has it make one of its own.
+        options: of the provider, beside those that follow from the other arguments.
 
     Returns:
         onnxruntime.InferenceSession.
@@ -58,7 +82,7 @@ def open_session(
 
     if device not in _PROVIDERS:
         raise InvalidInputError(f"device: expected one of {', '.join(get_args(Device))}, got {device!r}.")
-    wanted, graph_option, extra = _PROVIDERS[device]
+    wanted, graph_option, _ = _PROVIDERS[device]
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.log_severity_level = 4
@@ -68,19 +92,18 @@ def open_session(
     settings.add_session_config_entry("session.force_spinning_stop", "1")
     for axis, length in (fixed or {}).items():
         settings.add_free_dimension_override_by_name(axis, length)
-    options = {graph_option: "1"} if cuda_graph and graph_option else {}
+    told = dict(options or {}) | ({graph_option: "1"} if cuda_graph and graph_option else {})
+    where = (
+        {} if device == "cpu" else {"device_id": str(gpu)} | ({"user_compute_stream": str(stream)} if stream else {})
+    )
     if device == "tensorrt-rtx":
-        settings.add_provider_for_devices(_plug_in_devices(ort, wanted), options)
+        settings.add_provider_for_devices(_plug_in_devices(ort, wanted), told)
         providers: list[Any] | None = None
     else:
-        if wanted not in ort.get_available_providers():
-            raise BackendUnavailableError(
-                f"device {device}: this onnxruntime ({ort.__version__}) has only "
-                f"{', '.join(ort.get_available_providers())}; install secondeye[{extra}] in place of plain onnxruntime."
-            )
-        providers = [(wanted, options)]
+        need_provider(device)
+        providers = [(wanted, told | where)]
         if device == "tensorrt":
-            providers.append("CUDAExecutionProvider")  # the same GPU, for what TensorRT does not have
+            providers.append(("CUDAExecutionProvider", where))  # the same GPU, for what TensorRT does not have
     try:
         session = ort.InferenceSession(os.fspath(path), settings, providers=providers)
     except Exception as error:  # onnxruntime's exceptions share no base of their own

@@ -191,6 +191,17 @@ def load(sources: Sources, scratch: Path, *, depth_size: tuple[int, int]) -> Mon
     return Mono2Stereo(layout=layout, constants=constants, graphs=_graphs(builders, order, depth_size))
 
 
+def step_module(unet: UNet, layout: str = "dual") -> nn.Module:
+    """One step of a folded network, with the scheduler's arithmetic."""
+    return _Step(unet, next(order for name, order in LAYOUTS.values() if name == layout))
+
+
+def step_graph(build: Callable[[], nn.Module], layout: str = "dual") -> Graph:
+    """The description of one step's graph, at any size."""
+    order = next(order for name, order in LAYOUTS.values() if name == layout)
+    return _graphs({"encoder": build, "unet": build, "decoder": build}, order, (0, 0))[1]
+
+
 def _graphs(
     builders: dict[str, Callable[[], nn.Module]], order: tuple[str, ...], depth_size: tuple[int, int]
 ) -> tuple[Graph, ...]:

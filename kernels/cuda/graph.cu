@@ -127,7 +127,7 @@ FrameGraph::~FrameGraph() {
   if (recording_ != nullptr) (void)cudaStreamDestroy(static_cast<cudaStream_t>(recording_));
 }
 
-int32_t FrameGraph::run(bool same, void* stream, Record record, void* user) {
+int32_t FrameGraph::run(bool same, bool alike, void* stream, Record record, void* user) {
   const auto target = static_cast<cudaStream_t>(stream);
   auto ready = static_cast<cudaGraphExec_t>(graph_);
   if (same && ready != nullptr) return status_of(cudaGraphLaunch(ready, target));
@@ -145,7 +145,7 @@ int32_t FrameGraph::run(bool same, void* stream, Record record, void* user) {
   if (recorded != SE_OK) status = recorded;
   if (status == SE_OK && ready != nullptr) {
     cudaGraphExecUpdateResultInfo info{};
-    if (cudaGraphExecUpdate(ready, graph, &info) != cudaSuccess) {  // another layout has other launches
+    if (!alike || cudaGraphExecUpdate(ready, graph, &info) != cudaSuccess) {
       (void)cudaGetLastError();
       (void)cudaGraphExecDestroy(ready);
       graph_ = ready = nullptr;

@@ -94,7 +94,8 @@ class Mark {
   void* event_ = nullptr;  // a cudaEvent_t
 };
 
-// Queues what `record` queues, on `stream`: from a graph when `key` is the one before, else recorded anew.
+// Queues what `record` queues, on `stream`: from the graph that is there when it is the same as before, else recorded anew;
+// where the launches are alike and only their arguments differ, the graph is changed instead of made.
 class FrameGraph {
  public:
   FrameGraph() = default;
@@ -102,7 +103,7 @@ class FrameGraph {
   FrameGraph& operator=(const FrameGraph&) = delete;
   ~FrameGraph();
   using Record = int32_t (*)(void* user, void* stream);
-  int32_t run(bool same, void* stream, Record record, void* user);
+  int32_t run(bool same, bool alike, void* stream, Record record, void* user);
 
  private:
   void* recording_ = nullptr;  // a cudaStream_t of our own

@@ -40,7 +40,7 @@ int32_t Mark::set(void*) { return SE_OK; }
 int32_t Mark::follow(void*) { return SE_OK; }
 int32_t Mark::wait() { return SE_OK; }
 FrameGraph::~FrameGraph() = default;
-int32_t FrameGraph::run(bool, void*, Record, void*) { return SE_ERROR_NO_BACKEND; }
+int32_t FrameGraph::run(bool, bool, void*, Record, void*) { return SE_ERROR_NO_BACKEND; }
 
 }  // namespace se
 

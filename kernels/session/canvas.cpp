@@ -7,28 +7,49 @@
 #include <utility>
 
 #include "core/check.h"
+#include "core/threads.h"
 #include "cuda/graph.h"
 
 namespace se {
 
-void copy_array(const se_array& from, const se_array& to) {
-  const int32_t size = dtype_size(from.dtype);
-  const int64_t pixel = int64_t{size} * from.channels;
-  const bool whole = from.stride_c == size && to.stride_c == size && from.stride_x == pixel && to.stride_x == pixel;
-  for (int32_t y = 0; y < from.height; ++y) {
-    const char* source = static_cast<const char*>(from.data) + y * from.stride_y;
-    char* target = static_cast<char*>(to.data) + y * to.stride_y;
-    if (whole) {
-      std::memcpy(target, source, static_cast<size_t>(pixel * from.width));
-      continue;
-    }
-    for (int32_t x = 0; x < from.width; ++x) {
-      for (int32_t c = 0; c < from.channels; ++c) {
-        const char* element = source + x * from.stride_x + c * from.stride_c;
-        for (int32_t k = 0; k < size; ++k) target[x * to.stride_x + c * to.stride_c + k] = element[k];
+namespace {
+
+struct Copy {
+  const se_array *from, *to;
+
+  static void rows(const void* self, int32_t y0, int32_t y1) {
+    const se_array &from = *static_cast<const Copy*>(self)->from, &to = *static_cast<const Copy*>(self)->to;
+    const int32_t size = dtype_size(from.dtype);
+    const int64_t pixel = int64_t{size} * from.channels;
+    const bool whole = from.stride_c == size && to.stride_c == size && from.stride_x == pixel && to.stride_x == pixel;
+    for (int32_t y = y0; y < y1; ++y) {
+      const char* source = static_cast<const char*>(from.data) + y * from.stride_y;
+      char* target = static_cast<char*>(to.data) + y * to.stride_y;
+      if (whole) {
+        std::memcpy(target, source, static_cast<size_t>(pixel * from.width));
+        continue;
+      }
+      for (int32_t x = 0; x < from.width; ++x) {
+        for (int32_t c = 0; c < from.channels; ++c) {
+          const char* element = source + x * from.stride_x + c * from.stride_c;
+          for (int32_t k = 0; k < size; ++k) target[x * to.stride_x + c * to.stride_c + k] = element[k];
+        }
       }
     }
   }
+};
+
+}  // namespace
+
+void copy_array(const se_array& from, const se_array& to, int32_t threads) {
+  const Copy copy{&from, &to};
+  if (threads == 1) return Copy::rows(&copy, 0, from.height);
+  const int64_t row_bytes = int64_t{dtype_size(from.dtype)} * from.channels * from.width;
+  parallel_rows(threads, from.height, static_cast<int32_t>(1 + (int64_t{1} << 20) / row_bytes), Copy::rows, &copy);
+}
+
+bool same_launches(const se_session_params& a, const se_session_params& b) {
+  return a.layout == b.layout && a.both == b.both && a.fill == b.fill && (a.strength > 0) == (b.strength > 0);
 }
 
 DeviceAxis::DeviceAxis(int32_t device, const AxisTable& table) : view(table.view) {
@@ -89,14 +110,13 @@ int32_t Canvas::warp(const se_exec& exec, se_array source, bool from_left, bool 
     }
     return a;
   };
-  // A view that is made upward is made of the picture that it takes the place of.
-  const bool apart = fill || turned;
+  // A view that is made upward is made of the picture that it takes the place of. What fills holes is read beside them.
   source = as_is(source);
-  const se_array view = as_is(apart ? warped_ : to), by = as_is(moves), empty = as_is(holes), back = as_is(map), out = as_is(to);
+  const se_array view = as_is(turned ? warped_ : to), by = as_is(moves), empty = as_is(holes), back = as_is(map);
   const se_warp_view one{from_left ? -256 : 256, view, empty, back};
   SE_TRY(se_warp_views(&exec, &law, &source, &by, 1, &one));
-  if (fill) return se_fill(&exec, from_left ? SE_EYE_LEFT : SE_EYE_RIGHT, &view, &empty, &back, &out);
-  return apart ? se_pack(&exec, SE_PACK_ROWS, &warped_, &warped_, &to) : SE_OK;
+  if (fill) SE_TRY(se_fill(&exec, from_left ? SE_EYE_LEFT : SE_EYE_RIGHT, &view, &empty, &back, &view));
+  return turned ? se_pack(&exec, SE_PACK_ROWS, &warped_, &warped_, &to) : SE_OK;
 }
 
 int32_t Canvas::lay_out(const se_exec& exec, const se_session_params& params, se_array first, se_array second, const se_array& out) const {

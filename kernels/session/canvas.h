@@ -17,7 +17,14 @@ inline se_array packed(const void* data, int32_t height, int32_t width, int32_t 
 }
 
 // The pixels of one array in another of its shape and type, whatever the strides of both; in host memory.
-void copy_array(const se_array& from, const se_array& to);
+// threads: as parallel_rows'; 1 stays on the caller's.
+void copy_array(const se_array& from, const se_array& to, int32_t threads = 1);
+
+// Of frames that cross to a GPU: one thread copies slower than the bus carries.
+constexpr int32_t kCopyThreads = 4;
+
+// Whether frames under both are the same launches with other arguments.
+bool same_launches(const se_session_params& a, const se_session_params& b);
 
 // The full-size plane holds kPlaneRange percent of the width for nearness 0..1; views scale it to their strength.
 constexpr float kPlaneRange = 4.0f;

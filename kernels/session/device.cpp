@@ -95,6 +95,7 @@ int32_t DeviceMaker::make(Place& place, const float* nearness, bool plain_edges,
   key.deep = nearness != nullptr ? 1 : 0;
   key.plain_edges = plain_edges ? 1 : 0;
   const bool same = place.recorded_ && std::memcmp(&key, &place.key_, sizeof key) == 0;
+  const bool alike = same_launches(key.params, place.key_.params) && key.deep == place.key_.deep && key.plain_edges == place.key_.plain_edges;
   place.key_ = key;
   if (config_.device == SE_CPU) {
     SE_TRY(record(place, nullptr));
@@ -108,7 +109,7 @@ int32_t DeviceMaker::make(Place& place, const float* nearness, bool plain_edges,
       return job.maker->record(*job.place, stream);
     };
     place.recorded_ = false;
-    SE_TRY(place.graph_.run(same, work_.stream(), queue, &job));
+    SE_TRY(place.graph_.run(same, alike, work_.stream(), queue, &job));
     place.recorded_ = true;
   }
   int32_t height, width, channels;

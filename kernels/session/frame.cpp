@@ -159,11 +159,12 @@ int32_t se_frame_run(se_frame* frame, const se_session_params* params, const se_
   given.nearness = *nearness;
   given.out = *out;
   const bool same = frame->recorded && std::memcmp(&given, &frame->now, sizeof given) == 0;
+  const bool alike = same_launches(given.params, frame->now.params);
   frame->now = given;
   if (c.device == SE_CPU) return frame->record(nullptr);
   if (c.separate != 0) return frame->record(stream);
   const int32_t status = frame->graph.run(
-      same, stream, [](void* user, void* recording) { return static_cast<se_frame*>(user)->record(recording); }, frame);
+      same, alike, stream, [](void* user, void* recording) { return static_cast<se_frame*>(user)->record(recording); }, frame);
   frame->recorded = status == SE_OK;
   return status;
 }

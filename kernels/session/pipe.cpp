@@ -38,7 +38,7 @@ struct Turn {
   explicit Turn(int32_t device) : lane(device) {}
   ~Turn() { (void)lane.finish(); }
   int32_t bring(Twin& twin, const se_array& from) {
-    copy_array(from, twin.host);
+    copy_array(from, twin.host, kCopyThreads);
     return lane.up(twin.device.data, twin.host.data, twin.host_owned.size());
   }
 
@@ -148,7 +148,7 @@ int32_t se_frame_pipe_wait(se_frame_pipe* pipe, const se_array* out) {
   }
   SE_TRY(check_same_shape(*out, turn->made));
   const int32_t status = turn->lane.finish();
-  if (status == SE_OK) copy_array(turn->made, *out);
+  if (status == SE_OK) copy_array(turn->made, *out, kCopyThreads);
   const std::lock_guard<std::mutex> lock(pipe->mutex);
   ++pipe->taken;  // a frame that failed is gone
   return status;

@@ -358,7 +358,7 @@ void State::copy(const se_array& frame, uint8_t* to) const {
     se_nv12(&exec, config_.standard, config_.full_range, &luma, &chroma, &out);
     return;
   }
-  copy_array(frame, out);
+  copy_array(frame, out, config_.device == SE_CPU ? 1 : kCopyThreads);
 }
 
 int32_t State::bring(Slot& slot, const se_array& frame, bool on_gpu, void* stream) {

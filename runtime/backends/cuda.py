@@ -16,7 +16,7 @@ def _module() -> Any:
         from cuda.bindings import runtime
     except ImportError as error:
         raise BackendUnavailableError(
-            "running an engine on a GPU needs cuda-bindings; install with: pip install 'secondeye[tensorrt-rtx]'."
+            "running an engine on a GPU needs cuda-bindings; install with: pip install 'secondeye[cuda]'."
         ) from error
     return runtime
 
@@ -33,10 +33,11 @@ def _call(name: str, *arguments: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """A GPU: its name and architecture, as ``sm_89``."""
+    """A GPU: its name, its architecture, as ``sm_89``, and its number in this process."""
 
     name: str
     target: str
+    number: int = 0
 
 
 def find_gpu() -> Gpu:
@@ -53,7 +54,21 @@ def find_gpu() -> Gpu:
     device = _call("cudaGetDevice")
     facts = _call("cudaGetDeviceProperties", device)
     name = facts.name.decode() if isinstance(facts.name, bytes) else str(facts.name)
-    return Gpu(name=name, target=f"sm_{facts.major}{facts.minor}")
+    return Gpu(name=name, target=f"sm_{facts.major}{facts.minor}", number=int(device))
+
+
+def gpu_number() -> int:
+    """The current GPU's number; 0 where nothing here can tell."""
+    try:
+        return int(_call("cudaGetDevice"))
+    except (BackendUnavailableError, EngineError):
+        return 0
+
+
+def memory_used() -> int:
+    """Bytes of the current GPU's memory that are taken, by anyone."""
+    free, total = _call("cudaMemGetInfo")
+    return int(total) - int(free)
 
 
 class Buffer:
@@ -97,6 +112,19 @@ class Stream:
         kind = _module().cudaMemcpyKind.cudaMemcpyDeviceToHost
         _call("cudaMemcpyAsync", host.ctypes.data, ptr, host.nbytes, kind, self.handle)
 
+    def copy(self, target: int, source: int, count: int) -> None:
+        """Copy bytes between addresses on the GPU."""
+        kind = _module().cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        _call("cudaMemcpyAsync", target, source, count, kind, self.handle)
+
+    def clear(self, ptr: int, count: int) -> None:
+        """Make bytes on the GPU 0."""
+        _call("cudaMemsetAsync", ptr, 0, count, self.handle)
+
+    def mark(self) -> Mark:
+        """A moment that is there when all before it is done."""
+        return Mark(self.handle)
+
     def follow(self, other: int) -> None:
         """What is put on it from now on starts after all that is on another stream now; the host does not wait."""
         event = _call("cudaEventCreateWithFlags", _module().cudaEventDisableTiming)
@@ -125,6 +153,23 @@ class Stream:
     def __del__(self) -> None:
         if self.handle:
             _module().cudaStreamDestroy(self.handle)
+
+
+class Mark:
+    """A moment on a stream."""
+
+    def __init__(self, stream: int) -> None:
+        self.handle = 0
+        self.handle = _call("cudaEventCreate")
+        _call("cudaEventRecord", self.handle, stream)
+
+    def ms_since(self, other: Mark) -> float:
+        """Milliseconds between two that are there."""
+        return float(_call("cudaEventElapsedTime", other.handle, self.handle))
+
+    def __del__(self) -> None:
+        if self.handle:
+            _module().cudaEventDestroy(self.handle)
 
 
 class Graph:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,12 @@ from secondeye.runtime.ops._arrays import DeviceArray
 from secondeye.runtime.sessions import Device, first_line, provider_name
 
 if TYPE_CHECKING:
+    from secondeye.runtime.backends.cuda import Stream
     from secondeye.runtime.bundle import EngineEntry
+
+_GRAPH = "gpu_graph_id"
+_MOST_BOUND = 32  # sets of arrays that are remembered
+_MOST_RECORDED = 32  # CUDA graphs of a session, which keeps them
 
 
 class OrtEngine:
@@ -27,15 +33,30 @@ class OrtEngine:
         device: that the session was opened for.
         fixed: run in buffers of the engine's own, one set for each set of shapes, into which inputs are copied: what a
             CUDA graph needs. The session must have been opened for it.
+        gpu: the GPU's number that the session was opened for.
+        stream: that the session was opened for, if it was; :meth:`queue` needs it.
+        recording: the session may record what comes again in the same arrays, as a CUDA graph.
     """
 
     def __init__(
-        self, session: Any, entry: EngineEntry, axes: dict[str, tuple[int, int]], *, device: Device, fixed: bool = False
+        self,
+        session: Any,
+        entry: EngineEntry,
+        axes: dict[str, tuple[int, int]],
+        *,
+        device: Device,
+        fixed: bool = False,
+        gpu: int = 0,
+        stream: Stream | None = None,
+        recording: bool = False,
     ) -> None:
         import onnxruntime as ort
 
         self._session, self._entry, self._axes = session, entry, axes
-        self._place = "cpu" if device == "cpu" else "cuda"
+        self._place, self._gpu = "cpu" if device == "cpu" else "cuda", gpu
+        self._stream, self._recording = stream, recording
+        self._queued: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+        self._recorded = 0
         self._fixed: dict[tuple[Any, ...], tuple[Any, dict[str, Any], dict[str, Any]]] | None = {} if fixed else None
         self.name = f"onnxruntime {ort.__version__}, {provider_name(device)}"
 
@@ -59,7 +80,7 @@ class OrtEngine:
         for stream in {one.stream for one in (*given.values(), *targets.values()) if isinstance(one, DeviceArray)}:
             from secondeye.runtime.backends.cuda import wait_for
 
-            wait_for(stream)
+            wait_for(stream)  # before it is known on which stream the provider works
         if self._fixed is not None and any(on_gpu):
             raise InvalidInputError(f"{self._entry.file}: with a CUDA graph it takes host arrays.")
         try:
@@ -71,16 +92,64 @@ class OrtEngine:
             raise EngineError(f"{self._entry.file}: failed ({first_line(error)}).") from error
         return {name: results[name] for name in wanted}
 
+    def queue(self, inputs: Mapping[str, DeviceArray], out: Mapping[str, DeviceArray], *, record: bool = False) -> None:
+        """Put a run on the engine's stream and return.
+
+        Args:
+            inputs, out: all of them, on the GPU; what is put on the stream later finds them written.
+            record: if these arrays came before, from now on as a CUDA graph, where the session can.
+
+        Raises:
+            InvalidInputError: inputs that do not fit.
+            EngineError: it could not be queued.
+        """
+        key = tuple((name, one.ptr, one.shape) for name, one in (*inputs.items(), *out.items()))
+        binding, settings = self._queued.pop(key, (None, None))
+        try:
+            if binding is None:
+                binding, settings = self._bind(inputs, out), _settings("-1")
+                while len(self._queued) >= _MOST_BOUND:
+                    del self._queued[next(iter(self._queued))]
+            elif record and self._can_record and settings.get_run_config_entry(_GRAPH) == "-1":
+                self._recorded += 1
+                settings = _settings(str(self._recorded))
+            self._session.run_with_iobinding(binding, settings)
+        except InvalidInputError:
+            raise
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            raise EngineError(f"{self._entry.file}: failed ({first_line(error)}).") from error
+        self._queued[key] = binding, settings
+
+    @property
+    def _can_record(self) -> bool:
+        return self._recording and self._recorded < _MOST_RECORDED
+
+    def _bind(self, inputs: Mapping[str, DeviceArray], out: Mapping[str, DeviceArray]) -> Any:
+        from secondeye.runtime.bundle import check_run, shape_of
+
+        lengths = check_run(inputs, self._entry, self._axes)
+        wanted = {one.name: (np.dtype(one.dtype), shape_of(one, lengths)) for one in self._entry.outputs}
+        check_out(dict(out), dict(inputs), wanted)
+        binding = self._session.io_binding()
+        for name, value in inputs.items():
+            binding.bind_input(name, *self._where(value))
+        for name, value in out.items():
+            binding.bind_output(name, *self._where(value))
+        return binding
+
     def _run_bound(self, given: dict[str, Any], targets: dict[str, Any]) -> None:
         binding = self._session.io_binding()
         for name, value in given.items():
             value = value if isinstance(value, DeviceArray) else np.ascontiguousarray(value)
             given[name] = value  # keeps a copy alive while it is bound
-            binding.bind_input(name, *_where(value))
+            binding.bind_input(name, *self._where(value))
         for name, value in targets.items():
-            binding.bind_output(name, *_where(value))
+            binding.bind_output(name, *self._where(value))
         binding.synchronize_inputs()
-        self._session.run_with_iobinding(binding)
+        if self._recording:
+            self._session.run_with_iobinding(binding, _settings("-1", wait=True))
+        else:
+            self._session.run_with_iobinding(binding)
         binding.synchronize_outputs()
 
     def _run_fixed(self, sets: dict[Any, Any], given: dict[str, Any], targets: dict[str, Any]) -> None:
@@ -91,7 +160,7 @@ class OrtEngine:
 
             def values(arrays: dict[str, Any]) -> dict[str, Any]:
                 make = ort.OrtValue.ortvalue_from_shape_and_type
-                return {n: make(list(a.shape), a.dtype, self._place, 0) for n, a in arrays.items()}
+                return {n: make(list(a.shape), a.dtype, self._place, self._gpu) for n, a in arrays.items()}
 
             binding, held, made = self._session.io_binding(), values(given), values(targets)
             for name, value in held.items():
@@ -102,18 +171,26 @@ class OrtEngine:
         binding, held, made = sets[shapes]
         for name, value in given.items():
             held[name].update_inplace(np.ascontiguousarray(value))
-        settings = ort.RunOptions()
-        settings.add_run_config_entry("gpu_graph_id", str(list(sets).index(shapes) + 1))
-        self._session.run_with_iobinding(binding, settings)
+        self._session.run_with_iobinding(binding, _settings(str(list(sets).index(shapes) + 1), wait=True))
         for name, value in targets.items():
             value[...] = made[name].numpy()
 
+    def _where(self, value: Any) -> tuple[str, int, Any, tuple[int, ...], int]:
+        """Device, its number, dtype, shape and address, as bindings want them."""
+        if isinstance(value, DeviceArray):
+            return self._place, self._gpu, value.dtype, value.shape, value.ptr
+        return "cpu", 0, value.dtype, value.shape, value.ctypes.data
 
-def _where(value: Any) -> tuple[str, int, Any, tuple[int, ...], int]:
-    """Device, its number, dtype, shape and address, as bindings want them."""
-    if isinstance(value, DeviceArray):
-        return "cuda", 0, value.dtype, value.shape, value.ptr
-    return "cpu", 0, value.dtype, value.shape, value.ctypes.data
+
+def _settings(graph: str, *, wait: bool = False) -> Any:
+    """Of a run: the number of its CUDA graph (-1 for none), and whether the host waits for it."""
+    import onnxruntime as ort
+
+    settings = ort.RunOptions()
+    settings.add_run_config_entry(_GRAPH, graph)
+    if not wait:
+        settings.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return settings
 
 
 def _empty(shape: tuple[int, ...], dtype: Any, *, on_gpu: bool) -> Any:

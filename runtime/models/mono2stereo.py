@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,11 @@ from secondeye.runtime.clock import Progress
 from secondeye.runtime.errors import EngineError, InvalidInputError, ModelFormatError
 from secondeye.runtime.interpolate import interpolate
 from secondeye.runtime.schedulers import Schedule, make_schedule
-from secondeye.runtime.sessions import Device
+from secondeye.runtime.sessions import Device, need_provider
+
+if TYPE_CHECKING:
+    from secondeye.runtime.backends.cuda import Stream
+    from secondeye.runtime.models.resident import Resident
 
 KIND = "mono2stereo"
 AUTHORS_GAIN = 8 * 0.6
@@ -63,8 +67,17 @@ class Mono2Stereo:
         told = constants.get("latent_factor"), constants.get("latent_channels")
         if told != (self.factor, self.channels) or not isinstance(constants.get("scheduler"), dict):
             raise ModelFormatError(f"{self.bundle.folder}: its constants are not Mono2Stereo's; build it again.")
-        self._engines = {name: self.bundle.engine(name, device=device, threads=threads) for name in manifest.engines}
+        self._stream = _own_stream() if device == "cuda" else None
+        options: dict[str, Any] = {"device": device, "threads": threads, "stream": self._stream}
+        self._engines = {name: self.bundle.engine(name, **options) for name in manifest.engines}
         self.parts = tuple(one.name for one in manifest.engines["unet"].inputs if one.name in _PARTS)
+        self.resident: Resident | None = None
+        if self._stream is not None:
+            from secondeye.runtime.backends.cuda import gpu_number
+            from secondeye.runtime.models.resident import Resident, open_tools
+
+            tools = open_tools(device, gpu_number(), self._stream)
+            self.resident = Resident(self._engines, tools, self._stream, self.parts)
 
     def _check_engines(self) -> None:
         engines = self.bundle.manifest.engines
@@ -97,12 +110,15 @@ class Mono2Stereo:
             InvalidInputError: inputs that do not fit.
             EngineError: the engine failed, or gave values that are not finite.
         """
-        entry = self.bundle.manifest.engines[name]
-        first = entry.outputs[0].name
+        first = self.bundle.manifest.engines[name].outputs[0].name
         result: Tensor = self._engines[name].run(inputs, None if out is None else {first: out})[first]
-        if not np.isfinite(result).all():
-            raise EngineError(f"{entry.file}: gave values that are not finite; build it with --precision fp32.")
+        self._check_finite(name, result)
         return result
+
+    def _check_finite(self, name: str, values: Tensor) -> None:
+        if not np.isfinite(values).all():
+            file = self.bundle.manifest.engines[name].file
+            raise EngineError(f"{file}: gave values that are not finite; build it with --precision fp32.")
 
     def size_for(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) in pixels that a picture of this size is worked on at: the nearest the bundle allows."""
@@ -203,6 +219,11 @@ class Mono2Stereo:
         """Pictures [N, H, W, 3], holes [N, H, W], noise [N, 4, H / 8, W / 8] -> views [N, H, W, 3]."""
         if tell is None:
             tell = _unheard
+        if self.resident is not None:
+            cells = _cells(holes, self.factor) if "mask" in self.parts else None
+            views, latents = self.resident.paint(source, warped, holes, cells, schedule, noise, tell)
+            self._check_finite("unet", latents)
+            return views
         tell("to latents", 0, 1)
         latent, given = self.start(source, warped, holes, schedule, noise)
         latent = self.denoise(latent, given, schedule, progress=tell)
@@ -230,8 +251,7 @@ class Mono2Stereo:
         if schedule.signal:
             latent = (latent + np.float32(schedule.signal) * given["warped"]).astype(np.float32)
         if "mask" in self.parts:
-            cells = (holes != 0).reshape(len(holes), holes.shape[1] // self.factor, self.factor, -1, self.factor)
-            given["mask"] = cells.any((2, 4))[:, None].astype(np.float32)
+            given["mask"] = _cells(holes, self.factor)
         return latent, {name: value for name, value in given.items() if name in self.parts}
 
     def finish(self, latent: Tensor) -> Pixels:
@@ -266,6 +286,25 @@ class Mono2Stereo:
 
 def _unheard(stage: str, done: int, total: int) -> None:
     """Nobody listens."""
+
+
+def _own_stream() -> Stream:
+    """A stream on the current GPU.
+
+    Raises:
+        BackendUnavailableError: there is none.
+    """
+    from secondeye.runtime.backends.cuda import Stream, find_gpu
+
+    need_provider("cuda")
+    find_gpu()
+    return Stream()
+
+
+def _cells(holes: Pixels, factor: int) -> Tensor:
+    """Which latents see a hole: float32 [N, 1, H / factor, W / factor], 0 or 1."""
+    cells = (holes != 0).reshape(len(holes), holes.shape[1] // factor, factor, -1, factor)
+    return cells.any((2, 4))[:, None].astype(np.float32)
 
 
 def _planes(pictures: Pixels) -> Tensor:
