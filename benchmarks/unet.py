@@ -4,13 +4,15 @@
     python -m secondeye.benchmarks.unet [--latent 96x160] [--device cuda] [--runs 50] [--folder DIR] [--json FILE]
 
 Seeded random weights (866 million at --share 1), in float16 on a GPU and float32 on a CPU; PyTorch eager, compiled and
-as a CUDA graph; ONNX Runtime's provider on the graph that ``build-engine`` writes, plain, with fused attention, in
-NHWC, and as a CUDA graph; TensorRT-RTX. Inputs and outputs lie on the device. Each is told by the median and p99 of
-CUDA events round one step, and of the host's clock with waiting; by its share of the rate of a large matrix product in
-the same run, for the network's multiplications and additions as PyTorch counts them; and by its error against PyTorch
-in float32 with the same weights. What fails says what it said. Every family runs in a process of its own.
+as a CUDA graph; ONNX Runtime's provider on the graph in ONNX's own operators and, as ``build-engine`` writes it, with
+fused attention, each plain, as a CUDA graph, and in NHWC; TensorRT-RTX. Inputs and outputs lie on the device. Each is
+told by the median and p99 of CUDA events round one step, and of the host's clock with waiting; by its share of the rate
+of a large matrix product in the same run, for the network's multiplications and additions as PyTorch counts them; and
+by its error against PyTorch in float32 with the same weights. What fails says what it said. Every family runs in a
+process of its own. The compiler and TensorRT-RTX take minutes on a CPU: name the others with --only there.
 
---folder keeps graph and weights; a graph that is there without its weights (``unet.onnx`` alone) gets them again.
+--folder keeps graph and weights; a graph without its weights (``unet.onnx`` alone, folded constants within) gets them
+again.
 """
 
 from __future__ import annotations
