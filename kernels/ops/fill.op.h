@@ -146,36 +146,22 @@ inline void fill_rows(const FillArgs& p, int32_t y0, int32_t y1, int32_t* scratc
 }
 #endif
 
-// A block is a few rows. Shared memory holds one bit for each pixel of them and of the rows over and under them, whether it
-// is a hole, and for each hole how it is filled: the length of its band, and its side.
+// A block is a row. Shared memory holds one bit for each pixel of it and of the rows over and under it, whether it is a
+// hole, and at the first pixel of each hole how it is filled: the length of its band, and its side.
 struct FillBlocks {
   using Args = FillArgs;
   static constexpr int32_t kPhases = 3, kThreads = 256;
   static constexpr uint16_t kRight = 0x8000;  // the band lies on the right; its length is in the other bits
-  static constexpr int64_t kMostShared = 32 * 1024;  // of more rows than one
 
-  // Words of a row's bits, with an empty one before and one after; and numbers of its bands, of which the one at l / 2
-  // belongs to the hole that begins at l: between two holes there is a pixel.
+  // Words of a row's bits, with an empty one before and one after.
   SE_HD static int32_t pitch(const Args& p) { return (p.view.width + 31) / 32 + 2; }
-  SE_HD static int32_t bands_pitch(const Args& p) { return (p.view.width + 1) / 2; }
-  SE_HD static int64_t shared_bytes(const Args& p, int32_t rows) {
-    return (rows + 2) * (4 * (int64_t)pitch(p) + 2 * (int64_t)bands_pitch(p));
-  }
 
-  // Rows of a block: as many of 4 as fit.
-  SE_HD static int32_t rows_of(const Args& p) {
-    return shared_bytes(p, 4) <= kMostShared ? 4 : (shared_bytes(p, 2) <= kMostShared ? 2 : 1);
-  }
+  static Grid grid(const Args& p) { return {1, p.view.height, 3 * (4 * (int64_t)pitch(p) + 2 * (int64_t)p.view.width)}; }
 
-  static Grid grid(const Args& p) {
-    const int32_t rows = rows_of(p);
-    return {1, (p.view.height + rows - 1) / rows, shared_bytes(p, rows)};
-  }
-
-  // The bits of one of the block's rows, 0 the one over them; word 0 is that of pixels 0 to 31.
+  // The bits of one of the three rows; word 0 is that of pixels 0 to 31.
   SE_HD static uint32_t* bits(const Args& p, const Block& b, int32_t row) { return (uint32_t*)b.shared + row * pitch(p) + 1; }
   SE_HD static uint16_t* bands(const Args& p, const Block& b, int32_t row) {
-    return (uint16_t*)((uint32_t*)b.shared + (rows_of(p) + 2) * pitch(p)) + row * bands_pitch(p);
+    return (uint16_t*)((uint32_t*)b.shared + 3 * pitch(p)) + row * p.view.width;
   }
 
   // One bit for each of four bytes that is not 0.
@@ -246,10 +232,10 @@ struct FillBlocks {
 
   // Where hole pixel x of a row comes from, or -1.
   SE_HD static int32_t origin(const uint32_t* mask, const uint16_t* bands, int32_t x) {
-    const int32_t l = begin_of(mask, x), band = bands[l / 2], n = band & (kRight - 1);
+    const int32_t l = begin_of(mask, x), n = bands[l] & (kRight - 1);
     if (n == 0) return -1;
     const int32_t skip = n > 2 ? 1 : 0, m = n - skip;
-    const bool right = (band & kRight) != 0;
+    const bool right = (bands[l] & kRight) != 0;
     const int32_t border = right ? end_of(mask, x) : l - 1, k = right ? border - 1 - x : x - l;
     return border + (right ? 1 : -1) * (skip + (k < m ? k : fill_fold(k, m)));
   }
@@ -258,13 +244,11 @@ struct FillBlocks {
     return origin < 0 ? 0 : fill_value(p, y, origin, c);
   }
 
-  // Pixel x of one of the block's rows, a hole, is row y of the picture.
-  SE_HD static void paint(const Args& p, const Block& b, int32_t row, int32_t y, int32_t x) {
-    const uint32_t* mask[3] = {bits(p, b, row - 1), bits(p, b, row), bits(p, b, row + 1)};
-    const int32_t from = origin(mask[1], bands(p, b, row), x);
-    const bool above = is_hole(mask[0], x), below = is_hole(mask[2], x);
-    const int32_t over = above ? origin(mask[0], bands(p, b, row - 1), x) : -1;
-    const int32_t under = below ? origin(mask[2], bands(p, b, row + 1), x) : -1;
+  SE_HD static void paint(const Args& p, const Block& b, int32_t x) {
+    const int32_t y = b.y, from = origin(bits(p, b, 1), bands(p, b, 1), x);
+    const bool above = is_hole(bits(p, b, 0), x), below = is_hole(bits(p, b, 2), x);
+    const int32_t over = above ? origin(bits(p, b, 0), bands(p, b, 0), x) : -1;
+    const int32_t under = below ? origin(bits(p, b, 2), bands(p, b, 2), x) : -1;
     for (int32_t c = 0; c < p.view.channels; ++c) {
       const int32_t m = value(p, y, from, c);
       const int32_t u = above ? value(p, y - 1, over, c) : m, d = below ? value(p, y + 1, under, c) : m;
@@ -272,39 +256,31 @@ struct FillBlocks {
     }
   }
 
-  SE_HD static void copy(const Args& p, const Block& b, int32_t y) {
-    const int32_t width = p.view.width, channels = p.view.channels;
-    if (p.bytes == 1 && row_is_packed(p.view) && p.view.stride_x == p.out.stride_x && p.out.stride_c == 1)
-      return block_copy(row_begin(p.out, y), row_begin(p.view, y), (int64_t)width * channels, b.thread, kThreads);
-    for (int32_t x = b.thread; x < width; x += kThreads)
-      for (int32_t c = 0; c < channels; ++c) fill_put(p, y, x, c, fill_value(p, y, x, c));
-  }
-
   SE_HD static void phase(int32_t k, const Args& p, const Block& b) {
-    const int32_t words = pitch(p) - 2, rows = rows_of(p), y0 = b.y * rows, y1 = min_i32(y0 + rows, p.view.height);
+    const int32_t width = p.view.width, height = p.view.height, channels = p.view.channels, y = b.y, words = pitch(p) - 2;
     if (k == 0) {
-      for (int32_t row = 0; row < rows + 2; ++row) {
-        const int32_t y = y0 + row - 1;
-        for (int32_t w = b.thread - 1; w <= words; w += kThreads)
-          bits(p, b, row)[w] = y >= 0 && y < p.view.height && w >= 0 && w < words ? word(p, y, w) : 0;
+      for (int32_t i = b.thread; i < 3 * (words + 2); i += kThreads) {
+        const int32_t row = i / (words + 2), w = i - row * (words + 2) - 1, at = y + row - 1;
+        bits(p, b, row)[w] = at >= 0 && at < height && w >= 0 && w < words ? word(p, at, w) : 0;
       }
-      for (int32_t y = y0; y < y1 && !fill_in_place(p); ++y) copy(p, b, y);
+      if (fill_in_place(p)) return;
+      if (p.bytes == 1 && row_is_packed(p.view) && p.view.stride_x == p.out.stride_x && p.out.stride_c == 1)
+        return block_copy(row_begin(p.out, y), row_begin(p.view, y), (int64_t)width * channels, b.thread, kThreads);
+      for (int32_t x = b.thread; x < width; x += kThreads)
+        for (int32_t c = 0; c < channels; ++c) fill_put(p, y, x, c, fill_value(p, y, x, c));
     } else if (k == 1) {
-      for (int32_t i = b.thread; i < (rows + 2) * words; i += kThreads) {
+      for (int32_t i = b.thread; i < 3 * words; i += kThreads) {
         const int32_t row = i / words, w = i - row * words;
         const uint32_t* mask = bits(p, b, row);
         for (uint32_t starts = mask[w] & ~(mask[w] << 1 | mask[w - 1] >> 31); starts != 0; starts &= starts - 1) {
           const int32_t l = 32 * w + block_zeros_below(starts);
-          bands(p, b, row)[l / 2] = band(p, y0 + row - 1, mask, l);
+          bands(p, b, row)[l] = band(p, y + row - 1, mask, l);
         }
       }
     } else {
-      for (int32_t y = y0; y < y1; ++y) {
-        const int32_t row = y - y0 + 1;
-        const uint32_t* mask = bits(p, b, row);
-        for (int32_t x = b.thread; x < p.view.width; x += kThreads)
-          if (is_hole(mask, x)) paint(p, b, row, y, x);
-      }
+      const uint32_t* mask = bits(p, b, 1);
+      for (int32_t x = b.thread; x < width; x += kThreads)
+        if (is_hole(mask, x)) paint(p, b, x);
     }
   }
 };

@@ -341,23 +341,33 @@ def blend_mask(holes: Pixels, radius: int) -> Pixels:
     hole = holes != 0
     if radius == 0:
         return np.where(hole, 255, 0).astype(np.uint8)
-    grown = _window_sum(hole.astype(np.int64), 2 * radius) > 0
-    total = _window_sum(grown.astype(np.int64), radius)
-    count = _window_sum(np.ones_like(total), radius)
-    return ((255 * total + count // 2) // count).astype(np.uint8)
+    grown = _window_sum(hole, 2 * radius) > 0
+    total = _window_sum(grown, radius)
+    total *= 255
+    high, wide = (_window_sum(np.ones((n, 1), np.bool_), radius) for n in holes.shape)
+    count = high * wide.T
+    total += count // 2
+    return (total // count).astype(np.uint8)
 
 
-def _window_sum(values: NDArray[np.int64], radius: int) -> NDArray[np.int64]:
+def _window_sum(values: NDArray[Any], radius: int) -> NDArray[np.int32]:
+    """Sums over squares of 2 `radius` + 1 that are cut at the borders, int32 [H, W]."""
     for axis in (0, 1):
         length = values.shape[axis]
-        total = np.concatenate([np.zeros_like(values.take([0], axis)), np.cumsum(values, axis)], axis)
+        total = np.zeros([n + (k == axis) for k, n in enumerate(values.shape)], np.int32)
+        np.cumsum(values, axis, dtype=np.int32, out=total[1:] if axis == 0 else total[:, 1:])
         places = np.arange(length)
         high, low = np.minimum(places + radius + 1, length), np.maximum(places - radius, 0)
-        values = total.take(high, axis) - total.take(low, axis)
+        values = total.take(high, axis)
+        values -= total.take(low, axis)
     return values
 
 
 def blend(base: Pixels, painted: Pixels, mask: Pixels) -> Pixels:
     """base where the mask is 0, painted where it is 255; (a (255 - m) + b m + 127) / 255 between, rounded down."""
-    weight = mask.astype(np.uint32)[:, :, None]
-    return ((base * (255 - weight) + painted * weight + 127) // 255).astype(np.uint8)
+    blended, some = base.copy(), np.flatnonzero(mask)
+    channels = base.shape[2]
+    weight = mask.reshape(-1, 1)[some].astype(np.uint32)
+    one, other = (picture.reshape(-1, channels)[some].astype(np.uint32) for picture in (base, painted))
+    blended.reshape(-1, channels)[some] = (one * (255 - weight) + other * weight + 127) // 255
+    return blended
