@@ -64,8 +64,8 @@ def milliseconds(torch: Any, calls: list[Callable[[], object]], runs: int = 30) 
 def measure(sizes: dict[str, tuple[int, int]]) -> tuple[float, list[dict[str, Any]]]:
     """GB/s of a copy on the device (bytes read plus written), and a row for each op and size.
 
-    `times_copy` is an op's time over that of a copy that moves as many bytes: 1 is the limit of the memory. `host_us` is
-    what a call from Python keeps the caller for.
+    `times_copy` is an op's time over that of a copy that moves as many bytes: 1 is the limit of the memory. `host_us`
+    is what a call from Python keeps the caller for.
     """
     torch = open_device()
     bandwidth = _copy_bandwidth(torch)

@@ -8,8 +8,8 @@
 | ``tensorrt-rtx`` | ONNX Runtime's plug-in provider of that name | TensorRT-RTX itself |
 
 Nothing falls back to another device: what was asked for runs, or an error says why not; inside ONNX Runtime, operators
-that a GPU's provider does not take (of shapes, mostly) run on the CPU, as is its way. Everything that needs a GPU is
-written against the vendors' interfaces and **has not run on one yet**.
+that a GPU's provider does not take (of shapes, mostly) run on the CPU, as is its way. ``cuda`` has run on an H200;
+plans are written against the vendors' interfaces and **have not been opened on a GPU yet**.
 """
 
 from __future__ import annotations

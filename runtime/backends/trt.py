@@ -3,7 +3,7 @@
 
 A caller's stream is waited for on the GPU, by an event. A plan is machine code. It is opened only when this machine
 built it (:func:`secondeye.runtime.plans.check_plan`).
-**Not yet run on a GPU.**
+**No plan has been opened on a GPU yet.**
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def _machine() -> list[Row]:
         (
             "NVIDIA GPU",
             devices > 0,
-            f"{devices} found" if devices else "none, or no driver; the CPU does everything that works today",
+            f"{devices} found" if devices else "none, or no driver; everything runs on the CPU",
         ),
     ]
 

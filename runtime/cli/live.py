@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -128,6 +128,9 @@ def live(
     fps: Rate = 30.0,
     allow_network: Network = False,
     threads: Threads = 0,
+    device: Annotated[
+        Literal["cpu", "cuda"], typer.Option(help="cuda: pictures and the built-in network on the GPU.")
+    ] = "cpu",
 ) -> None:
     """Turn a camera, a screen or a film into 3D as it comes.
 
@@ -152,6 +155,7 @@ def live(
         width=origin.width, height=origin.height, strength=strength, convergence=convergence, view=cast(Any, view),
         layout=cast(Any, layout), depth=depth_model, depth_every=depth_every, deadline_ms=deadline, threads=threads,
         policy="every" if every else "newest", remember=remember, segment=segment, key_every=key_every,
+        device=device,
     )  # fmt: skip
     _check_terminal(output, format)
     fault: list[SecondEyeError] = []
