@@ -169,35 +169,32 @@ Made = Iterator[tuple[str, Step, Callable[[], Any]]]
 
 
 def _torch_rows(case: Case) -> Made:
-    torch = import_module("torch")
     module = _half(case)
-    inputs = list(make_inputs(case).values())
-    held: list[Any] = [None]
-
-    def step() -> None:
-        held[0] = module(*inputs)
-
-    yield "PyTorch eager", step, lambda: held[0]
-    module.to(memory_format=torch.channels_last)
-    yield "PyTorch eager, channels last", step, lambda: held[0]
+    step, result = _stepping(case, module)
+    yield "PyTorch eager", step, result
+    module.to(memory_format=import_module("torch").channels_last)
+    yield "PyTorch eager, channels last", step, result
     if case.device == "cuda":
-        graph = _captured(torch, step)
-        yield "PyTorch, CUDA graph", graph.replay, lambda: held[0]
+        yield "PyTorch, CUDA graph", _captured(step).replay, result
 
 
 def _compile_rows(case: Case) -> Made:
     torch = import_module("torch")
-    module = torch.compile(_half(case).to(memory_format=torch.channels_last))
+    step, result = _stepping(case, torch.compile(_half(case).to(memory_format=torch.channels_last)))
+    yield "torch.compile", step, result
+    if case.device == "cuda":
+        yield "torch.compile, CUDA graph", _captured(step).replay, result
+
+
+def _stepping(case: Case, module: Any) -> tuple[Step, Callable[[], Any]]:
+    """A step of a module, and what then gives its result."""
     inputs = list(make_inputs(case).values())
     held: list[Any] = [None]
 
     def step() -> None:
         held[0] = module(*inputs)
 
-    yield "torch.compile", step, lambda: held[0]
-    if case.device == "cuda":
-        graph = _captured(torch, step)
-        yield "torch.compile, CUDA graph", graph.replay, lambda: held[0]
+    return step, lambda: held[0]
 
 
 def _half(case: Case) -> Any:
@@ -205,8 +202,9 @@ def _half(case: Case) -> Any:
     return import_module("secondeye.export.graphs").to_half(module, "none") if case.device == "cuda" else module
 
 
-def _captured(torch: Any, step: Step) -> Any:
+def _captured(step: Step) -> Any:
     """A CUDA graph of a step, on the current stream, which is not the default one."""
+    torch = import_module("torch")
     step()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
@@ -238,7 +236,7 @@ def _ort_rows(case: Case, graph: str, name: str, by: str = "", options: Mapping[
         session.run_with_iobinding(binding, settings)
 
     if by == "us":
-        recorded = _captured(torch, step)
+        recorded = _captured(step)
         out.zero_()
         yield name, recorded.replay, lambda: out
     else:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye import _native
-from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError
+from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.live_config import LiveConfig
 from secondeye.runtime.ops._arrays import any_array, take
-from secondeye.runtime.ops._common import isa_code, output
+from secondeye.runtime.ops._common import isa_code, need_gpu, output
 from secondeye.runtime.ops.nv12 import STANDARDS, Standard
 
 
@@ -65,11 +65,7 @@ class FramePath:
             raise InvalidInputError(f"device: expected cpu or cuda, got {device!r}.")
         if nv12 is not None and nv12 not in STANDARDS:
             raise InvalidInputError(f"nv12: expected one of {', '.join(STANDARDS)}, got {nv12!r}.")
-        if device == "cuda" and _native.cuda_device_count() == 0:
-            raise BackendUnavailableError(
-                "device: no NVIDIA GPU was found (or this build carries no CUDA code); secondeye doctor says which. "
-                "Use device='cpu'."
-            )
+        need_gpu(device)
         self._look = LiveConfig(width=width, height=height, channels=channels, widen=widen)
         self._last: tuple[dict[str, Any], dict[str, Any]] = ({}, self._look._look())
         self._nv12 = nv12 is not None

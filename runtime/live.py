@@ -26,7 +26,7 @@ from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError
 from secondeye.runtime.live_config import CHEAPER_BITS, LOOKS, LiveConfig, LiveFrame, LiveStats, Policy, StageStats
 from secondeye.runtime.live_models import Labelling, depth_function, onnxruntime_library, open_segmenter
 from secondeye.runtime.ops._arrays import take
-from secondeye.runtime.ops._common import isa_code
+from secondeye.runtime.ops._common import isa_code, need_gpu
 from secondeye.runtime.ops.nv12 import STANDARDS
 
 Pixels = NDArray[np.uint8]
@@ -53,11 +53,7 @@ class LiveSession:
 
     def __init__(self, config: LiveConfig) -> None:
         self.config = config
-        if config.device == "cuda" and _native.cuda_device_count() == 0:
-            raise BackendUnavailableError(
-                "device: no NVIDIA GPU was found (or this build carries no CUDA code); secondeye doctor says which. "
-                "Use device='cpu'."
-            )
+        need_gpu(config.device)
         labeller = open_segmenter(config)
         options: dict[str, Any] = config._look() | {
             name: getattr(config, name)

@@ -20,6 +20,8 @@ struct Block {
   void* shared;  // 16-byte aligned, of unknown content at first
 };
 
+constexpr int64_t kPlainShared = 48 * 1024;  // bytes of shared memory that every device gives without being asked
+
 struct Grid {
   int32_t x, y;
   int64_t shared_bytes;

@@ -44,7 +44,7 @@ int32_t fill_frame_memory(int32_t device, void* to, const void* from, size_t byt
 void* host_memory(int32_t device, size_t bytes) {
   void* memory = nullptr;
   if (device == SE_CPU)
-    memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+    memory = frame_memory(device, bytes);
   else if (status_of(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault)) != SE_OK)
     memory = nullptr;
   return memory == nullptr ? nullptr : std::memset(memory, 0, bytes);

@@ -16,8 +16,8 @@ int32_t fill_frame_memory(int32_t, void* to, const void* from, size_t bytes) {
   std::memcpy(to, from, bytes);
   return SE_OK;
 }
-void* host_memory(int32_t, size_t bytes) {
-  void* memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+void* host_memory(int32_t device, size_t bytes) {
+  void* memory = frame_memory(device, bytes);
   return memory == nullptr ? nullptr : std::memset(memory, 0, bytes);
 }
 void free_host_memory(int32_t, void* memory) { std::free(memory); }

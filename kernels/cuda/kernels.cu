@@ -7,7 +7,6 @@
 namespace se {
 namespace {
 
-constexpr int64_t kPlainShared = 48 * 1024;  // more has to be asked for
 constexpr int64_t kMuchShared = 16 * 1024;
 
 template <typename Program>

@@ -51,29 +51,37 @@ SE_HD void fill_put(const FillArgs& p, int32_t y, int32_t x, int32_t c, int32_t 
 // 64 bits: the map is the caller's, and may hold anything.
 SE_HD int64_t fill_q(const FillArgs& p, int32_t y, int32_t x) { return (int64_t)*p.map.at(y, x) - (x << 8); }
 
-// Writes into origin[l..r) where each pixel of the hole comes from; -1 when there is nothing to take.
-template <typename Origin>
-SE_HD void fill_hole(const FillArgs& p, int32_t y, int32_t l, int32_t r, Origin* origin) {
+// What a hole is filled from: n pixels from its border on, to the right of it or to the left; none in a row that is
+// nothing but hole.
+struct FillBand {
+  int32_t n;
+  bool right;
+};
+
+// Of the hole [l, r). is_hole(x): of the same row.
+template <typename IsHole>
+SE_HD FillBand fill_band(const FillArgs& p, int32_t y, int32_t l, int32_t r, const IsHole& is_hole) {
   const int32_t width = p.view.width;
-  if (l == 0 && r == width) {
-    for (int32_t x = l; x < r; ++x) origin[x] = (Origin)-1;
-    return;
-  }
+  if (l == 0 && r == width) return {0, false};
   const bool right = r < width && (l == 0 || fill_q(p, y, r) <= fill_q(p, y, l - 1));
-  const int32_t border = right ? r : l - 1, direction = right ? 1 : -1;
-  const int32_t most = r - l + 2;
+  const int32_t border = right ? r : l - 1, direction = right ? 1 : -1, most = r - l + 2;
   const int64_t at_border = fill_q(p, y, border);
   int32_t n = 0;
+#pragma unroll 4
   for (int32_t x = border; x >= 0 && x < width && n < most; x += direction, ++n) {
-    if (fill_is_hole(p, y, x)) break;
+    if (is_hole(x)) break;
     const int64_t apart = fill_q(p, y, x) - at_border;
     if (apart > 512 || apart < -512) break;
   }
-  const int32_t skip = n > 2 ? 1 : 0;
-  for (int32_t k = 0; k < r - l; ++k) {
-    const int32_t x = right ? r - 1 - k : l + k;
-    origin[x] = (Origin)(border + direction * (skip + fill_fold(k, n - skip)));
-  }
+  return {n, right};
+}
+
+// Where pixel x of the hole [l, r) comes from; -1 when there is nothing to take.
+SE_HD int32_t fill_origin(FillBand band, int32_t l, int32_t r, int32_t x) {
+  if (band.n == 0) return -1;
+  const int32_t skip = band.n > 2 ? 1 : 0, n = band.n - skip, k = band.right ? r - 1 - x : x - l;
+  const int32_t step = skip + (k < n ? k : fill_fold(k, n));
+  return band.right ? r + step : l - 1 - step;
 }
 
 // What is painted is read from pixels that are no holes, and only holes are written.
@@ -101,7 +109,8 @@ inline void fill_origins(const FillArgs& p, int32_t y, int32_t* __restrict origi
   for (int32_t x = fill_next_hole(p, y, 0); x < width; x = fill_next_hole(p, y, x)) {
     const int32_t l = x;
     while (x < width && fill_is_hole(p, y, x)) ++x;
-    fill_hole(p, y, l, x, origin);
+    const FillBand band = fill_band(p, y, l, x, [&](int32_t at) { return fill_is_hole(p, y, at); });
+    for (int32_t k = l; k < x; ++k) origin[k] = fill_origin(band, l, x, k);
   }
 }
 
@@ -214,30 +223,17 @@ struct FillBlocks {
     return 32 * w + 32 - block_zeros_above(open);
   }
 
+  // How the hole that begins at l is filled.
   SE_HD static uint16_t band(const Args& p, int32_t y, const uint32_t* mask, int32_t l) {
-    const int32_t width = p.view.width, r = end_of(mask, l);
-    if (l == 0 && r == width) return 0;
-    const bool right = r < width && (l == 0 || fill_q(p, y, r) <= fill_q(p, y, l - 1));
-    const int32_t border = right ? r : l - 1, direction = right ? 1 : -1, most = r - l + 2;
-    const int64_t at_border = fill_q(p, y, border);
-    int32_t n = 0;
-#pragma unroll 4
-    for (int32_t x = border; x >= 0 && x < width && n < most; x += direction, ++n) {
-      if (is_hole(mask, x)) break;
-      const int64_t apart = fill_q(p, y, x) - at_border;
-      if (apart > 512 || apart < -512) break;
-    }
-    return (uint16_t)(n | (right ? kRight : 0));
+    const FillBand found = fill_band(p, y, l, end_of(mask, l), [mask](int32_t x) { return is_hole(mask, x); });
+    return (uint16_t)(found.n | (found.right ? kRight : 0));
   }
 
   // Where hole pixel x of a row comes from, or -1.
   SE_HD static int32_t origin(const uint32_t* mask, const uint16_t* bands, int32_t x) {
-    const int32_t l = begin_of(mask, x), n = bands[l] & (kRight - 1);
-    if (n == 0) return -1;
-    const int32_t skip = n > 2 ? 1 : 0, m = n - skip;
+    const int32_t l = begin_of(mask, x);
     const bool right = (bands[l] & kRight) != 0;
-    const int32_t border = right ? end_of(mask, x) : l - 1, k = right ? border - 1 - x : x - l;
-    return border + (right ? 1 : -1) * (skip + (k < m ? k : fill_fold(k, m)));
+    return fill_origin({bands[l] & (kRight - 1), right}, l, right ? end_of(mask, x) : x, x);
   }
 
   SE_HD static int32_t value(const Args& p, int32_t y, int32_t origin, int32_t c) {

@@ -452,7 +452,7 @@ struct UpsampleTileBlocks {
     }
   }
 
-  // low, and high - low, of the cells whose windows are whole.
+  // Least and greatest, of the cells whose windows are whole.
   SE_HD static void windows(const Block& b, const Tile& t) {
     for (int32_t i = b.thread; i < (t.rows - 4) * (t.columns - 4); i += kThreads) {
       const int32_t r = i / (t.columns - 4) + 2, s = i % (t.columns - 4) + 2, at = r * t.columns + s;

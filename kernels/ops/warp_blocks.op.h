@@ -11,14 +11,40 @@ struct WarpPackedArgs : WarpViewsArgs {};
 
 namespace SE_ISA_NAMESPACE {
 
+// Gives source position s to the targets with lo <= 256 t < hi, unless a greater one has them.
+SE_HD void warp_claim(int32_t* map, int32_t width, int32_t lo, int32_t hi, int32_t s) {
+  const int32_t t1 = min_i32(ceil_div_256(hi), width);
+  for (int32_t t = max_i32(ceil_div_256(lo), 0); t < t1; ++t) block_max(map + t, s);
+}
+
+// floor(n / g) for 0 <= n < 256 g, g <= 16384: a quotient of floats is off by one at most.
+SE_HD int32_t warp_share(int32_t n, int32_t g) {
+  const int32_t q = (int32_t)block_quotient((float)n, (float)g), rest = n - q * g;
+  return q + (rest >= g ? 1 : 0) - (rest < 0 ? 1 : 0);
+}
+
+// What lies between the landings a and b of source pixels i and i + 1 (the last pixel has no next).
+SE_HD void warp_draw(const WarpArgs& p, int32_t i, int32_t a, int32_t b, int32_t* map) {
+  const int32_t width = p.source.width, g = b - a;
+  if (i == 0) warp_claim(map, width, a - 128, a, 0);
+  if (i == width - 1) {
+    warp_claim(map, width, a, a + 128, i << 8);
+  } else if (g > 0 && g <= p.tear_q8) {
+    const int32_t t1 = min_i32(ceil_div_256(b), width);
+    for (int32_t t = max_i32(ceil_div_256(a), 0); t < t1; ++t) block_max(map + t, (i << 8) + warp_share(((t << 8) - a) << 8, g));
+  } else {
+    warp_claim(map, width, a, a + 128, i << 8);
+    warp_claim(map, width, b - 128, b, (i + 1) << 8);
+  }
+}
+
 // A block is a row of a view. Its map, then its pixels, stand in shared memory, and beside them the source's row where
 // there is room, fetched 16 bytes at a time. One read of the picture and one write; blocks of one row lie side by side,
 // so that further views find the row in the cache.
 struct WarpBlocks {
   using Args = WarpViewsArgs;
   static constexpr int32_t kPhases = 4, kThreads = 256;
-  static constexpr int32_t kBatch = 4;                 // loads that a thread has on their way at once
-  static constexpr int64_t kPlainShared = 48 * 1024;   // what every device gives without being asked
+  static constexpr int32_t kBatch = 4;  // loads that a thread has on their way at once
 
   SE_HD static int64_t map_bytes(const WarpArgs& p) { return (4 * (int64_t)p.source.width + 15) / 16 * 16; }
 
@@ -40,26 +66,6 @@ struct WarpBlocks {
     return (uint8_t*)b.shared + map_bytes(p) + ((uintptr_t)row_begin(p.source, y) & 15);
   }
 
-  SE_HD static void claim(int32_t* map, int32_t width, int32_t lo, int32_t hi, int32_t s) {
-    const int32_t t0 = max_i32(ceil_div_256(lo), 0), t1 = min_i32(ceil_div_256(hi), width);
-    for (int32_t t = t0; t < t1; ++t) block_max(map + t, s);
-  }
-
-  // What lies between the landings a and b of source pixels i and i + 1 (the last pixel has no next).
-  SE_HD static void piece(const WarpArgs& p, int32_t i, int32_t a, int32_t b, int32_t* map) {
-    const int32_t width = p.source.width, g = b - a;
-    if (i == 0) claim(map, width, a - 128, a, 0);
-    if (i == width - 1) {
-      claim(map, width, a, a + 128, i << 8);
-    } else if (g > 0 && g <= p.tear_q8) {
-      const int32_t t0 = max_i32(ceil_div_256(a), 0), t1 = min_i32(ceil_div_256(b), width);
-      for (int32_t t = t0; t < t1; ++t) block_max(map + t, (i << 8) + (((t << 8) - a) << 8) / g);
-    } else {
-      claim(map, width, a, a + 128, i << 8);
-      claim(map, width, b - 128, b, (i + 1) << 8);
-    }
-  }
-
   SE_HD static void land(const WarpArgs& p, int32_t y, int32_t thread, int32_t* map) {
     const int32_t width = p.source.width;
     for (int32_t x0 = thread; x0 < width; x0 += kBatch * kThreads) {
@@ -73,7 +79,7 @@ struct WarpBlocks {
         const int32_t x = x0 + k * kThreads;
         if (x >= width) break;
         if (p.law == SE_WARP_SURFACE)
-          piece(p, x, a[k], b[k], map);
+          warp_draw(p, x, a[k], b[k], map);
         else if (a[k] >= 0 && a[k] < width)
           block_max(map + a[k], x << 8);
       }
@@ -151,11 +157,10 @@ struct WarpPackedBlocks {
   using Args = WarpPackedArgs;
   static constexpr int32_t kPhases = 3, kThreads = 256;
   static constexpr int64_t kPad = 16;  // what lies before and after the row may be read, and weighs nothing
-  static constexpr int64_t kMostShared = 48 * 1024;  // what every device gives without being asked
 
   SE_HD static int64_t row_bytes(const WarpArgs& p) { return (int64_t)p.source.width * p.source.channels; }
   SE_HD static int64_t shared_bytes(const WarpArgs& p) { return 4 * (int64_t)p.source.width + row_bytes(p) + 15 + 2 * kPad; }
-  static bool takes(const WarpArgs& p) { return warp_is_packed(p) && shared_bytes(p) <= kMostShared; }
+  static bool takes(const WarpArgs& p) { return warp_is_packed(p) && shared_bytes(p) <= kPlainShared; }
   static Grid grid(const Args& p) { return {p.count, p.views[0].source.height, shared_bytes(p.views[0])}; }
 
   // Where the row's lowest address stands: it keeps its place within 16 bytes.
@@ -163,33 +168,10 @@ struct WarpPackedBlocks {
     return (uint8_t*)b.shared + 4 * (int64_t)p.source.width + kPad + ((uintptr_t)row_begin(p.source, y) & 15);
   }
 
-  // Gives position s to the targets [t0, t1).
-  SE_HD static void claim(int32_t* map, int32_t width, int32_t lo, int32_t hi, int32_t s) {
-    const int32_t t1 = min_i32(ceil_div_256(hi), width);
-    for (int32_t t = max_i32(ceil_div_256(lo), 0); t < t1; ++t) block_max(map + t, s);
-  }
-
-  // floor(n / g) for 0 <= n < 256 g, g <= 16384: a quotient of floats is off by one at most.
-  SE_HD static int32_t share(int32_t n, int32_t g) {
-    const int32_t q = (int32_t)block_quotient((float)n, (float)g), rest = n - q * g;
-    return q + (rest >= g ? 1 : 0) - (rest < 0 ? 1 : 0);
-  }
-
-  SE_HD static void piece(int32_t i, int32_t a, int32_t b, int32_t tear, int32_t width, int32_t* map) {
-    const int32_t g = b - a;
-    if (g > 0 && g <= tear) {
-      const int32_t t1 = min_i32(ceil_div_256(b), width);
-      for (int32_t t = max_i32(ceil_div_256(a), 0); t < t1; ++t) block_max(map + t, (i << 8) + share(((t << 8) - a) << 8, g));
-    } else {
-      claim(map, width, a, a + 128, i << 8);
-      claim(map, width, b - 128, b, (i + 1) << 8);
-    }
-  }
-
   // Pixel i of a row and every fourth after it lie at memory group `at`; mirrored rows run the other way.
   template <bool Mirror>
   SE_HD static void land(const WarpArgs& p, const Block& b, int32_t* map) {
-    const int32_t width = p.source.width, groups = width / 4, scale = p.scale_q8, tear = p.tear_q8;
+    const int32_t width = p.source.width, groups = width / 4, scale = p.scale_q8;
     const float* row = row_begin(p.disparity, b.y);
     for (int32_t g = b.thread; g < groups; g += kThreads) {
       const int32_t at = Mirror ? groups - 1 - g : g, next = min_i32(4 * g + 4, width - 1);
@@ -201,15 +183,8 @@ struct WarpPackedBlocks {
         const float d = k == 4 ? after : float_of_bits(four.word[Mirror ? 3 - k : k]);
         x[k] = ((4 * g + k) << 8) - ((disparity_q8(d) * scale + 128) >> 8);
       }
-      if (g == 0) claim(map, width, x[0] - 128, x[0], 0);
 #pragma unroll
-      for (int32_t k = 0; k < 4; ++k) {
-        const int32_t i = 4 * g + k;
-        if (i < width - 1)
-          piece(i, x[k], x[k + 1], tear, width, map);
-        else
-          claim(map, width, x[k], x[k] + 128, i << 8);
-      }
+      for (int32_t k = 0; k < 4; ++k) warp_draw(p, 4 * g + k, x[k], x[k + 1], map);
     }
   }
 

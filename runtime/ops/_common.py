@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye import _native
-from secondeye.runtime.errors import InvalidInputError
+from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError
 from secondeye.runtime.ops._arrays import DeviceArray, empty_like
 
 Array = NDArray[Any]
@@ -28,6 +28,19 @@ def isas() -> list[Isa]:
     """
     names: tuple[Isa, ...] = ("base", "avx2", "avx512", "neon")
     return [name for name in names if _native.isa_supported(ISA_CODES[name])]
+
+
+def need_gpu(device: str) -> None:
+    """Refuse ``cuda`` where our kernels have no GPU.
+
+    Raises:
+        BackendUnavailableError: so it is.
+    """
+    if device == "cuda" and _native.cuda_device_count() == 0:
+        raise BackendUnavailableError(
+            "device: no NVIDIA GPU was found (or this build carries no CUDA code); secondeye doctor says which. "
+            "Use device='cpu'."
+        )
 
 
 def isa_code(isa: str) -> int:
