@@ -14,5 +14,5 @@ extern "C" int32_t se_smooth(const se_exec* exec, int32_t threshold_q8, const se
   if (runs_blocks(*exec)) return run_blocks(*exec, args);
   // Chunks are tall, since each converts the rows round it again.
   return run_rows(*exec, out->height, 32, args, op_table(exec->isa).smooth_rows,
-                  int64_t{4} * 7 * (out->width + 2 * kLanes + 2 * kSmoothReach));
+                  int64_t{4} * 7 * (out->width + 2 * kMostLanes + 2 * kSmoothReach));
 }

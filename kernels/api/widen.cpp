@@ -15,5 +15,5 @@ extern "C" int32_t se_widen(const se_exec* exec, int32_t radius, int32_t thresho
   if (runs_blocks(*exec)) return run_blocks(*exec, args);
   // Chunks are tall, since each converts the rows round it again.
   return run_rows(*exec, out->height, 16 + 8 * radius, args, op_table(exec->isa).widen_rows,
-                  int64_t{4} * ((2 * radius + 2) * (int64_t{out->width} + kLanes) + 2 * radius));
+                  int64_t{4} * ((2 * radius + 2) * (int64_t{out->width} + kMostLanes) + 2 * radius));
 }

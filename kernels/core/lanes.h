@@ -1,16 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sixteen 32-bit integers worked on at once, in whatever registers an instruction set has for them. Host only.
+// 32-bit integers worked on at once, as many as a register of the instruction set holds: compilers take wider vectors apart,
+// comparisons one element after another. Host only.
 #pragma once
 #include "core/types.h"
 
 #if !defined(__CUDACC__)
 namespace se {
 
-constexpr int32_t kLanes = 16;
-typedef int32_t Lanes __attribute__((vector_size(4 * kLanes)));
-typedef float FloatLanes __attribute__((vector_size(4 * kLanes)));
+constexpr int32_t kMostLanes = 16;
 
 namespace SE_ISA_NAMESPACE {
+
+#if defined(__AVX512F__)
+constexpr int32_t kLanes = kMostLanes;
+#elif defined(__AVX2__)
+constexpr int32_t kLanes = 8;
+#else
+constexpr int32_t kLanes = 4;
+#endif
+typedef int32_t Lanes __attribute__((vector_size(4 * kLanes)));
+typedef float FloatLanes __attribute__((vector_size(4 * kLanes)));
 
 SE_HD Lanes lanes_load(const int32_t* from) {
   Lanes v;

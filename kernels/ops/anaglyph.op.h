@@ -7,7 +7,7 @@
 #pragma once
 #include "core/block.h"
 #include "core/types.h"
-#if defined(__AVX512VBMI__) && defined(__AVX512VNNI__) && !defined(__CUDACC__)
+#if defined(__AVX2__) && !defined(__CUDACC__)
 #include <immintrin.h>
 #endif
 
@@ -27,10 +27,18 @@ SE_HD uint8_t anaglyph_channel(const int32_t* m, const uint8_t* l, int64_t ls, c
 }
 
 #if !defined(__CUDACC__)
+#if defined(__AVX2__)
+// A pixel's six values lie in three pairs of 16 bits, (l0, l1), (l2, r0), (r1, r2); these are a pair's coefficients.
+inline int32_t anaglyph_pair(const int32_t* m, int32_t c, int32_t pair) {
+  const uint32_t a = (uint32_t)m[6 * c + 2 * pair], b = (uint32_t)m[6 * c + 2 * pair + 1];
+  return (int32_t)((a & 0xffffu) | b << 16);
+}
+#endif
+
 #if defined(__AVX512VBMI__) && defined(__AVX512VNNI__)
 // Where bytes go on their way into lanes and back.
 struct alignas(64) AnaglyphOrder {
-  // A pixel's six values in three pairs: (l0, l1), (l2, r0), (r1, r2). Bytes 0..63 are the left's, 64..127 the right's.
+  // Bytes 0..63 are the left's, 64..127 the right's.
   uint8_t pick[3][64] = {};
   // Packing leaves pixel 16 g + 4 i + j at byte 16 i + 4 g + j of its channel's vector.
   uint8_t weave[3][64] = {};
@@ -49,50 +57,132 @@ struct alignas(64) AnaglyphOrder {
   }
 };
 
-// Sixty-four pixels at a time of packed rows; gives how many of each row it did. Coefficients have to fit 16 bits.
-inline int32_t anaglyph_lanes(const AnaglyphArgs& p, int32_t y0, int32_t y1) {
-  static constexpr AnaglyphOrder order;
-  const int32_t width = p.out.width, *m = &p.matrix[0][0];
-  const auto &pick = order.pick, &weave = order.weave;
-  const uint64_t* third = order.third;
-  for (int32_t k = 0; k < 18; ++k)
-    if (m[k] < -32768 || m[k] > 32767) return 0;
+struct AnaglyphLanes {
+  static constexpr int32_t kPixels = 64;
+  static constexpr AnaglyphOrder order{};
   __m512i weight[3][3];
-  for (int32_t c = 0; c < 3; ++c)
-    for (int32_t pair = 0; pair < 3; ++pair)
-      weight[c][pair] = _mm512_set1_epi32((m[6 * c + 2 * pair] & 0xffff) |
-                                          (int32_t)((uint32_t)m[6 * c + 2 * pair + 1] << 16));
-  const __m512i p0 = _mm512_load_si512(pick[0]), p1 = _mm512_load_si512(pick[1]), p2 = _mm512_load_si512(pick[2]);
-  const __m512i half = _mm512_set1_epi32(2048);
-  const __mmask64 low = 0x5555555555555555ull, bytes = 0xffffffffffffull;
+
+  explicit AnaglyphLanes(const int32_t* m) {
+    for (int32_t k = 0; k < 9; ++k) weight[k / 3][k % 3] = _mm512_set1_epi32(anaglyph_pair(m, k / 3, k % 3));
+  }
+
+  void operator()(const uint8_t* l, const uint8_t* r, uint8_t* o) const {
+    const __m512i p0 = _mm512_load_si512(order.pick[0]), p1 = _mm512_load_si512(order.pick[1]);
+    const __m512i p2 = _mm512_load_si512(order.pick[2]), half = _mm512_set1_epi32(2048);
+    const __mmask64 low = 0x5555555555555555ull, bytes = 0xffffffffffffull;
+    __m512i sum[3][4];
+    for (int32_t g = 0; g < 4; ++g) {
+      // 48 bytes are wanted; of the last ones no more may be read.
+      const __m512i a = g < 3 ? _mm512_loadu_si512(l + 48 * g) : _mm512_maskz_loadu_epi8(bytes, l + 48 * g);
+      const __m512i b = g < 3 ? _mm512_loadu_si512(r + 48 * g) : _mm512_maskz_loadu_epi8(bytes, r + 48 * g);
+      const __m512i v0 = _mm512_maskz_permutexvar_epi8(low, p0, a), v1 = _mm512_maskz_permutex2var_epi8(low, a, p1, b);
+      const __m512i v2 = _mm512_maskz_permutexvar_epi8(low, p2, b);
+      for (int32_t c = 0; c < 3; ++c) {
+        __m512i s = _mm512_dpwssd_epi32(half, v0, weight[c][0]);
+        s = _mm512_dpwssd_epi32(s, v1, weight[c][1]);
+        sum[c][g] = _mm512_srai_epi32(_mm512_dpwssd_epi32(s, v2, weight[c][2]), 12);
+      }
+    }
+    __m512i channel[3];
+    for (int32_t c = 0; c < 3; ++c)
+      channel[c] = _mm512_packus_epi16(_mm512_packs_epi32(sum[c][0], sum[c][1]), _mm512_packs_epi32(sum[c][2], sum[c][3]));
+    for (int32_t v = 0; v < 3; ++v) {
+      const __m512i index = _mm512_load_si512(order.weave[v]);
+      const __m512i two = _mm512_permutex2var_epi8(channel[0], index, channel[1]);
+      _mm512_storeu_si512(o + 64 * v, _mm512_mask_permutexvar_epi8(two, (__mmask64)order.third[v], index, channel[2]));
+    }
+  }
+};
+#elif defined(__AVX2__)
+// Where bytes go on their way into lanes and back; both halves of a register alike.
+struct alignas(32) AnaglyphOrder {
+  // Of twelve bytes, from the register's first or fifth on: l0 and l1; l2; r0; r1 and r2.
+  uint8_t pick[2][4][32] = {};
+  // Byte k of a half's 48 is a channel of pixel k / 3.
+  uint8_t weave[3][3][32] = {};
+
+  constexpr AnaglyphOrder() {
+    constexpr uint8_t nothing = 0x80;
+    for (int32_t k = 0; k < 32; ++k) {
+      const int32_t pixel = (k % 16) / 4, byte = k % 4;
+      for (int32_t late = 0; late < 2; ++late) {
+        const int32_t from = 3 * pixel + 4 * late;
+        pick[late][0][k] = byte % 2 == 0 ? (uint8_t)(from + byte / 2) : nothing;
+        pick[late][1][k] = byte == 0 ? (uint8_t)(from + 2) : nothing;
+        pick[late][2][k] = byte == 2 ? (uint8_t)from : nothing;
+        pick[late][3][k] = byte % 2 == 0 ? (uint8_t)(from + 1 + byte / 2) : nothing;
+      }
+      for (int32_t v = 0; v < 3; ++v)
+        for (int32_t c = 0; c < 3; ++c) {
+          const int32_t at = 16 * v + k % 16;
+          weave[v][c][k] = at % 3 == c ? (uint8_t)(at / 3) : nothing;
+        }
+    }
+  }
+};
+
+struct AnaglyphLanes {
+  static constexpr int32_t kPixels = 32;
+  static constexpr AnaglyphOrder order{};
+  __m256i weight[3][3];
+
+  explicit AnaglyphLanes(const int32_t* m) {
+    for (int32_t k = 0; k < 9; ++k) weight[k / 3][k % 3] = _mm256_set1_epi32(anaglyph_pair(m, k / 3, k % 3));
+  }
+
+  static __m256i at(const uint8_t* table) { return _mm256_load_si256((const __m256i*)table); }
+
+  // Pixels 4 g to 4 g + 3 of the first sixteen, and of the last. Of the last four no byte after them may be read.
+  static __m256i load(const uint8_t* from, int32_t g) {
+    const uint8_t* p = from + (g < 3 ? 12 * g : 32);
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i*)p)),
+                                   _mm_loadu_si128((const __m128i*)(p + 48)), 1);
+  }
+
+  void operator()(const uint8_t* l, const uint8_t* r, uint8_t* o) const {
+    __m256i sum[3][4];
+    for (int32_t g = 0; g < 4; ++g) {
+      const auto& pick = order.pick[g == 3];
+      const __m256i a = load(l, g), b = load(r, g);
+      const __m256i v0 = _mm256_shuffle_epi8(a, at(pick[0])), v2 = _mm256_shuffle_epi8(b, at(pick[3]));
+      const __m256i v1 = _mm256_or_si256(_mm256_shuffle_epi8(a, at(pick[1])), _mm256_shuffle_epi8(b, at(pick[2])));
+      for (int32_t c = 0; c < 3; ++c) {
+        __m256i s = _mm256_add_epi32(_mm256_madd_epi16(v0, weight[c][0]), _mm256_madd_epi16(v1, weight[c][1]));
+        s = _mm256_add_epi32(s, _mm256_madd_epi16(v2, weight[c][2]));
+        sum[c][g] = _mm256_srai_epi32(s, 11);
+      }
+    }
+    __m256i channel[3];
+    const __m256i zero = _mm256_setzero_si256();
+    // (s + 2048) >> 12 is ((s >> 11) + 1) >> 1, an average with nothing once what is below nothing is gone.
+    for (int32_t c = 0; c < 3; ++c)
+      channel[c] = _mm256_packus_epi16(_mm256_avg_epu16(_mm256_packus_epi32(sum[c][0], sum[c][1]), zero),
+                                       _mm256_avg_epu16(_mm256_packus_epi32(sum[c][2], sum[c][3]), zero));
+    for (int32_t v = 0; v < 3; ++v) {
+      const __m256i two = _mm256_or_si256(_mm256_shuffle_epi8(channel[0], at(order.weave[v][0])),
+                                          _mm256_shuffle_epi8(channel[1], at(order.weave[v][1])));
+      const __m256i both = _mm256_or_si256(two, _mm256_shuffle_epi8(channel[2], at(order.weave[v][2])));
+      _mm_storeu_si128((__m128i*)(o + 16 * v), _mm256_castsi256_si128(both));
+      _mm_storeu_si128((__m128i*)(o + 48 + 16 * v), _mm256_extracti128_si256(both, 1));
+    }
+  }
+};
+#endif
+
+#if defined(__AVX2__)
+// Packed rows, as many pixels at a time as lanes take; gives how many of each row it did.
+inline int32_t anaglyph_lanes(const AnaglyphArgs& p, int32_t y0, int32_t y1) {
+  for (const auto& channel : p.matrix)
+    for (int32_t m : channel)
+      if (m < -32768 || m > 32767) return 0; // does not fit 16 bits
+  const AnaglyphLanes lanes(&p.matrix[0][0]);
+  const int32_t done = p.out.width / AnaglyphLanes::kPixels * AnaglyphLanes::kPixels;
   for (int32_t y = y0; y < y1; ++y) {
     const uint8_t *l = p.left.row(y), *r = p.right.row(y);
     uint8_t* o = p.out.row(y);
-    for (int32_t x = 0; x + 64 <= width; x += 64, l += 192, r += 192, o += 192) {
-      __m512i sum[3][4];
-      for (int32_t g = 0; g < 4; ++g) {
-        // 48 bytes are wanted; of the last ones no more may be read.
-        const __m512i a = g < 3 ? _mm512_loadu_si512(l + 48 * g) : _mm512_maskz_loadu_epi8(bytes, l + 48 * g);
-        const __m512i b = g < 3 ? _mm512_loadu_si512(r + 48 * g) : _mm512_maskz_loadu_epi8(bytes, r + 48 * g);
-        const __m512i v0 = _mm512_maskz_permutexvar_epi8(low, p0, a), v1 = _mm512_maskz_permutex2var_epi8(low, a, p1, b);
-        const __m512i v2 = _mm512_maskz_permutexvar_epi8(low, p2, b);
-        for (int32_t c = 0; c < 3; ++c) {
-          __m512i s = _mm512_dpwssd_epi32(half, v0, weight[c][0]);
-          s = _mm512_dpwssd_epi32(s, v1, weight[c][1]);
-          sum[c][g] = _mm512_srai_epi32(_mm512_dpwssd_epi32(s, v2, weight[c][2]), 12);
-        }
-      }
-      __m512i channel[3];
-      for (int32_t c = 0; c < 3; ++c)
-        channel[c] = _mm512_packus_epi16(_mm512_packs_epi32(sum[c][0], sum[c][1]), _mm512_packs_epi32(sum[c][2], sum[c][3]));
-      for (int32_t v = 0; v < 3; ++v) {
-        const __m512i index = _mm512_load_si512(weave[v]);
-        const __m512i two = _mm512_permutex2var_epi8(channel[0], index, channel[1]);
-        _mm512_storeu_si512(o + 64 * v, _mm512_mask_permutexvar_epi8(two, (__mmask64)third[v], index, channel[2]));
-      }
-    }
+    for (int32_t x = 0; x < done; x += AnaglyphLanes::kPixels) lanes(l + 3 * x, r + 3 * x, o + 3 * x);
   }
-  return width & ~63;
+  return done;
 }
 #endif
 
@@ -102,7 +192,7 @@ inline void anaglyph_rows(const AnaglyphArgs& p, int32_t y0, int32_t y1) {
                       p.right.stride_x == 3 && p.out.stride_c == 1 && p.out.stride_x == 3;
   const int32_t* __restrict m = &p.matrix[0][0];
   int32_t done = 0;
-#if defined(__AVX512VBMI__) && defined(__AVX512VNNI__)
+#if defined(__AVX2__)
   if (packed) done = anaglyph_lanes(p, y0, y1);
 #endif
   for (int32_t y = y0; y < y1; ++y) {

@@ -16,10 +16,8 @@
 //   when they are the same and 1 when they differ, so that edges fall on the borders of objects.
 #pragma once
 #include "core/block.h"
+#include "core/lanes.h"
 #include "core/types.h"
-#if defined(__AVX512BW__) && !defined(__CUDACC__)
-#include <immintrin.h>
-#endif
 
 namespace se {
 
@@ -130,160 +128,167 @@ inline void upsample_window_rows(const UpsampleBuild& p, int32_t r0, int32_t r1,
   }
 }
 
-// The voters of one cell's window, laid out for loops of fixed length; absent ones weigh nothing.
-struct alignas(64) UpsampleVoters {
-  int16_t red[32], green[32], blue[32];
-  uint16_t label[32];
-  int16_t near[32], far[32];  // weight by distance where the cell votes that way, else 0
-  int16_t low[32];            // the low 13 bits of q - lo
-  int32_t rise[32];           // q - lo
+// The cells of one window that vote: those for near from the first place on, those for far up to the last one.
+struct UpsampleVoters {
+  struct Voter {
+    int32_t red, green, blue, label, weight, rise;  // weight: kSpace of its distance; rise: q - lo
+  };
+  static constexpr int32_t kMost = 25;
+  Voter voter[kMost];
+  int32_t near, far, lo, span;
+
+  void gather(const UpsampleTables& t, int32_t h, int32_t w, int32_t r, int32_t s) {
+    lo = t.low[r * w + s];
+    span = t.high[r * w + s] - lo;
+    near = far = 0;
+    const int32_t third = span / 3, y1 = min_i32(r + 2, h - 1), x0 = max_i32(s - 2, 0), x1 = min_i32(s + 2, w - 1);
+    for (int32_t y = max_i32(r - 2, 0); y <= y1; ++y) {
+      for (int32_t x = x0; x <= x1; ++x) {
+        const int32_t cell = y * w + x, rise = t.q[cell] - lo;
+        const bool is_near = rise >= span - third;
+        if (!is_near && rise > third) continue;
+        const uint8_t* guide = t.guide + 4 * (int64_t)cell;
+        voter[is_near ? near++ : kMost - ++far] =
+            Voter{guide[0], guide[1], guide[2], t.label[cell], upsample_space(upsample_abs(y - r) + upsample_abs(x - s)), rise};
+      }
+    }
+  }
 };
 
-#if defined(__AVX512BW__)
-// The same away from the borders: rows of 8 cells, each laid over the last three of the row before, so that voter
-// 6 i + j is cell (r + i - 2, s + j - 2) for j < 5, and the rest weigh nothing.
-inline void upsample_voters_inside(const UpsampleTables& t, int32_t w, int32_t r, int32_t s, int32_t lo, int32_t hi,
-                                   int32_t third, UpsampleVoters* v) {
-  alignas(64) static const int16_t space[32] = {4, 6, 9, 6, 4, 0, 6, 9, 12, 9, 6, 0, 9, 12, 16, 12, 9, 0, 6, 9, 12, 9, 6, 0, 4, 6, 9, 6, 4, 0, 0, 0};
-  const __m256i base = _mm256_set1_epi32(lo), byte = _mm256_set1_epi32(255);
-  for (int32_t i = 0; i < 5; ++i) {
-    const int32_t cell = (r + i - 2) * w + s - 2;
-    _mm256_storeu_si256((__m256i*)(v->rise + 6 * i), _mm256_sub_epi32(_mm256_loadu_si256((const __m256i*)(t.q + cell)), base));
-    _mm_storeu_si128((__m128i*)(v->label + 6 * i), _mm_loadu_si128((const __m128i*)(t.label + cell)));
-    const __m256i guide = _mm256_loadu_si256((const __m256i*)(t.guide + 4 * cell));
-    _mm_storeu_si128((__m128i*)(v->red + 6 * i), _mm256_cvtepi32_epi16(_mm256_and_si256(guide, byte)));
-    _mm_storeu_si128((__m128i*)(v->green + 6 * i), _mm256_cvtepi32_epi16(_mm256_and_si256(_mm256_srli_epi32(guide, 8), byte)));
-    _mm_storeu_si128((__m128i*)(v->blue + 6 * i), _mm256_cvtepi32_epi16(_mm256_and_si256(_mm256_srli_epi32(guide, 16), byte)));
-  }
-  const __m512i first = _mm512_load_si512(v->rise), second = _mm512_load_si512(v->rise + 16);
-  const __m512i high = _mm512_set1_epi32(hi - third - lo), low = _mm512_set1_epi32(third);
-  const __mmask32 near = (__mmask32)_mm512_cmpge_epi32_mask(first, high) | (__mmask32)_mm512_cmpge_epi32_mask(second, high) << 16;
-  const __mmask32 far = (__mmask32)_mm512_cmple_epi32_mask(first, low) | (__mmask32)_mm512_cmple_epi32_mask(second, low) << 16;
-  const __m512i weight = _mm512_load_si512(space);
-  _mm512_store_si512(v->near, _mm512_maskz_mov_epi16(near, weight));
-  _mm512_store_si512(v->far, _mm512_maskz_mov_epi16(far & ~near, weight));
-  const __m512i bits = _mm512_set1_epi32(0x1fff);
-  _mm256_store_si256((__m256i*)v->low, _mm512_cvtepi32_epi16(_mm512_and_si512(first, bits)));
-  _mm256_store_si256((__m256i*)(v->low + 16), _mm512_cvtepi32_epi16(_mm512_and_si512(second, bits)));
-}
-#endif
+// Pixels of one cell, until there are enough to be voted on at once.
+struct UpsamplePixels {
+  int32_t red[kLanes] = {}, green[kLanes] = {}, blue[kLanes] = {}, label[kLanes] = {};
+  float* to[kLanes];
+  int32_t count = 0;
+};
 
-inline void upsample_voters(const UpsampleTables& t, int32_t h, int32_t w, int32_t r, int32_t s, UpsampleVoters* v) {
-  const int32_t lo = t.low[r * w + s], hi = t.high[r * w + s], third = (hi - lo) / 3;
-#if defined(__AVX512BW__)
-  if (r >= 2 && r + 2 < h && s >= 2 && s + 5 < w) return upsample_voters_inside(t, w, r, s, lo, hi, third, v);
-#endif
-  for (int32_t k = 0; k < 32; ++k) {
-    const int32_t dy = k / 5 - 2, dx = k % 5 - 2, y = r + dy, x = s + dx;
-    const bool exists = k < 25 && y >= 0 && y < h && x >= 0 && x < w;
-    const int32_t cell = exists ? y * w + x : r * w + s, q = t.q[cell];
-    const int32_t weight = exists ? upsample_space(upsample_abs(dy) + upsample_abs(dx)) : 0;
-    const bool near = q >= hi - third;
-    v->near[k] = (int16_t)(near ? weight : 0);
-    v->far[k] = (int16_t)(!near && q <= lo + third ? weight : 0);
-    v->rise[k] = q - lo;
-    v->low[k] = (int16_t)((q - lo) & 0x1fff);
-    v->label[k] = t.label[cell];
-    v->red[k] = t.guide[4 * cell];
-    v->green[k] = t.guide[4 * cell + 1];
-    v->blue[k] = t.guide[4 * cell + 2];
+// What one side of the voters gives pixels: votes, and votes times rises.
+template <bool Labels>
+inline void upsample_side(const UpsampleVoters::Voter* first, int32_t count, const UpsamplePixels& p, Lanes* votes, Lanes* sums) {
+  const Lanes red = lanes_load(p.red), green = lanes_load(p.green), blue = lanes_load(p.blue), label = lanes_load(p.label), none{};
+  Lanes vote_sum{}, rise_sum{};
+  const auto size = [](Lanes v) { return v < -v ? -v : v; };
+  for (const UpsampleVoters::Voter* v = first; v < first + count; ++v) {
+    const Lanes apart = (size(red - v->red) + size(green - v->green) + size(blue - v->blue)) >> 4;
+    const Lanes shift = apart < 8 ? apart : none + 8;
+    Lanes vote = (none + 256 * v->weight) >> shift;
+    if (Labels && v->label != 0) {  // as upsample_likeness
+      const Lanes alike = none + 32 * v->weight, same = vote < alike ? alike : vote;
+      vote = label == 0 ? vote : (label == v->label ? same : none + v->weight);
+    }
+    vote_sum += vote;
+    rise_sum += vote * v->rise;
   }
+  *votes = vote_sum;
+  *sums = rise_sum;
 }
 
-// small: q - lo is under 2^13 (32 pixels) throughout, so that 25 votes of at most 4096 stay inside 32 bits.
-inline int32_t upsample_vote(const UpsampleVoters& v, int32_t lo, bool small, int32_t red, int32_t green, int32_t blue,
-                             int32_t label) {
-  int32_t near = 0, far = 0, near_sum = 0, far_sum = 0;
-#if defined(__AVX512BW__)
-  const __m512i apart = _mm512_add_epi16(
-      _mm512_add_epi16(_mm512_abs_epi16(_mm512_sub_epi16(_mm512_load_si512(v.red), _mm512_set1_epi16((int16_t)red))),
-                       _mm512_abs_epi16(_mm512_sub_epi16(_mm512_load_si512(v.green), _mm512_set1_epi16((int16_t)green)))),
-      _mm512_abs_epi16(_mm512_sub_epi16(_mm512_load_si512(v.blue), _mm512_set1_epi16((int16_t)blue))));
-  __m512i vote = _mm512_max_epi16(
-      _mm512_srlv_epi16(_mm512_set1_epi16(256), _mm512_min_epi16(_mm512_srli_epi16(apart, 4), _mm512_set1_epi16(9))),
-      _mm512_set1_epi16(1));
-  if (label != 0) {
-    const __m512i labels = _mm512_load_si512(v.label);
-    const __mmask32 has = _mm512_test_epi16_mask(labels, labels);
-    const __mmask32 same = _mm512_cmpeq_epi16_mask(labels, _mm512_set1_epi16((int16_t)label));
-    vote = _mm512_mask_max_epi16(vote, same, vote, _mm512_set1_epi16(32));
-    vote = _mm512_mask_mov_epi16(vote, has & ~same, _mm512_set1_epi16(1));
+// Window of 128 pixels and more: votes, at most 51200 of them, times rises may not fit 32 bits.
+inline int32_t upsample_wide_vote(const UpsampleVoters& v, const UpsamplePixels& p, int32_t k) {
+  const auto side = [&](const UpsampleVoters::Voter* first, int32_t count, int64_t* sum) {
+    int32_t votes = 0;
+    for (const UpsampleVoters::Voter* c = first; c < first + count; ++c) {
+      const int32_t apart = upsample_abs(c->red - p.red[k]) + upsample_abs(c->green - p.green[k]) + upsample_abs(c->blue - p.blue[k]);
+      const int32_t vote = c->weight * upsample_likeness(apart, c->label, p.label[k]);
+      votes += vote;
+      *sum += (int64_t)vote * c->rise;
+    }
+    return votes;
+  };
+  int64_t near_sum = 0, far_sum = 0;
+  const int32_t near = side(v.voter, v.near, &near_sum), far = side(v.voter + v.kMost - v.far, v.far, &far_sum);
+  const int32_t votes = near >= far ? near : far;
+  return v.lo + (int32_t)(((near >= far ? near_sum : far_sum) + votes / 2) / votes);
+}
+
+template <bool Labels>
+inline void upsample_vote(const UpsampleVoters& v, UpsamplePixels* p) {
+  const int32_t count = p->count;
+  p->count = 0;
+  if (v.span >= 32768) {
+    for (int32_t k = 0; k < count; ++k) *p->to[k] = (float)upsample_wide_vote(v, *p, k) * 0.00390625f;
+    return;
   }
-  const __m512i n = _mm512_mullo_epi16(vote, _mm512_load_si512(v.near));
-  const __m512i f = _mm512_mullo_epi16(vote, _mm512_load_si512(v.far));
-  const __m512i one = _mm512_set1_epi16(1), low = _mm512_load_si512(v.low);
-  near = _mm512_reduce_add_epi32(_mm512_madd_epi16(n, one));
-  far = _mm512_reduce_add_epi32(_mm512_madd_epi16(f, one));
-  if (small) {
-    const int32_t sum = _mm512_reduce_add_epi32(_mm512_madd_epi16(near >= far ? n : f, low));
-    const int32_t weight = near >= far ? near : far;
-    return lo + (sum + weight / 2) / weight;
+  Lanes votes, sum, far, far_sum;
+  upsample_side<Labels>(v.voter, v.near, *p, &votes, &sum);
+  upsample_side<Labels>(v.voter + v.kMost - v.far, v.far, *p, &far, &far_sum);
+  sum = votes >= far ? sum : far_sum;
+  votes = votes >= far ? votes : far;
+  sum += votes >> 1;
+  // A quotient under 2^15 of floats is off by one at most.
+  Lanes mean = __builtin_convertvector(__builtin_convertvector(sum, FloatLanes) / __builtin_convertvector(votes, FloatLanes), Lanes);
+  const Lanes rest = sum - mean * votes;
+  mean += (rest < 0) - (rest >= votes);
+  const FloatLanes pixels = __builtin_convertvector(mean + v.lo, FloatLanes) * 0.00390625f;
+  for (int32_t k = 0; k < count; ++k) *p->to[k] = pixels[k];
+}
+
+template <bool Labels>
+inline void upsample_guided_cell(const UpsampleArgs& p, const UpsampleVoters& voters, int32_t y0, int32_t y1, int32_t x0, int32_t x1) {
+  UpsamplePixels pixels;
+  for (int32_t y = y0; y < y1; ++y) {
+    const uint8_t* from = p.picture.at(y, x0);
+    for (int32_t x = x0; x < x1; ++x, from += p.picture.stride_x) {
+      const int32_t k = pixels.count++;
+      pixels.red[k] = from[0];
+      pixels.green[k] = from[p.picture.stride_c];
+      pixels.blue[k] = from[2 * p.picture.stride_c];
+      if (Labels) pixels.label[k] = *p.labels.at(y, x);
+      pixels.to[k] = p.out.at(y, x);
+      if (pixels.count == kLanes) upsample_vote<Labels>(voters, &pixels);
+    }
   }
-  alignas(64) int16_t votes[32];
-  _mm512_store_si512(votes, vote);
-#else
-  int32_t votes[32];
-  for (int32_t k = 0; k < 32; ++k) {
-    const int32_t apart =
-        upsample_abs(v.red[k] - red) + upsample_abs(v.green[k] - green) + upsample_abs(v.blue[k] - blue);
-    const int32_t vote = upsample_likeness(apart, v.label[k], label), n = vote * v.near[k], f = vote * v.far[k];
-    votes[k] = vote;
-    near += n;
-    far += f;
-    near_sum += n * v.low[k];
-    far_sum += f * v.low[k];
-  }
-#endif
-  const bool side = near >= far;
-  const int32_t weight = side ? near : far;
-  if (small) return lo + ((side ? near_sum : far_sum) + weight / 2) / weight;
-  int64_t sum = 0;
-  for (int32_t k = 0; k < 32; ++k) sum += (int64_t)(votes[k] * (side ? v.near[k] : v.far[k])) * v.rise[k];
-  return lo + (int32_t)((sum + weight / 2) / weight);
+  if (pixels.count > 0) upsample_vote<Labels>(voters, &pixels);
 }
 
 // scratch: w + 1 int64.
-inline void upsample_rows(const UpsampleArgs& p, int32_t y0, int32_t y1, int64_t* scratch) {
+inline void upsample_bilinear_row(const UpsampleArgs& p, int32_t y, int64_t* scratch) {
   const UpsampleTables& t = p.tables;
   const int32_t h = p.map.height, w = p.map.width, width = p.out.width;
-  const bool packed = p.out.stride_x == 4;
   const int32_t *__restrict column = t.column, *__restrict fraction = t.fraction;
-  UpsampleVoters voters;
-  for (int32_t y = y0; y < y1; ++y) {
-    const int32_t py = upsample_position(y, h, p.out.height), fy = py & 255, iy = py >> 8, r = (py + 128) >> 8;
-    const int32_t* __restrict top = t.q + (int64_t)iy * w;
-    const int32_t* __restrict low = t.q + (int64_t)min_i32(iy + 1, h - 1) * w;
-    // Down first, then across: the same sum of four products. 32 bits do while |q| < 2^15 (128 pixels).
-    if (packed && t.greatest < 32768) {
-      int32_t* __restrict v = (int32_t*)scratch;
-      for (int32_t x = 0; x < w; ++x) v[x] = top[x] * (256 - fy) + low[x] * fy;
-      v[w] = v[w - 1];
-      float* __restrict out = p.out.row(y);
-      for (int32_t x = 0; x < width; ++x) {
-        const int32_t i = column[x], f = fraction[x];
-        const int32_t a = v[i], b = v[i + 1];
-        out[x] = (float)((a * (256 - f) + b * f + 32768) >> 16) * 0.00390625f;
-      }
-    } else {
-      int64_t* __restrict v = scratch;
-      for (int32_t x = 0; x < w; ++x) v[x] = (int64_t)top[x] * (256 - fy) + (int64_t)low[x] * fy;
-      v[w] = v[w - 1];
-      for (int32_t x = 0; x < width; ++x) {
-        const int64_t sum = v[column[x]] * (256 - fraction[x]) + v[column[x] + 1] * fraction[x] + 32768;
-        *p.out.at(y, x) = (float)(int32_t)(sum >> 16) * 0.00390625f;
-      }
+  const int32_t py = upsample_position(y, h, p.out.height), fy = py & 255, iy = py >> 8;
+  const int32_t* __restrict top = t.q + (int64_t)iy * w;
+  const int32_t* __restrict low = t.q + (int64_t)min_i32(iy + 1, h - 1) * w;
+  // Down first, then across: the same sum of four products. 32 bits do while |q| < 2^15 (128 pixels).
+  if (p.out.stride_x == 4 && t.greatest < 32768) {
+    int32_t* __restrict v = (int32_t*)scratch;
+    for (int32_t x = 0; x < w; ++x) v[x] = top[x] * (256 - fy) + low[x] * fy;
+    v[w] = v[w - 1];
+    float* __restrict out = p.out.row(y);
+    for (int32_t x = 0; x < width; ++x) {
+      const int32_t i = column[x], f = fraction[x];
+      const int32_t a = v[i], b = v[i + 1];
+      out[x] = (float)((a * (256 - f) + b * f + 32768) >> 16) * 0.00390625f;
     }
+  } else {
+    int64_t* __restrict v = scratch;
+    for (int32_t x = 0; x < w; ++x) v[x] = (int64_t)top[x] * (256 - fy) + (int64_t)low[x] * fy;
+    v[w] = v[w - 1];
+    for (int32_t x = 0; x < width; ++x) {
+      const int64_t sum = v[column[x]] * (256 - fraction[x]) + v[column[x] + 1] * fraction[x] + 32768;
+      *p.out.at(y, x) = (float)(int32_t)(sum >> 16) * 0.00390625f;
+    }
+  }
+}
+
+// Rows of the same cells are done together, so that a cell's voters are gathered once. scratch: as above.
+inline void upsample_rows(const UpsampleArgs& p, int32_t y0, int32_t y1, int64_t* scratch) {
+  const UpsampleTables& t = p.tables;
+  const int32_t h = p.map.height, w = p.map.width;
+  const auto cell_row = [&](int32_t y) { return (upsample_position(y, h, p.out.height) + 128) >> 8; };
+  UpsampleVoters voters;
+  for (int32_t first = y0, end; first < y1; first = end) {
+    const int32_t r = cell_row(first);
+    for (end = first; end < y1 && cell_row(end) == r; ++end) upsample_bilinear_row(p, end, scratch);
     if (p.guided == 0) continue;
     for (int32_t s = 0; s < w; ++s) {
-      const int32_t cell = r * w + s;
-      if (t.high[cell] - t.low[cell] <= p.threshold_q8 || t.begin[s] == t.begin[s + 1]) continue;
-      upsample_voters(t, h, w, r, s, &voters);
-      const bool small = t.high[cell] - t.low[cell] < 8192;
-      for (int32_t x = t.begin[s]; x < t.begin[s + 1]; ++x) {
-        const int32_t red = *p.picture.at(y, x, 0), green = *p.picture.at(y, x, 1), blue = *p.picture.at(y, x, 2);
-        const int32_t label = p.labels.data != nullptr ? *p.labels.at(y, x) : 0;
-        *p.out.at(y, x) = (float)upsample_vote(voters, t.low[cell], small, red, green, blue, label) * 0.00390625f;
-      }
+      const int32_t cell = r * w + s, x0 = t.begin[s], x1 = t.begin[s + 1];
+      if (t.high[cell] - t.low[cell] <= p.threshold_q8 || x0 == x1) continue;
+      voters.gather(t, h, w, r, s);
+      if (p.labels.data != nullptr)
+        upsample_guided_cell<true>(p, voters, first, end, x0, x1);
+      else
+        upsample_guided_cell<false>(p, voters, first, end, x0, x1);
     }
   }
 }
