@@ -34,14 +34,15 @@ extern "C" int32_t se_upsample(const se_exec* exec, int32_t threshold_q8, const 
   }
   // The tables live in memory of the calling thread's own, apart from the row functions' scratch.
   const int64_t width = out->width;
-  int32_t* memory = static_cast<int32_t*>(thread_scratch(4 * (4 * cells + cells / 2 + 1 + h + 2 * width + w + 1), kTableSlot));
+  int32_t* memory = static_cast<int32_t*>(thread_scratch(4 * (4 * cells + cells / 2 + 1 + h + 2 * width + 2 * w + 1), kTableSlot));
   if (memory == nullptr) return SE_ERROR_OUT_OF_MEMORY;
   int32_t *q = memory, *low = q + cells, *high = low + cells, *greatest = high + cells, *column = greatest + h;
-  int32_t *fraction = column + width, *begin = fraction + width;
-  uint8_t* guide = reinterpret_cast<uint8_t*>(begin + w + 1);
+  int32_t *fraction = column + width, *begin = fraction + width, *centre = begin + w + 1;
+  uint8_t* guide = reinterpret_cast<uint8_t*>(centre + w);
   uint16_t* label = reinterpret_cast<uint16_t*>(guide + 4 * cells);
   const OpTable& table = op_table(exec->isa);
-  const UpsampleBuild build{args.map, args.picture, args.labels, q, low, high, greatest, guide, label};
+  for (int32_t s = 0; s < w; ++s) centre[s] = base::upsample_centre(s, w, picture->width);
+  const UpsampleBuild build{args.map, args.picture, args.labels, q, low, high, greatest, guide, label, args.guided != 0 ? centre : nullptr};
   const int32_t grain = 1 + 8192 / w;
   SE_TRY(run_rows(*exec, h, grain, build, table.upsample_cell_rows));
   if (args.guided != 0) SE_TRY(run_rows(*exec, h, grain, build, table.upsample_window_rows, int64_t{8} * w));

@@ -18,13 +18,16 @@
 #include "core/block.h"
 #include "core/lanes.h"
 #include "core/types.h"
+#if defined(__AVX2__) && !defined(__CUDACC__)
+#include <immintrin.h>
+#endif
 
 namespace se {
 
-// Made once per call by the C interface. q: the map, [h, w]; low, high: least and greatest of each cell's window;
-// column, fraction: whole and 1/256 part of upsample_position of each output column; begin: the first output column
-// whose nearest cell is s, s = 0..w; guide: [h, w, 4], the last byte unused; label: [h, w], zeros where there are no
-// labels. greatest: of |q|.
+// Made once per call by the C interface. q: the map, [h, w]; column, fraction: whole and 1/256 part of upsample_position of
+// each output column. greatest: of |q|. Where a picture guides: low, high: least and greatest of each cell's window; begin:
+// the first output column whose nearest cell is s, s = 0..w; guide: [h, w, 4], the last byte unused; label: [h, w], zeros
+// where there are no labels.
 struct UpsampleTables {
   const int32_t *q, *low, *high, *column, *fraction, *begin;
   const uint8_t* guide;
@@ -40,6 +43,7 @@ struct UpsampleBuild {
   int32_t *q, *low, *high, *greatest;
   uint8_t* guide;
   uint16_t* label;
+  const int32_t* centre;  // upsample_centre of each column of cells; null where no picture guides
 };
 
 struct UpsampleArgs {
@@ -87,12 +91,17 @@ inline void upsample_cell_rows(const UpsampleBuild& p, int32_t r0, int32_t r1) {
     int32_t greatest = 0;
     for (int32_t s = 0; s < w; ++s) greatest = max_i32(greatest, upsample_abs(q[s]));
     p.greatest[r] = greatest;
+    if (p.centre == nullptr) continue;
     const int32_t y = upsample_centre(r, h, p.picture.height);
+    uint8_t* __restrict guide = p.guide + 4 * (int64_t)r * w;
+    uint16_t* __restrict label = p.label + (int64_t)r * w;
+    const int64_t step = p.picture.stride_c;
     for (int32_t s = 0; s < w; ++s) {
-      const int32_t x = upsample_centre(s, w, p.picture.width);
-      const int64_t cell = (int64_t)r * w + s;
-      for (int32_t c = 0; c < 3; ++c) p.guide[4 * cell + c] = *p.picture.at(y, x, c);
-      p.label[cell] = p.labels.data != nullptr ? *p.labels.at(y, x) : 0;
+      const uint8_t* at = p.picture.at(y, p.centre[s]);
+      guide[4 * s] = at[0];
+      guide[4 * s + 1] = at[step];
+      guide[4 * s + 2] = at[2 * step];
+      label[s] = p.labels.data != nullptr ? *p.labels.at(y, p.centre[s]) : 0;
     }
   }
 }
@@ -255,7 +264,25 @@ inline void upsample_bilinear_row(const UpsampleArgs& p, int32_t y, int64_t* scr
     for (int32_t x = 0; x < w; ++x) v[x] = top[x] * (256 - fy) + low[x] * fy;
     v[w] = v[w - 1];
     float* __restrict out = p.out.row(y);
-    for (int32_t x = 0; x < width; ++x) {
+    int32_t x = 0;
+#if defined(__AVX2__)
+    // Both cells of a pixel in one load; see warp_sample_lanes for why this is no gather.
+    const auto two = [&](const int32_t* at) {
+      const __m128i one = _mm_loadl_epi64((const __m128i*)(v + at[0]));
+      return _mm_loadh_pi(_mm_castsi128_ps(one), (const __m64*)(v + at[1]));
+    };
+    const __m256i whole = _mm256_set1_epi32(256), half = _mm256_set1_epi32(32768);
+    for (; x + 8 <= width; x += 8) {
+      const __m256 even = _mm256_insertf128_ps(_mm256_castps128_ps256(two(column + x)), two(column + x + 4), 1);
+      const __m256 odd = _mm256_insertf128_ps(_mm256_castps128_ps256(two(column + x + 2)), two(column + x + 6), 1);
+      const __m256i a = _mm256_castps_si256(_mm256_shuffle_ps(even, odd, 0x88)), b = _mm256_castps_si256(_mm256_shuffle_ps(even, odd, 0xdd));
+      const __m256i f = _mm256_loadu_si256((const __m256i*)(fraction + x));
+      const __m256i sum = _mm256_add_epi32(_mm256_mullo_epi32(a, _mm256_sub_epi32(whole, f)), _mm256_mullo_epi32(b, f));
+      const __m256 q = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_add_epi32(sum, half), 16));
+      _mm256_storeu_ps(out + x, _mm256_mul_ps(q, _mm256_set1_ps(0.00390625f)));
+    }
+#endif
+    for (; x < width; ++x) {
       const int32_t i = column[x], f = fraction[x];
       const int32_t a = v[i], b = v[i + 1];
       out[x] = (float)((a * (256 - f) + b * f + 32768) >> 16) * 0.00390625f;
