@@ -3,6 +3,9 @@
 // comparisons one element after another. Host only.
 #pragma once
 #include "core/types.h"
+#if defined(__AVX2__) && !defined(__CUDACC__)
+#include <immintrin.h>
+#endif
 
 #if !defined(__CUDACC__)
 namespace se {
@@ -47,6 +50,32 @@ SE_HD void lanes_fetch(const View<const float>& from, int32_t next, const View<f
   __builtin_prefetch(from.at(next < from.height ? next : from.height - 1, x));
   __builtin_prefetch(out.at(y, x), 1);
 }
+
+#if defined(__AVX2__)
+// Byte k of the 48 of sixteen pixels is a channel of pixel k / 3; both halves of a register alike.
+struct alignas(32) RgbOrder {
+  uint8_t from[3][3][32] = {};
+
+  constexpr RgbOrder() {
+    for (int32_t k = 0; k < 96; ++k)
+      for (int32_t c = 0; c < 3; ++c) {
+        const int32_t at = 16 * (k / 32) + k % 16;
+        from[k / 32][c][k % 32] = at % 3 == c ? (uint8_t)(at / 3) : 0x80;
+      }
+  }
+};
+
+// Thirty-two packed pixels of three channels, of which the lower half of each register has the first sixteen.
+inline void lanes_store_rgb(uint8_t* to, const __m256i channel[3]) {
+  static constexpr RgbOrder order;
+  for (int32_t v = 0; v < 3; ++v) {
+    const auto part = [&](int32_t c) { return _mm256_shuffle_epi8(channel[c], _mm256_load_si256((const __m256i*)order.from[v][c])); };
+    const __m256i bytes = _mm256_or_si256(_mm256_or_si256(part(0), part(1)), part(2));
+    _mm_storeu_si128((__m128i*)(to + 16 * v), _mm256_castsi256_si128(bytes));
+    _mm_storeu_si128((__m128i*)(to + 48 + 16 * v), _mm256_extracti128_si256(bytes, 1));
+  }
+}
+#endif
 
 }  // namespace SE_ISA_NAMESPACE
 }  // namespace se

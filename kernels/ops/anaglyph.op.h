@@ -6,10 +6,8 @@
 // by every common viewer).
 #pragma once
 #include "core/block.h"
+#include "core/lanes.h"
 #include "core/types.h"
-#if defined(__AVX2__) && !defined(__CUDACC__)
-#include <immintrin.h>
-#endif
 
 namespace se {
 
@@ -94,12 +92,10 @@ struct AnaglyphLanes {
   }
 };
 #elif defined(__AVX2__)
-// Where bytes go on their way into lanes and back; both halves of a register alike.
+// Where bytes go on their way into lanes; both halves of a register alike.
 struct alignas(32) AnaglyphOrder {
   // Of twelve bytes, from the register's first or fifth on: l0 and l1; l2; r0; r1 and r2.
   uint8_t pick[2][4][32] = {};
-  // Byte k of a half's 48 is a channel of pixel k / 3.
-  uint8_t weave[3][3][32] = {};
 
   constexpr AnaglyphOrder() {
     constexpr uint8_t nothing = 0x80;
@@ -112,11 +108,6 @@ struct alignas(32) AnaglyphOrder {
         pick[late][2][k] = byte == 2 ? (uint8_t)from : nothing;
         pick[late][3][k] = byte % 2 == 0 ? (uint8_t)(from + 1 + byte / 2) : nothing;
       }
-      for (int32_t v = 0; v < 3; ++v)
-        for (int32_t c = 0; c < 3; ++c) {
-          const int32_t at = 16 * v + k % 16;
-          weave[v][c][k] = at % 3 == c ? (uint8_t)(at / 3) : nothing;
-        }
     }
   }
 };
@@ -158,13 +149,7 @@ struct AnaglyphLanes {
     for (int32_t c = 0; c < 3; ++c)
       channel[c] = _mm256_packus_epi16(_mm256_avg_epu16(_mm256_packus_epi32(sum[c][0], sum[c][1]), zero),
                                        _mm256_avg_epu16(_mm256_packus_epi32(sum[c][2], sum[c][3]), zero));
-    for (int32_t v = 0; v < 3; ++v) {
-      const __m256i two = _mm256_or_si256(_mm256_shuffle_epi8(channel[0], at(order.weave[v][0])),
-                                          _mm256_shuffle_epi8(channel[1], at(order.weave[v][1])));
-      const __m256i both = _mm256_or_si256(two, _mm256_shuffle_epi8(channel[2], at(order.weave[v][2])));
-      _mm_storeu_si128((__m128i*)(o + 16 * v), _mm256_castsi256_si128(both));
-      _mm_storeu_si128((__m128i*)(o + 48 + 16 * v), _mm256_extracti128_si256(both, 1));
-    }
+    lanes_store_rgb(o, channel);
   }
 };
 #endif

@@ -8,7 +8,9 @@
 #pragma once
 #include "core/block.h"
 #include "core/types.h"
-#if defined(__SSE2__) && !defined(__CUDACC__)
+#if defined(__AVX2__) && !defined(__CUDACC__)
+#include <immintrin.h>
+#elif defined(__SSE2__) && !defined(__CUDACC__)
 #include <emmintrin.h>
 #elif defined(__ARM_NEON) && !defined(__CUDACC__)
 #include <arm_neon.h>
@@ -67,6 +69,51 @@ SE_HD int32_t motion_sad(const MotionArgs& p, int32_t y0, int32_t x0, int32_t dy
   return sum;
 }
 
+#if !defined(__CUDACC__) && defined(__AVX2__)
+// Eight displacements of a block at once, dx to dx + 7.
+struct MotionLanes {
+  const MotionArgs& p;
+  const int32_t y0, x0;
+  const bool whole;
+  __m256i rows[8];  // of the block, twice each
+
+  MotionLanes(const MotionArgs& args, int32_t y, int32_t x)
+      : p(args), y0(y), x0(x), whole(y + 8 <= p.now.height && x + 8 <= p.now.width && p.now.stride_x == 1 && p.before.stride_x == 1) {
+    for (int32_t k = 0; k < 8 && whole; ++k) {
+      int64_t row;
+      __builtin_memcpy(&row, p.now.at(y + k, x), 8);
+      rows[k] = _mm256_set1_epi64x(row);
+    }
+  }
+
+  // Whether all that is read lies in the picture.
+  bool fit(int32_t dy, int32_t dx) const {
+    return whole && y0 + dy >= 0 && y0 + dy + 8 <= p.before.height && x0 + dx >= 0 && x0 + dx + 16 <= p.before.width;
+  }
+
+  // The least cost of those up to dx = last, and which it is, the first on a tie; far: what dy costs.
+  int32_t least(int32_t dy, int32_t dx, int32_t sx, int32_t last, int32_t far, int32_t* which, int32_t* sad) const {
+    const uint8_t* from = p.before.at(y0 + dy, x0 + dx);
+    __m256i sums = _mm256_setzero_si256();
+    for (int32_t k = 0; k < 8; ++k, from += p.before.stride_y) {
+      const __m256i window = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)from));
+      // The block's first four columns in the lower half, its last four in the upper one.
+      sums = _mm256_add_epi16(sums, _mm256_mpsadbw_epu8(window, rows[k], 0x28));
+    }
+    const __m128i sum = _mm_add_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    const __m128i lane = _mm_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m128i across = _mm_abs_epi16(_mm_add_epi16(lane, _mm_set1_epi16((int16_t)(dx - sx))));
+    const __m128i cost = _mm_add_epi16(_mm_add_epi16(sum, _mm_slli_epi16(across, 2)), _mm_set1_epi16((int16_t)far));
+    const __m128i beyond = _mm_cmpgt_epi16(lane, _mm_set1_epi16((int16_t)(last - dx)));
+    const __m128i best = _mm_minpos_epu16(_mm_or_si128(cost, beyond));
+    const int32_t k = _mm_extract_epi16(best, 1);
+    *which = dx + k;
+    *sad = _mm_extract_epi16(best, 0) - far - 4 * motion_abs(*which - sx);
+    return _mm_extract_epi16(best, 0);
+  }
+};
+#endif
+
 SE_HD void motion_block(const MotionArgs& p, int32_t i, int32_t j) {
   const int32_t r = p.radius, height = p.now.height, width = p.now.width;
   // A start beyond the picture says no more than its border.
@@ -74,8 +121,25 @@ SE_HD void motion_block(const MotionArgs& p, int32_t i, int32_t j) {
   const int32_t sx = p.start.data == nullptr ? 0 : clamp_i32(*p.start.at(i, j, 1), -width, width);
   // What costs more than staying at the start cannot win, so most sums need not be finished.
   int32_t best = motion_sad(p, 8 * i, 8 * j, sy, sx, 0x7fffffff) + 1, best_sad = best - 1, best_y = sy, best_x = sx;
+#if !defined(__CUDACC__) && defined(__AVX2__)
+  const MotionLanes lanes(p, 8 * i, 8 * j);
+#endif
   for (int32_t dy = sy - r; dy <= sy + r; ++dy) {
     for (int32_t dx = sx - r; dx <= sx + r; ++dx) {
+#if !defined(__CUDACC__) && defined(__AVX2__)
+      if (lanes.fit(dy, dx)) {
+        int32_t which, sad;
+        const int32_t cost = lanes.least(dy, dx, sx, sx + r, 4 * motion_abs(dy - sy), &which, &sad);
+        if (cost < best) {
+          best = cost;
+          best_sad = sad;
+          best_y = dy;
+          best_x = which;
+        }
+        dx += 7;
+        continue;
+      }
+#endif
       const int32_t far = 4 * (motion_abs(dy - sy) + motion_abs(dx - sx));
       const int32_t sad = motion_sad(p, 8 * i, 8 * j, dy, dx, best - far), cost = sad + far;
       if (cost < best) {
