@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime.errors import BackendUnavailableError, MediaError
+from secondeye.runtime.files import for_ffmpeg
 from secondeye.runtime.video.media import FilmInfo, matrix_of, reason
 
 _ENCODER_THREADS = 8  # always: an encoder's bits may depend on it
@@ -117,7 +118,7 @@ class SegmentWriter:
         self._info, self._codec, self._frames, self._deep = info, CODECS[codec], 0, deep
         self._drawn_on, self._preset = drawn_on, preset
         self._format = (self._codec.deep_format if deep else None) or self._codec.pixel_format
-        file = str(path) if isinstance(path, Path) else path
+        file = for_ffmpeg(path) if isinstance(path, Path) else path
         self._container: Any = av.open(file, "w", format=self._codec.segments, options={"fflags": "+bitexact"})
         options = dict(self._codec.options)
         if self._codec.quality is not None:

@@ -496,3 +496,24 @@ def test_a_resumed_run_reports_all_shots(tmp_path, make_clip):
     assert report.reused == 24 or report.reused == 48
     assert [(s.first, s.frames) for s in report.shot_list] == [(0, 30), (30, 42)]
     assert all(s.low <= 0 or s.high >= 0 for s in report.shot_list)
+
+
+# ---- names ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Alien: the film", "concat:a|b", "100%d love", "-i", "why? #1", "映画"])
+def test_a_name_is_a_name_whatever_it_holds(tmp_path, monkeypatch, cli, name):
+    monkeypatch.chdir(tmp_path)  # FFmpeg reads a protocol or a pattern out of such names only where they come first
+    luma_steps(tmp_path / "film.mkv", 6).rename(f"{name}.mkv")
+    code, _, err = cli("convert", "-o", f"{name}: 3d.mkv", "--depth-model", "cues", "--", f"{name}.mkv")
+    assert code == 0, err
+    assert shown(tmp_path / f"{name}: 3d.mkv")[0] == [*range(6)]
+    assert cli("inspect", "--", f"{name}.mkv", f"{name}: 3d.mkv")[0] == 0
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path, cli):
+    source = luma_steps(tmp_path / "film.mkv", 6)
+    code, _, err = cli("convert", source, "-o", tmp_path / "out.mkv", "--report", tmp_path / "none" / "r.html")
+    assert code == 2
+    assert "does not exist" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["film.mkv"]
