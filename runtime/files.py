@@ -113,3 +113,35 @@ def file_hash(path: str | os.PathLike[str]) -> str:
     except OSError as error:
         raise MediaError(f"{path}: cannot be read ({explain_os_error(error)}).") from error
     return digest.hexdigest()
+
+
+try:
+    import fcntl
+
+    def try_lock(file: BinaryIO) -> bool:
+        """Take a file's lock, which goes with its process; false where another has it."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def wait_lock(file: BinaryIO) -> None:
+        """Take it when it is free."""
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+except ImportError:  # Windows
+    import msvcrt
+
+    def try_lock(file: BinaryIO) -> bool:
+        """As above."""
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
+
+    def wait_lock(file: BinaryIO) -> None:
+        """As above."""
+        while not try_lock(file):
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]

@@ -187,8 +187,13 @@ def _bytes_of(source: str | os.PathLike[str] | bytes | BinaryIO, limits: Limits)
             raise
         except OSError as error:
             raise MediaError(f"{path}: cannot be read ({explain_os_error(error)}).") from error
-    else:
+    elif hasattr(source, "read"):
         name, data = str(getattr(source, "name", "picture")), _read_limited(source, limits, "picture")
+    else:
+        raise InvalidInputError(
+            "picture: expected a path, a file's bytes, a binary file or a uint8 array (np.asarray makes one of an "
+            f"image), got {type(source).__name__}."
+        )
     if not data:
         raise MediaError(f"{name}: is empty; expected a picture.")
     return data, name

@@ -44,6 +44,8 @@ class Codec:
     views: int = 1
 
 
+PICTURES = "pictures"  # that a run takes by itself where it writes numbered pictures
+
 CODECS: dict[str, Codec] = {
     "h264": Codec(
         encoder="libx264", deep_format="yuv420p10le", quality=("crf", 18), options={"preset": "fast"}, presets=True,
@@ -67,7 +69,7 @@ CODECS: dict[str, Codec] = {
         segments="mov",
     ),
     "ffv1": Codec(encoder="ffv1", pixel_format="yuv444p", deep_format="yuv444p16le", options={"level": "3"}),
-    "pictures": Codec(encoder="ffv1", pixel_format="bgr0", deep_format="gbrp16le", options={"level": "3"}),
+    PICTURES: Codec(encoder="ffv1", pixel_format="bgr0", deep_format="gbrp16le", options={"level": "3"}),
     "h264-nvenc": Codec(encoder="h264_nvenc", quality=("cq", 19), options={"preset": "p5"}, presets=True),
     "hevc-nvenc": Codec(
         encoder="hevc_nvenc", deep_format="p010le", quality=("cq", 21), options={"preset": "p5"}, presets=True,

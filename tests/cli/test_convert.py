@@ -64,9 +64,9 @@ def test_a_jps_is_cross_eyed(cli, photo, tmp_path, read):
 
 
 def test_a_jps_through_a_pipe_is_cross_eyed_too(photo, tmp_path, read):
-    command = [sys.executable, "-m", "secondeye", "convert", str(photo), "-o", "-", "--format", "jps", "--quality", "100"]
+    options = ["-o", "-", "--format", "jps", "--quality", "100"]
     with (tmp_path / "a.jps").open("wb") as out:
-        subprocess.run(command, stdout=out, check=True)
+        subprocess.run([sys.executable, "-m", "secondeye", "convert", str(photo), *options], stdout=out, check=True)
     right_half = read(tmp_path / "a.jps")[:, 384:]
     assert np.abs(right_half.astype(int) - read(photo)).mean() < 2
 

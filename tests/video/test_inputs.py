@@ -517,3 +517,18 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path, cl
     assert code == 2
     assert "does not exist" in err
     assert [p.name for p in tmp_path.iterdir()] == ["film.mkv"]
+
+
+def test_a_run_that_finishes_nothing_leaves_nothing(tmp_path, cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    source = luma_steps(tmp_path / "film.mkv", 6)
+    code, _, err = cli("convert", source, "-o", tmp_path / "out.mkv", "--cluster", "local")
+    assert code == 1
+    assert "needs Ray" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["film.mkv"]
+
+
+def test_the_codec_of_numbered_pictures_is_no_films(tmp_path):
+    source = luma_steps(tmp_path / "film.mkv", 6)
+    with pytest.raises(InvalidInputError, match="is numbered pictures'"):
+        convert_video(source, tmp_path / "out.mp4", FilmConfig(codec="pictures", **FAST))
