@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from secondeye.runtime.cli._bar import progress_bar
-from secondeye.runtime.cli._pictures import clash_of, is_folder
+from secondeye.runtime.cli._pictures import below, clash_of, is_folder
 from secondeye.runtime.errors import InvalidInputError, SecondEyeError
 from secondeye.runtime.files import check_place, make_folder
 
@@ -153,13 +154,21 @@ def convert_film(
 
 
 def convert_films(
-    sources: list[str], output: str | None, stereo: StereoConfig, options: FilmOptions, skip_existing: bool, *,
-    quiet: bool, verbose: bool,
+    sources: list[str], inputs: list[str], output: str | None, stereo: StereoConfig, options: FilmOptions,
+    skip_existing: bool, *, quiet: bool, verbose: bool,
 ) -> int:  # fmt: skip
     """Films one after another, with what a single one has; gives how many failed, each of which was told."""
     if options.report is not None and len(sources) > 1:
         raise InvalidInputError("--report goes with one film; convert it alone.")
-    targets = [target_for(source, output, options.layout, options.projection) for source in sources]
+    homes = {source: below(source, inputs) for source in sources}
+    places = [
+        output if output is None or homes[source] == Path() else os.path.join(output, homes[source], "")
+        for source in sources
+    ]
+    targets = [
+        target_for(source, place, options.layout, options.projection)
+        for source, place in zip(sources, places, strict=True)
+    ]
     clash = clash_of(sources, targets)
     if clash is not None:
         raise InvalidInputError(f"{clash}; rename one.")

@@ -203,8 +203,15 @@ def convert_many(job: Job, sources: list[str], targets: list[str], skip_existing
         raise typer.Exit(1)
 
 
-def expand(inputs: list[str], recursive: bool) -> Iterator[str]:
-    """Files, the pictures of folders, and what patterns match; in name order."""
+def below(source: str, inputs: list[str]) -> Path:
+    """The folders between an input that is a folder and a file that was found in it."""
+    folders = (Path(word) for word in inputs if os.path.isdir(word))
+    return next((Path(source).parent.relative_to(f) for f in folders if Path(source).is_relative_to(f)), Path())
+
+
+def expand(inputs: list[str], recursive: bool, output: str | None) -> Iterator[str]:
+    """Files, the pictures of folders, and what patterns match; in name order. What lies in an output folder within one
+    of the folders was made by a run before."""
     from secondeye.runtime.limits import DEFAULT_LIMITS
     from secondeye.runtime.pictures import READ_SUFFIXES
     from secondeye.runtime.video.media import READ_SUFFIXES as FILM_SUFFIXES
@@ -218,6 +225,9 @@ def expand(inputs: list[str], recursive: bool) -> Iterator[str]:
         elif path.is_dir():
             walk = path.rglob("*") if recursive else path.iterdir()
             pictures = sorted(p for p in walk if p.suffix.lower() in suffixes and p.is_file())
+            made = None if output is None else Path(output).resolve()
+            if made is not None and path.resolve() in made.parents:
+                pictures = [p for p in pictures if made not in p.resolve().parents]
             found = _without_results(pictures)
             if not found:
                 deeper = "." if recursive else "; try --recursive."
@@ -275,8 +285,10 @@ def _check_photo(suffix: str, layout: str) -> None:
         raise InvalidInputError(f"--layout {layout}: {kinds[suffix][0]}; leave --layout out.")
 
 
-def targets_of(sources: list[str], output: str | None, layout: str, suffix: str, many: bool) -> list[str]:
-    """Where each picture's result goes."""
+def targets_of(
+    sources: list[str], inputs: list[str], output: str | None, layout: str, suffix: str, many: bool
+) -> list[str]:
+    """Where each picture's result goes: folders within a folder become folders within the output's."""
     from secondeye.runtime.layouts import LAYOUTS
     from secondeye.runtime.writers import MPO_SUFFIX, format_of
 
@@ -299,12 +311,13 @@ def targets_of(sources: list[str], output: str | None, layout: str, suffix: str,
         if "-" in sources and folder is None:
             raise InvalidInputError("standard input has no name to go by; give -o FILE or -o -.")
         names = [("stdin" if s == "-" else Path(s).stem) + ending + suffix for s in sources]
-        homes = [folder if folder is not None else Path(s).parent for s in sources]
+        homes = [folder / below(s, inputs) if folder is not None else Path(s).parent for s in sources]
         targets = [str(home / name) for home, name in zip(homes, names, strict=True)]
         clash = clash_of(sources, targets)
         if clash is not None:
             raise InvalidInputError(f"{clash}; rename one, or convert them into different folders.")
     _check_photo(suffix, layout)
     if folder is not None and not single:
-        make_folder(folder)
+        for home in dict.fromkeys(homes):
+            make_folder(home)
     return targets

@@ -84,6 +84,19 @@ def test_a_slash_names_a_folder_whatever_its_name(cli, photo, tmp_path):
     assert not (tmp_path / "many.v2").exists()
 
 
+def test_folders_within_a_folder_become_folders_and_results_are_no_sources(cli, photo, tmp_path):
+    home, out = tmp_path / "in", tmp_path / "in" / "3d"
+    for day in ("", "monday", "monday/late"):  # a camera counts anew on every card
+        (home / day).mkdir(exist_ok=True)
+        (home / day / "DSC_1.jpg").write_bytes(photo.read_bytes())
+    for _ in range(2):
+        code, _, err = cli("convert", home, "-r", "-o", out)
+        assert code == 0, err
+        assert "3 converted, 0 failed" in err
+        made = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.*"))
+        assert made == ["DSC_1_SBS.png", "monday/DSC_1_SBS.png", "monday/late/DSC_1_SBS.png"]
+
+
 def test_a_folder_goes_into_a_folder_and_one_bad_file_does_not_stop_it(cli, photo, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()

@@ -511,6 +511,16 @@ def test_a_name_is_a_name_whatever_it_holds(tmp_path, monkeypatch, cli, name):
     assert cli("inspect", "--", f"{name}.mkv", f"{name}: 3d.mkv")[0] == 0
 
 
+def test_films_in_folders_within_a_folder_become_such(tmp_path, cli):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for place in ("in", "in/deep"):
+        luma_steps(tmp_path / place / "film.mkv", 6)
+    code, _, err = cli("convert", tmp_path / "in", "-r", "-o", f"{tmp_path}/out.v2/", "--depth-model", "cues")
+    assert code == 0, err
+    made = sorted(p.relative_to(tmp_path).as_posix() for p in (tmp_path / "out.v2").rglob("*.*"))
+    assert made == ["out.v2/deep/film_SBS.mkv", "out.v2/film_SBS.mkv"]
+
+
 def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path, cli):
     source = luma_steps(tmp_path / "film.mkv", 6)
     code, _, err = cli("convert", source, "-o", tmp_path / "out.mkv", "--report", tmp_path / "none" / "r.html")
