@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from secondeye.runtime.errors import MediaError
-from secondeye.runtime.files import atomic_write, explain_os_error, file_hash, sync_folder
+from secondeye.runtime.files import atomic_write, explain_os_error, file_hash, sync_folder, try_lock, wait_lock
 
 RECORD = "record.json"
 
@@ -57,9 +57,9 @@ class Cache:
     def locked(self, waiting: Callable[[], None]) -> Iterator[Path]:
         """Hold the lock; gives an empty folder for work, which is removed at the end (or by the next build)."""
         with open(self.folder / "build.lock", "a+b") as lock:
-            if not _try_lock(lock):
+            if not try_lock(lock):
                 waiting()
-                _wait_lock(lock)
+                wait_lock(lock)
             work = self.folder / "work"
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
@@ -100,39 +100,11 @@ def _sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-try:
-    import fcntl
-
-    def _try_lock(file: Any) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
-
-    def _wait_lock(file: Any) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX)
-
-except ImportError:  # Windows
-    import msvcrt
-
-    def _try_lock(file: Any) -> bool:
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-
-    def _wait_lock(file: Any) -> None:
-        while not _try_lock(file):
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
-
-
 def place_folder(made: Path, target: Path) -> None:
     """Put a finished folder at its place; what stood there goes only when the new one stands."""
     aside = target.with_name(f".{target.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
     if target.exists():
+        shutil.rmtree(aside, ignore_errors=True)
         os.replace(target, aside)
     os.replace(made, target)
     sync_folder(target.parent)

@@ -191,6 +191,9 @@ def read_bundle(folder: str | Path, *, kind: str | None = None, verify: bool = T
     folder = Path(folder)
     path = folder / MANIFEST
     if not folder.is_dir():
+        aside = folder.with_name(f".{folder.name}.old")
+        if folder.name and aside.is_dir():  # a build was killed between its two renames
+            raise MediaError(f"{folder}: its build was stopped as it took its place; rename {aside} or build again.")
         raise MediaError(f"{folder}: no such bundle; build one with: secondeye build-engine.")
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:

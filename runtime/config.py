@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import numpy as np
 
 from secondeye.runtime.comfort import HIGHEST, Screen, Unit, strength_percent
 from secondeye.runtime.depth import AUTO, Normalisation, OutputKind
@@ -21,6 +23,13 @@ Mode = Literal["fast", "quality"]
 Compose = Literal["inpaint", "generated"]
 Conditioning = Literal["stereo", "authors"]
 Tiles = Literal["dense", "sparse"]
+
+
+def plain_numbers(config: Any) -> None:
+    """Numbers of numpy's in a frozen configuration become Python's: they are compared, hashed and written as JSON."""
+    for name, value in vars(config).items():
+        if isinstance(value, np.generic):
+            object.__setattr__(config, name, value.item())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +101,7 @@ class StereoConfig:
     conditioning: Conditioning = "stereo"
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         problems = [
             *self._strength(),
             *self._range("convergence", 0.0, 1.0, "0 far to 1 near"),

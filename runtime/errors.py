@@ -73,6 +73,7 @@ _STATUS_CLASSES: dict[int, type[SecondEyeError]] = {
     12: ModelFormatError,
     13: ResourceLimitError,
     14: SessionError,
+    15: SessionError,
 }
 
 

@@ -32,6 +32,31 @@ def check_place(path: str | os.PathLike[str]) -> None:
         raise MediaError(f"{target}: the folder {target.parent} does not exist; make it first.")
 
 
+def for_ffmpeg(path: str | os.PathLike[str]) -> str:
+    """A file's name that FFmpeg takes as one, whatever it holds: ``Alien: x.mp4`` alone would be protocol ``Alien``."""
+    return f"file:{os.fspath(path)}"
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results, and those above it, where there is none.
+
+    Raises:
+        MediaError: a file stands there, or it may not be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise MediaError(f"{path}: is a file where a folder is meant; give another name.") from error
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be made ({explain_os_error(error)}).") from error
+
+
+def temporary_beside(target: Path) -> Path:
+    """A hidden name in a file's folder that no other run takes, and no longer than file systems allow (255 bytes)."""
+    name = target.name.encode("utf-8", "ignore")[:100].decode("utf-8", "ignore")
+    return target.with_name(f".{name}.{secrets.token_hex(4)}.part")
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file that takes `path`'s place when the block ends well, and vanishes when it does not.
@@ -44,7 +69,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = Path(path)
     check_place(target)
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
+    temporary = temporary_beside(target)
     try:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except OSError as error:
@@ -88,3 +113,35 @@ def file_hash(path: str | os.PathLike[str]) -> str:
     except OSError as error:
         raise MediaError(f"{path}: cannot be read ({explain_os_error(error)}).") from error
     return digest.hexdigest()
+
+
+try:
+    import fcntl
+
+    def try_lock(file: BinaryIO) -> bool:
+        """Take a file's lock, which goes with its process; false where another has it."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def wait_lock(file: BinaryIO) -> None:
+        """Take it when it is free."""
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+except ImportError:  # Windows
+    import msvcrt
+
+    def try_lock(file: BinaryIO) -> bool:
+        """As above."""
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
+
+    def wait_lock(file: BinaryIO) -> None:
+        """As above."""
+        while not try_lock(file):
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]

@@ -42,7 +42,8 @@ def _close_all() -> None:
 
 
 class LiveSession:
-    """Frames in, stereo pictures out, by threads of the session's own. Methods may be called from any thread.
+    """Frames in, stereo pictures out, by threads of the session's own. Methods may be called from any thread, but in a
+    process that was forked they raise SessionError.
 
     Raises:
         InvalidInputError: the configuration is none.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import ops
+from secondeye.runtime.config import plain_numbers
 from secondeye.runtime.depth import BUILTIN
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.objects import OFF
@@ -104,6 +105,7 @@ class LiveConfig:
     keep_on_gpu: bool = False
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         problems = [
             f"{name}: expected {low:g} to {high:g}, got {value!r}"
             for name, low, high in (

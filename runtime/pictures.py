@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from secondeye.runtime.errors import InvalidInputError, MediaError, ResourceLimitError
+from secondeye.runtime.errors import InvalidInputError, MediaError, ResourceLimitError, SecondEyeError
 from secondeye.runtime.files import explain_os_error
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 
@@ -99,7 +99,7 @@ def opened_picture(
                 f"{name}: not a picture that can be read here ({_guess(data)}); "
                 "give a JPEG, PNG, WebP, TIFF, AVIF, BMP, GIF or PPM file."
             ) from error
-        except (InvalidInputError, ResourceLimitError):
+        except SecondEyeError:
             raise
         except MemoryError as error:
             raise ResourceLimitError(f"{name}: not enough memory to decode it; scale the file down first.") from error
@@ -187,8 +187,13 @@ def _bytes_of(source: str | os.PathLike[str] | bytes | BinaryIO, limits: Limits)
             raise
         except OSError as error:
             raise MediaError(f"{path}: cannot be read ({explain_os_error(error)}).") from error
-    else:
+    elif hasattr(source, "read"):
         name, data = str(getattr(source, "name", "picture")), _read_limited(source, limits, "picture")
+    else:
+        raise InvalidInputError(
+            "picture: expected a path, a file's bytes, a binary file or a uint8 array (np.asarray makes one of an "
+            f"image), got {type(source).__name__}."
+        )
     if not data:
         raise MediaError(f"{name}: is empty; expected a picture.")
     return data, name
@@ -261,6 +266,8 @@ def _apply_profile(image: Image.Image, profile: bytes | None, name: str, notes: 
 
 def _guess(data: bytes) -> str:
     head = data[:64]
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"):
+        return "it looks like HEIC, as phones make it"
     if head[4:8] == b"ftyp" or head[:4] in (b"\x1aE\xdf\xa3", b"RIFF", b"OggS"):
         return "it looks like a film or sound"
     if all(32 <= byte < 127 or byte in b"\r\n\t" for byte in head):

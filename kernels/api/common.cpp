@@ -27,6 +27,7 @@ const char* se_status_string(int32_t status) {
     case SE_ERROR_CLOSED: return "the session has ended";
     case SE_ERROR_MODEL: return "the depth network cannot be had";
     case SE_ERROR_DEVICE_LIMIT: return "the rows of a picture this wide do not fit into this GPU's shared memory; use a smaller one";
+    case SE_ERROR_FORKED: return "this process was forked from the one that made the session, and has none of its threads; make another one here";
     case SE_ERROR_DEVICE_LOST: return "the session's GPU failed, and the session has ended; make another one";
     default: return "unknown status";
   }

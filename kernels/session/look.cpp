@@ -143,8 +143,8 @@ bool State::collect(Slot& slot, bool at_once) {
   if (side_ticket_ == slot.ticket) {
     steady_->take(depth_.data());
     slot.flags |= SE_RESULT_OWN_DEPTH;
-  } else {
-    steady_->take_older(depth_.data(), side_luma_.data());
+  } else if (!steady_->take_older(depth_.data(), side_luma_.data())) {
+    return true;  // the depth before goes on
   }
   depth_ticket_ = side_ticket_;
   depth_time_ = side_time_;

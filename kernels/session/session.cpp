@@ -6,6 +6,12 @@
 #include <stdexcept>
 #include <thread>
 
+#if defined(_WIN32)
+#include <process.h>
+#else
+#include <unistd.h>
+#endif
+
 #include "core/check.h"
 #include "session/state.h"
 
@@ -66,6 +72,14 @@ int32_t check_frame(const se_session_config& config, const se_array* frame) {
   return config.nv12 != 0 && frame->stride_x != 1 ? SE_ERROR_BAD_STRIDE : SE_OK;
 }
 
+int64_t this_process() {
+#if defined(_WIN32)
+  return _getpid();
+#else
+  return getpid();
+#endif
+}
+
 void say(char* message, size_t size, const char* text) {
   if (message == nullptr || size == 0) return;
   std::strncpy(message, text, size - 1);
@@ -78,11 +92,18 @@ void say(char* message, size_t size, const char* text) {
 struct se_session {
   std::shared_ptr<se::State> state;
   std::vector<std::thread> threads;
+  int64_t process = se::this_process();
 };
 
 using namespace se;
 
 namespace {
+
+// A process that was forked has none of its parent's threads, and perhaps a mutex that nobody will ever give back.
+int32_t check_session(const se_session* session) {
+  if (session == nullptr) return SE_ERROR_NULL_POINTER;
+  return session->process == this_process() ? SE_OK : SE_ERROR_FORKED;
+}
 
 void start(se_session& session, void (State::*loop)()) {
   // The thread keeps the state: a depth function that never returns must not take it away.
@@ -168,11 +189,11 @@ int32_t se_session_create(const se_session_config* config, se_session** session,
 }
 
 void se_session_close(se_session* session) {
-  if (session != nullptr && session->state != nullptr) session->state->close();
+  if (check_session(session) == SE_OK && session->state != nullptr) session->state->close();
 }
 
 void se_session_destroy(se_session* session) {
-  if (session == nullptr) return;
+  if (check_session(session) != SE_OK) return;
   if (session->state != nullptr) {
     session->state->close();
     // One of its own threads may come here, back from a depth function that held the last view of the session's memory.
@@ -185,13 +206,15 @@ void se_session_destroy(se_session* session) {
 }
 
 int32_t se_session_get_params(se_session* session, se_session_params* params) {
-  if (session == nullptr || params == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_session(session));
+  if (params == nullptr) return SE_ERROR_NULL_POINTER;
   *params = session->state->params();
   return SE_OK;
 }
 
 int32_t se_session_set_params(se_session* session, const se_session_params* params) {
-  if (session == nullptr || params == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_session(session));
+  if (params == nullptr) return SE_ERROR_NULL_POINTER;
   SE_TRY(check_params(*params));
   if (on_device(session->state->config()) && beyond_device(*params) != nullptr) return SE_ERROR_NO_BACKEND;
   session->state->set_params(*params);
@@ -199,7 +222,7 @@ int32_t se_session_set_params(se_session* session, const se_session_params* para
 }
 
 int32_t se_session_set_overlay(se_session* session, const se_array* rgba, int32_t x, int32_t y, float disparity) {
-  if (session == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_session(session));
   if (rgba == nullptr) {
     session->state->set_overlay(nullptr);
     return SE_OK;
@@ -221,7 +244,7 @@ int32_t se_session_set_overlay(se_session* session, const se_array* rgba, int32_
 }
 
 int32_t se_session_set_mask(se_session* session, const se_array* mask, float disparity) {
-  if (session == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_session(session));
   if (mask == nullptr) {
     session->state->set_mask(nullptr);
     return SE_OK;
@@ -244,14 +267,14 @@ int32_t se_session_set_mask(se_session* session, const se_array* mask, float dis
 }
 
 int32_t se_session_submit(se_session* session, const se_array* frame, int64_t timestamp, int32_t timeout_ms, uint64_t* ticket) {
-  if (session == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_session(session));
   SE_TRY(check_frame(session->state->config(), frame));
   return session->state->submit(*frame, false, nullptr, timestamp, timeout_ms, ticket);
 }
 
 int32_t se_session_submit_on_gpu(se_session* session, const se_array* frame, void* stream, int64_t timestamp, int32_t timeout_ms,
                                  uint64_t* ticket) {
-  if (session == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_session(session));
   const se_session_config& config = session->state->config();
   SE_TRY(check_frame(config, frame));
   if (config.device == SE_CPU || config.depth_model == nullptr || config.key_every != 0) return SE_ERROR_NO_BACKEND;
@@ -259,17 +282,20 @@ int32_t se_session_submit_on_gpu(se_session* session, const se_array* frame, voi
 }
 
 int32_t se_session_wait(se_session* session, int32_t timeout_ms, se_session_result* result) {
-  if (session == nullptr || result == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_session(session));
+  if (result == nullptr) return SE_ERROR_NULL_POINTER;
   return session->state->wait(timeout_ms, result);
 }
 
 int32_t se_session_release(se_session* session, uint64_t ticket) {
-  return session == nullptr ? SE_ERROR_NULL_POINTER : session->state->release(ticket);
+  SE_TRY(check_session(session));
+  return session->state->release(ticket);
 }
 
 int32_t se_session_render(se_session* session, const se_session_params* params, int32_t count,
                           const se_render_view* views, uint64_t* ticket) {
-  if (session == nullptr || views == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_session(session));
+  if (views == nullptr) return SE_ERROR_NULL_POINTER;
   if (count < 1 || count > 256) return SE_ERROR_BAD_PARAMETER;
   if (params != nullptr) SE_TRY(check_params(*params));
   const se_session_config& config = session->state->config();
@@ -284,7 +310,8 @@ int32_t se_session_render(se_session* session, const se_session_params* params, 
 
 int32_t se_session_render_quilt(se_session* session, const se_session_params* params, const se_quilt* quilt,
                                 const se_array* out, uint64_t* ticket) {
-  if (session == nullptr || quilt == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_session(session));
+  if (quilt == nullptr) return SE_ERROR_NULL_POINTER;
   if (quilt->columns < 1 || quilt->rows < 1 || quilt->columns > 256 || quilt->rows > 256 || quilt->columns * quilt->rows > 256)
     return SE_ERROR_BAD_PARAMETER;
   if (!between(quilt->first, -2, 2) || !between(quilt->last, -2, 2) || !between(quilt->down, -2, 2)) return SE_ERROR_BAD_PARAMETER;
@@ -301,7 +328,8 @@ int32_t se_session_render_quilt(se_session* session, const se_session_params* pa
 }
 
 int32_t se_session_wait_key(se_session* session, int32_t timeout_ms, const se_array* picture, uint64_t* ticket) {
-  if (session == nullptr || ticket == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_session(session));
+  if (ticket == nullptr) return SE_ERROR_NULL_POINTER;
   if (session->state->objects() == nullptr) return SE_ERROR_BAD_PARAMETER;
   const se_session_config& config = session->state->config();
   SE_TRY(check_array(picture, 1u << SE_UINT8, config.channels, config.channels));
@@ -310,20 +338,21 @@ int32_t se_session_wait_key(se_session* session, int32_t timeout_ms, const se_ar
 }
 
 int32_t se_session_set_labels(se_session* session, uint64_t ticket, const se_array* labels) {
-  if (session == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_session(session));
   if (session->state->objects() == nullptr) return SE_ERROR_BAD_PARAMETER;
   if (labels != nullptr) SE_TRY(check_array(labels, 1u << SE_UINT16, 1, 1));
   return session->state->objects()->set_labels(ticket, labels);
 }
 
 int32_t se_session_get_stats(se_session* session, se_session_stats* stats) {
-  if (session == nullptr || stats == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_session(session));
+  if (stats == nullptr) return SE_ERROR_NULL_POINTER;
   session->state->stats(stats);
   return SE_OK;
 }
 
 const char* se_session_depth_error(se_session* session) {
-  return session == nullptr ? "" : session->state->depth_error();
+  return check_session(session) != SE_OK ? "" : session->state->depth_error();
 }
 
 }  // extern "C"

@@ -152,13 +152,14 @@ bool SteadyDepth::look(const uint8_t* luma) {
 
 void SteadyDepth::take(const float* depth) { blend(depth, nearness_.data()); }
 
-void SteadyDepth::take_older(const float* depth, const uint8_t* luma) {
+bool SteadyDepth::take_older(const float* depth, const uint8_t* luma) {
   motion(luma_.data(), luma);
-  if (unmatched() > 0.5f && has_depth_) return;  // a shot has begun since: this depth is of another picture
+  if (unmatched() > 0.5f && has_depth_) return false;  // a shot has begun since, or the camera has gone on too far
   agreement(luma);
   carried(depth, spare_.data());
   // blend reads from spare_ and writes nearness_.
   blend(spare_.data(), nearness_.data());
+  return true;
 }
 
 // The robust range: 1 % of the pixels lie below it, 1 % above; a histogram made again, closer, where specks hold most.

@@ -18,8 +18,8 @@ class SteadyDepth {
   bool look(const uint8_t* luma);
   // The network's depth of the frame that was looked at last; larger is nearer, finite.
   void take(const float* depth);
-  // The same, of an earlier frame whose grey picture was `luma`.
-  void take_older(const float* depth, const uint8_t* luma);
+  // The same, of an earlier frame whose grey picture was `luma`; false where it shows another place, and is not taken.
+  bool take_older(const float* depth, const uint8_t* luma);
 
   const float* nearness() const { return nearness_.data(); }  // 0 far .. 1 near
   const uint8_t* luma() const { return luma_.data(); }

@@ -11,6 +11,7 @@ from secondeye import __version__
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.cli.bench import bench
 from secondeye.runtime.cli.build_engine import build_engine
+from secondeye.runtime.cli.cache import cache
 from secondeye.runtime.cli.convert import convert
 from secondeye.runtime.cli.doctor import doctor
 from secondeye.runtime.cli.inspect import inspect
@@ -39,6 +40,7 @@ app.command()(inspect)
 app.command()(layouts)
 app.command()(doctor)
 app.command("build-engine")(build_engine)
+app.command()(cache)
 app.add_typer(models_app, name="models")
 
 

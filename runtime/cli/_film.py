@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from secondeye.runtime.cli._bar import progress_bar
-from secondeye.runtime.cli._pictures import clash_of
+from secondeye.runtime.cli._pictures import below, clash_of, is_folder
 from secondeye.runtime.errors import InvalidInputError, SecondEyeError
+from secondeye.runtime.files import check_place, make_folder
 
 if TYPE_CHECKING:
     from secondeye.runtime.config import StereoConfig
@@ -72,7 +74,7 @@ def target_for(source: str, output: str | None, layout: str, projection: str = "
     from secondeye.runtime.video.media import is_sequence
 
     path = Path(source)
-    if output is not None and not Path(output).is_dir() and Path(output).suffix:
+    if output is not None and not is_folder(output):
         return Path(output)
     suffix = path.suffix.lower() if path.suffix.lower() in (".mp4", ".mov", ".mkv") else ".mkv"
     ending = LAYOUTS[layout].suffix
@@ -81,7 +83,7 @@ def target_for(source: str, output: str | None, layout: str, projection: str = "
         suffix = suffix if suffix in (".mp4", ".mov") else ".mp4"
     stem = path.parent.name or "film" if is_sequence(path) else path.stem
     folder = path.parent if output is None else Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return folder / f"{stem}{ending}{suffix}"
 
 
@@ -123,6 +125,8 @@ def convert_film(
         raise InvalidInputError("standard input: y4m from a pipe goes to a pipe, as y4m; add -o - and pipe it on.")
     if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
         raise InvalidInputError(f"--report: expected a name ending in .html, got {options.report}.")
+    if options.report is not None:
+        check_place(options.report)
     if output != "-":
         target = target_for(source, output, options.layout, options.projection)
     fetched: Path | None = None
@@ -150,13 +154,21 @@ def convert_film(
 
 
 def convert_films(
-    sources: list[str], output: str | None, stereo: StereoConfig, options: FilmOptions, skip_existing: bool, *,
-    quiet: bool, verbose: bool,
+    sources: list[str], inputs: list[str], output: str | None, stereo: StereoConfig, options: FilmOptions,
+    skip_existing: bool, *, quiet: bool, verbose: bool,
 ) -> int:  # fmt: skip
     """Films one after another, with what a single one has; gives how many failed, each of which was told."""
     if options.report is not None and len(sources) > 1:
         raise InvalidInputError("--report goes with one film; convert it alone.")
-    targets = [target_for(source, output, options.layout, options.projection) for source in sources]
+    homes = {source: below(source, inputs) for source in sources}
+    places = [
+        output if output is None or homes[source] == Path() else os.path.join(output, homes[source], "")
+        for source in sources
+    ]
+    targets = [
+        target_for(source, place, options.layout, options.projection)
+        for source, place in zip(sources, places, strict=True)
+    ]
     clash = clash_of(sources, targets)
     if clash is not None:
         raise InvalidInputError(f"{clash}; rename one.")

@@ -16,7 +16,7 @@ import typer
 
 from secondeye.runtime.cli._bar import progress_bar
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
-from secondeye.runtime.files import check_place
+from secondeye.runtime.files import check_place, make_folder
 
 if TYPE_CHECKING:
     from secondeye.runtime.converter import StereoConverter, StereoFrame
@@ -122,6 +122,9 @@ class Job:
             return [path]
         return [path.with_name(f"{path.stem}{eye}{path.suffix}") for eye in ("_L", "_R")]
 
+    def _layout(self, target: str) -> str:
+        return "cross" if target.lower().endswith(".jps") else self.wanted.layout
+
     def _check_target(self, target: str, width: int, height: int) -> None:
         """Refuse, before any work, what the format cannot hold."""
         from secondeye.runtime.layouts import LAYOUTS
@@ -129,7 +132,7 @@ class Job:
 
         if Path(target).suffix.lower() == MPO_SUFFIX:
             return
-        one = LAYOUTS.get("cross" if Path(target).suffix.lower() == ".jps" else self.wanted.layout, LAYOUTS["left"])
+        one = LAYOUTS.get(self._layout(target), LAYOUTS["left"])
         check_fits(target, int(width * one.wide), int(height * one.tall))
 
     def _write(self, frame: StereoFrame, target: str) -> None:
@@ -139,9 +142,8 @@ class Job:
 
         wanted = self.wanted
         if target.startswith(STDOUT):
-            data = encode_bytes(
-                compose(frame, wanted.layout, anaglyph=wanted.anaglyph), target[1:], quality=wanted.quality
-            )
+            picture = compose(frame, self._layout(target[1:]), anaglyph=wanted.anaglyph)
+            data = encode_bytes(picture, target[1:], quality=wanted.quality)
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         elif Path(target).suffix.lower() == MPO_SUFFIX:
@@ -150,8 +152,8 @@ class Job:
             for path, eye in zip(self._paths(target), (frame.left, frame.right), strict=True):
                 save_picture(path, eye, quality=wanted.quality)
         else:
-            layout = "cross" if Path(target).suffix.lower() == ".jps" else wanted.layout
-            save_picture(target, compose(frame, layout, anaglyph=wanted.anaglyph), quality=wanted.quality)
+            picture = compose(frame, self._layout(target), anaglyph=wanted.anaglyph)
+            save_picture(target, picture, quality=wanted.quality)
         if wanted.save_depth is not None:
             save_values(wanted.save_depth, frame.disparity)
         if wanted.preview is not None:
@@ -201,8 +203,15 @@ def convert_many(job: Job, sources: list[str], targets: list[str], skip_existing
         raise typer.Exit(1)
 
 
-def expand(inputs: list[str], recursive: bool) -> Iterator[str]:
-    """Files, the pictures of folders, and what patterns match; in name order."""
+def below(source: str, inputs: list[str]) -> Path:
+    """The folders between an input that is a folder and a file that was found in it."""
+    folders = (Path(word) for word in inputs if os.path.isdir(word))
+    return next((Path(source).parent.relative_to(f) for f in folders if Path(source).is_relative_to(f)), Path())
+
+
+def expand(inputs: list[str], recursive: bool, output: str | None) -> Iterator[str]:
+    """Files, the pictures of folders, and what patterns match; in name order. What lies in an output folder within one
+    of the folders was made by a run before."""
     from secondeye.runtime.limits import DEFAULT_LIMITS
     from secondeye.runtime.pictures import READ_SUFFIXES
     from secondeye.runtime.video.media import READ_SUFFIXES as FILM_SUFFIXES
@@ -216,6 +225,9 @@ def expand(inputs: list[str], recursive: bool) -> Iterator[str]:
         elif path.is_dir():
             walk = path.rglob("*") if recursive else path.iterdir()
             pictures = sorted(p for p in walk if p.suffix.lower() in suffixes and p.is_file())
+            made = None if output is None else Path(output).resolve()
+            if made is not None and path.resolve() in made.parents:
+                pictures = [p for p in pictures if made not in p.resolve().parents]
             found = _without_results(pictures)
             if not found:
                 deeper = "." if recursive else "; try --recursive."
@@ -232,9 +244,14 @@ def expand(inputs: list[str], recursive: bool) -> Iterator[str]:
         yield from found
 
 
+def is_folder(output: str) -> bool:
+    """Whether an output is meant as a folder: it is one, ends in a slash, or has no suffix."""
+    return Path(output).is_dir() or output.endswith(("/", os.sep)) or not Path(output).suffix
+
+
 def check_folder(output: str | None) -> None:
     """Refuse one file's name for several results."""
-    if output is not None and output != "-" and not Path(output).is_dir() and Path(output).suffix:
+    if output is not None and output != "-" and not is_folder(output):
         raise InvalidInputError(f"{output}: several files need a folder; give a name without {Path(output).suffix}.")
 
 
@@ -260,35 +277,47 @@ def clash_of(sources: list[str], targets: Sequence[str | Path]) -> str | None:
     return f"{twice}: {both} would become this file"
 
 
-def targets_of(sources: list[str], output: str | None, layout: str, suffix: str, many: bool) -> list[str]:
-    """Where each picture's result goes."""
+def _check_photo(suffix: str, layout: str) -> None:
+    """Refuse a layout that a stereo photo's format does not have."""
+    kinds = {".mpo": ("an MPO holds the two views themselves", "sbs", "separate"),
+             ".jps": ("a JPS holds the views side by side, the right one first", "sbs", "cross")}  # fmt: skip
+    if suffix in kinds and layout not in kinds[suffix][1:]:
+        raise InvalidInputError(f"--layout {layout}: {kinds[suffix][0]}; leave --layout out.")
+
+
+def targets_of(
+    sources: list[str], inputs: list[str], output: str | None, layout: str, suffix: str, many: bool
+) -> list[str]:
+    """Where each picture's result goes: folders within a folder become folders within the output's."""
     from secondeye.runtime.layouts import LAYOUTS
     from secondeye.runtime.writers import MPO_SUFFIX, format_of
 
     if suffix != MPO_SUFFIX:
         format_of("x" + suffix)
     if output == "-":
+        _check_photo(suffix, layout)
         if many or layout == "separate" or suffix == MPO_SUFFIX:
             raise InvalidInputError("-o -: standard output takes one picture in one file; name a file or folder.")
         return [STDOUT + suffix]
     ending = "" if suffix == MPO_SUFFIX or suffix == ".jps" or layout == "separate" else LAYOUTS[layout].suffix
     folder = Path(output) if output is not None else None
-    single = not many and folder is not None and not folder.is_dir() and folder.suffix != ""
+    single = not many and output is not None and not is_folder(output)
     if single and folder is not None:
-        if folder.suffix.lower() != MPO_SUFFIX:
+        suffix = folder.suffix.lower()
+        if suffix != MPO_SUFFIX:
             format_of(folder)
-        elif layout not in ("sbs", "separate"):
-            raise InvalidInputError(f"{folder}: an MPO holds the two views themselves; leave --layout out.")
         targets = [str(folder)]
     else:
         if "-" in sources and folder is None:
             raise InvalidInputError("standard input has no name to go by; give -o FILE or -o -.")
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
         names = [("stdin" if s == "-" else Path(s).stem) + ending + suffix for s in sources]
-        homes = [folder if folder is not None else Path(s).parent for s in sources]
+        homes = [folder / below(s, inputs) if folder is not None else Path(s).parent for s in sources]
         targets = [str(home / name) for home, name in zip(homes, names, strict=True)]
         clash = clash_of(sources, targets)
         if clash is not None:
             raise InvalidInputError(f"{clash}; rename one, or convert them into different folders.")
+    _check_photo(suffix, layout)
+    if folder is not None and not single:
+        for home in dict.fromkeys(homes):
+            make_folder(home)
     return targets

@@ -209,7 +209,13 @@ def convert(
     ] = "png",
     quality: Annotated[int, typer.Option(min=1, max=100, rich_help_panel=_FILES, help="Of lossy formats.")] = 95,
     recursive: Annotated[
-        bool, typer.Option("-r", "--recursive", rich_help_panel=_FILES, help="Folders within folders too.")
+        bool,
+        typer.Option(
+            "-r",
+            "--recursive",
+            rich_help_panel=_FILES,
+            help="Folders within folders too; they are made in the output folder.",
+        ),
     ] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", rich_help_panel=_FILES, help="Go on where a stopped run left off.")
@@ -343,7 +349,7 @@ def convert(
     from secondeye.runtime.ops import ANAGLYPHS
 
     single = len(inputs) == 1 and is_film(inputs[0])
-    sources = inputs if single else list(expand(inputs, recursive))
+    sources = inputs if single else list(expand(inputs, recursive, output))
     many = not single and (len(sources) > 1 or any(Path(word).is_dir() for word in inputs))
     films = [source for source in sources if is_film(source)]
     pictures = [source for source in sources if source not in films]
@@ -395,12 +401,12 @@ def convert(
         if single and not skip_existing:
             convert_film(films[0], output, config, wanted_film, quiet=quiet, verbose=verbose)
             return
-        failed = convert_films(films, output, config, wanted_film, skip_existing, quiet=quiet, verbose=verbose)
+        failed = convert_films(films, inputs, output, config, wanted_film, skip_existing, quiet=quiet, verbose=verbose)
         if not pictures:
             raise typer.Exit(1 if failed else 0)
     if many and (depth_map or save_depth or preview):
         raise InvalidInputError("--depth-map, --save-depth and --preview go with one picture; convert it alone.")
-    targets = targets_of(pictures, output, layout, "." + format.lower().lstrip("."), many)
+    targets = targets_of(pictures, inputs, output, layout, "." + format.lower().lstrip("."), many)
     wanted = Output(layout=layout, anaglyph=anaglyph, quality=quality, save_depth=save_depth, preview=preview)
     job = Job(
         StereoConverter(config),

@@ -24,7 +24,7 @@ def inspect(
     from secondeye.runtime.video.media import is_sequence
 
     for name in files:
-        if Path(name).suffix.lower() in READ_SUFFIXES and not is_sequence(name):
+        if Path(name).suffix.lower() in READ_SUFFIXES and (Path(name).exists() or not is_sequence(name)):
             picture = inspect_picture(name)
             many = f", {picture.pictures} of them" if picture.pictures > 1 else ""
             rows = [

@@ -136,8 +136,9 @@ def live(
 
     Into a window: secondeye live camera -o window (extra 'window'), or secondeye live camera | ffplay -
 
-    Into a file: secondeye live camera -o evening.mkv (Ctrl-C ends it well)
+    Into a file: secondeye live camera -o evening.mkv (Ctrl-C ends it well, and so does kill)
     """
+    import signal
     import threading
 
     from rich.console import Console
@@ -158,6 +159,7 @@ def live(
         device=device,
     )  # fmt: skip
     _check_terminal(output, format)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a service ends the film well, as Ctrl-C does
     fault: list[SecondEyeError] = []
     handed = 0
     over = threading.Event()
@@ -242,6 +244,8 @@ def serve(
     threads: Threads = 0,
 ) -> None:
     """Show live 3D on a web page: side by side, anaglyph, wiggle, depth, and in a headset through WebXR."""
+    from urllib.parse import quote
+
     from secondeye.runtime.live_config import LiveConfig
     from secondeye.runtime.stream.server import ServeOptions, serve as run
 
@@ -256,6 +260,5 @@ def serve(
     )  # fmt: skip
     scheme = "https" if tls_cert else "http"
     place = f"[{host}]" if ":" in host else host
-    query = f"/?token={options.token}" if options.token else "/"
-    typer.echo(f"Open {scheme}://{place}:{port}{query} (Ctrl-C ends)")
-    run(origin, config, options)
+    query = f"/?token={quote(options.token, safe='')}" if options.token else "/"
+    run(origin, config, options, opened=lambda: typer.echo(f"Open {scheme}://{place}:{port}{query} (Ctrl-C ends)"))

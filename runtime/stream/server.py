@@ -14,17 +14,25 @@ import io
 import ipaddress
 import json
 import secrets
+import socket
 import struct
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError, SecondEyeError, SessionError
+from secondeye.runtime.errors import (
+    BackendUnavailableError,
+    InvalidInputError,
+    MediaError,
+    SecondEyeError,
+    SessionError,
+)
+from secondeye.runtime.files import explain_os_error
 from secondeye.runtime.live import LiveSession
 from secondeye.runtime.live_config import LAYOUT_CODES, LiveConfig
 from secondeye.runtime.stream.sources import Source
@@ -342,20 +350,77 @@ def application(hub: Hub) -> Starlette:
     )
 
 
-def serve(source: Source, config: LiveConfig, options: ServeOptions) -> None:
+def listening(options: ServeOptions) -> socket.socket:
+    """A socket that holds the page's address; it is listened on when the session stands.
+
+    Raises:
+        MediaError: it is another program's, or not this machine's.
+    """
+    place = f"{options.host}:{options.port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(address)
+        except OSError:
+            made.close()
+            raise
+    except OSError as error:
+        raise MediaError(
+            f"{place}: cannot be listened on ({explain_os_error(error)}); give another --port or --host."
+        ) from error
+    return made
+
+
+def serve(
+    source: Source, config: LiveConfig, options: ServeOptions, *, opened: Callable[[], None] = lambda: None
+) -> None:
     """Serve the page until interrupted.
+
+    Args:
+        source: of frames.
+        config: of the session.
+        options: see :class:`ServeOptions`.
+        opened: called when the page can be opened.
 
     Raises:
         BackendUnavailableError: the extra ``serve`` is not installed.
+        MediaError: the address cannot be listened on, or the certificate not be read.
         ModelFormatError, InvalidInputError: see :class:`secondeye.LiveSession`.
     """
     try:
         import uvicorn
     except ImportError as error:
         raise BackendUnavailableError("the page needs the extra 'serve': pip install 'secondeye[serve]'.") from error
-    uvicorn.run(
-        application(Hub(source, config, options)), host=options.host, port=options.port, log_level="warning",
-        ws="websockets-sansio", ws_max_size=options.message_bytes, ws_max_queue=16, ws_per_message_deflate=False,
-        ssl_certfile=options.tls_cert, ssl_keyfile=options.tls_key, limit_concurrency=options.max_clients * 4 + 16,
-        timeout_graceful_shutdown=2, server_header=False,
-    )  # fmt: skip
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                opened()
+
+    if options.tls_cert:
+        _check_certificate(options.tls_cert, str(options.tls_key))
+    with listening(options) as place:
+        settings = uvicorn.Config(
+            application(Hub(source, config, options)), log_level="warning",
+            ws="websockets-sansio", ws_max_size=options.message_bytes, ws_max_queue=16, ws_per_message_deflate=False,
+            ssl_certfile=options.tls_cert, ssl_keyfile=options.tls_key, limit_concurrency=options.max_clients * 4 + 16,
+            timeout_graceful_shutdown=2, server_header=False,
+        )  # fmt: skip
+        with contextlib.suppress(KeyboardInterrupt):  # which is raised again when all is closed
+            Server(settings).run(sockets=[place])
+
+
+def _check_certificate(certificate: str, key: str) -> None:
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
+        raise MediaError(
+            f"{certificate}, {key}: cannot be used as certificate and key ({explain_os_error(error)})."
+        ) from error

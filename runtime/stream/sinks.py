@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime.errors import InvalidInputError, MediaError
-from secondeye.runtime.files import check_place
+from secondeye.runtime.files import check_place, for_ffmpeg, temporary_beside
 
 if TYPE_CHECKING:
     import av
@@ -64,14 +64,16 @@ class Sink:
                 raise InvalidInputError(f"{target}: expected a name that ends in {', '.join(FILES)}, or -.")
             check_place(target)
             self._codec, self._kind = "libx264", FILES[suffix]
-            self._part = Path(target).with_name(f".{Path(target).name}.part")
+            self._part = temporary_beside(Path(target))
         self._container = self._open()
         self._last = -1
 
     def _open(self) -> av.container.OutputContainer:
         import av
 
-        file: Any = sys.stdout.buffer if self.target == "-" else str(self._part or self.target)
+        file: Any = sys.stdout.buffer if self.target == "-" else self.target
+        if self._part is not None:
+            file = for_ffmpeg(self._part)
         try:
             return av.open(file, "w", format=self._kind)
         except (av.FFmpegError, OSError) as error:
@@ -119,7 +121,11 @@ class Sink:
         return MediaError(f"{name}: {_reason(error)}")
 
     def close(self) -> None:
-        """Finish; a film gets its name now."""
+        """Finish; a film gets its name now.
+
+        Raises:
+            MediaError: it cannot be finished; what was written of it stays where the message says.
+        """
         import av
 
         try:
@@ -132,7 +138,8 @@ class Sink:
             elif self._part is not None:
                 self._part.unlink(missing_ok=True)
         except (av.FFmpegError, OSError) as error:
-            raise self._lost(error) from error
+            lost = self._lost(error)
+            raise MediaError(f"{lost} (what was written lies in {self._part})") if self._part else lost from error
 
     def __enter__(self) -> Sink:
         return self

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime.errors import InvalidInputError, MediaError
+from secondeye.runtime.files import for_ffmpeg
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
+from secondeye.runtime.video.media import pictures_of, turns_of
 
 if TYPE_CHECKING:
     import av
@@ -64,13 +66,16 @@ class Source:
         self._limits = limits
         self._stop = threading.Event()
         self._container: av.container.InputContainer | None = None
+        self._turns = 0
         if spec == "sample":
             self.width, self.height = self.options.size or (960, 540)
         else:
             self._container = _open(spec, self.options)
-            stream = self._container.streams.video[0]
-            native = (stream.codec_context.width, stream.codec_context.height)
-            self.width, self.height = self.options.size or native
+            self._stream = pictures_of(self._container)
+            native = (self._stream.codec_context.width, self._stream.codec_context.height)
+            if os.path.isfile(spec):
+                self._turns = _turns_of(spec)
+            self.width, self.height = self.options.size or (native[::-1] if self._turns % 2 else native)
         limits.check_size("source", self.width, self.height)
 
     def close(self) -> None:
@@ -119,7 +124,7 @@ class Source:
             first: float | None = None
             count = 0
             try:
-                for frame in container.decode(video=0):
+                for frame in container.decode(self._stream):
                     at = float(frame.time) if frame.time is not None else last + 1 / 30
                     first = at if first is None else first
                     last = offset + max(0.0, at - first)
@@ -138,8 +143,9 @@ class Source:
             container.seek(0)
 
     def _pixels(self, frame: Any) -> Pixels:
-        pixels: Pixels = frame.to_ndarray(format="rgb24", width=self.width, height=self.height)
-        return pixels
+        size = (self.width, self.height) if self._turns % 2 == 0 else (self.height, self.width)
+        pixels: Pixels = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
+        return np.rot90(pixels, self._turns) if self._turns else pixels
 
 
 def _is_live(spec: str) -> bool:
@@ -171,15 +177,28 @@ def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
     else:
         asked = {}
         _check_film(Path(spec))
+        target = for_ffmpeg(spec)
     try:
         container = av.open(target, "r", format=kind, options=asked, timeout=None if spec == "-" else (10.0, 10.0))
     except (av.FFmpegError, ValueError, OSError) as error:
         raise MediaError(f"{spec}: cannot be opened ({getattr(error, 'strerror', None) or error}).") from error
-    if not container.streams.video:
+    found = pictures_of(container)
+    if found is None:
         container.close()
         raise MediaError(f"{spec}: holds no pictures.")
-    container.streams.video[0].thread_type = "AUTO"
+    found.thread_type = "AUTO"
     return container
+
+
+def _turns_of(path: str) -> int:
+    """Quarter turns counter-clockwise that show a film upright, as its first frame says."""
+    import av
+
+    try:
+        with av.open(for_ffmpeg(path)) as container:
+            return turns_of(next(container.decode(pictures_of(container))))
+    except (av.FFmpegError, StopIteration):
+        return 0  # what is wrong with it is said when its frames are read
 
 
 def _check_film(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from secondeye.runtime import ops
-from secondeye.runtime.config import StereoConfig
+from secondeye.runtime.config import StereoConfig, plain_numbers
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import check_place
 from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS
@@ -78,6 +78,7 @@ class FilmConfig:
         return info.depth_bits > 8 and self.bits is None and deep
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         if self.stereo.mode == "quality" and self.stereo.conditioning != "stereo":
             raise InvalidInputError("conditioning: films take stereo; the authors' one knows no steady depth.")
         if self.layout not in LAYOUTS:
@@ -85,7 +86,8 @@ class FilmConfig:
         if self.anaglyph not in ops.ANAGLYPHS:
             raise InvalidInputError(f"anaglyph: expected one of {', '.join(ops.ANAGLYPHS)}, got {self.anaglyph!r}.")
         if self.codec not in encode.CODECS:
-            raise InvalidInputError(f"codec: expected one of {', '.join(encode.CODECS)}, got {self.codec!r}.")
+            named = ", ".join(name for name in encode.CODECS if name != encode.PICTURES)
+            raise InvalidInputError(f"codec: expected one of {named}, got {self.codec!r}.")
         if self.quality is not None and not 0 <= self.quality <= 63:
             raise InvalidInputError(f"quality: expected 0 to 63 (lower is better), got {self.quality}.")
         if not 24 <= self.segment <= 10_000:
@@ -154,6 +156,8 @@ def checked_target(target: Path, source: Path, config: FilmConfig) -> Path:
             if target.name % first == source.name % first:
                 raise InvalidInputError(f"{target}: are the source's own pictures; choose another name.")
         return target
+    if config.codec == encode.PICTURES:
+        raise InvalidInputError(f"{target}: the codec {config.codec} is numbered pictures'; choose another.")
     if suffix not in mux.CONTAINERS:
         raise InvalidInputError(f"{target}: expected a name ending in {', '.join(mux.CONTAINERS)}.")
     if target.is_dir() or not target.parent.is_dir():

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime.errors import BackendUnavailableError, MediaError
+from secondeye.runtime.files import for_ffmpeg
 from secondeye.runtime.video.media import FilmInfo, matrix_of, reason
 
 _ENCODER_THREADS = 8  # always: an encoder's bits may depend on it
@@ -43,6 +44,8 @@ class Codec:
     views: int = 1
 
 
+PICTURES = "pictures"  # that a run takes by itself where it writes numbered pictures
+
 CODECS: dict[str, Codec] = {
     "h264": Codec(
         encoder="libx264", deep_format="yuv420p10le", quality=("crf", 18), options={"preset": "fast"}, presets=True,
@@ -66,7 +69,7 @@ CODECS: dict[str, Codec] = {
         segments="mov",
     ),
     "ffv1": Codec(encoder="ffv1", pixel_format="yuv444p", deep_format="yuv444p16le", options={"level": "3"}),
-    "pictures": Codec(encoder="ffv1", pixel_format="bgr0", deep_format="gbrp16le", options={"level": "3"}),
+    PICTURES: Codec(encoder="ffv1", pixel_format="bgr0", deep_format="gbrp16le", options={"level": "3"}),
     "h264-nvenc": Codec(encoder="h264_nvenc", quality=("cq", 19), options={"preset": "p5"}, presets=True),
     "hevc-nvenc": Codec(
         encoder="hevc_nvenc", deep_format="p010le", quality=("cq", 21), options={"preset": "p5"}, presets=True,
@@ -117,7 +120,7 @@ class SegmentWriter:
         self._info, self._codec, self._frames, self._deep = info, CODECS[codec], 0, deep
         self._drawn_on, self._preset = drawn_on, preset
         self._format = (self._codec.deep_format if deep else None) or self._codec.pixel_format
-        file = str(path) if isinstance(path, Path) else path
+        file = for_ffmpeg(path) if isinstance(path, Path) else path
         self._container: Any = av.open(file, "w", format=self._codec.segments, options={"fflags": "+bitexact"})
         options = dict(self._codec.options)
         if self._codec.quality is not None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from secondeye.runtime.errors import InvalidInputError, MediaError
+from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
 from secondeye.runtime.video import encode, media, mux, sequence
 from secondeye.runtime.video.cluster import share_over_ray
 from secondeye.runtime.video.config import FilmConfig, checked_target, depth_notes, open_film
@@ -89,7 +89,7 @@ def convert_video(
         raise InvalidInputError(f"jobs: expected 1 to 64 processes, got {jobs}.")
     info = open_film(source, config)
     if media.is_sequence(target):
-        config = replace(config, codec="pictures")
+        config = replace(config, codec=encode.PICTURES)
         sequence.check_pattern(target, deep=config.keeps_depth(info))
     part = part_of(info, config)
     check_encoder(info, config)
@@ -133,9 +133,11 @@ def _kept(journal: Journal) -> Iterator[None]:
     """Adds to an error what is kept, and how to go on."""
     try:
         yield
-    except MediaError as error:
+    except SecondEyeError as error:
         done = journal.finished()
         if not done:
+            journal.remove()
+        if not done or not isinstance(error, MediaError):
             raise
         what = "its finished segment is" if done == 1 else f"its {done} finished segments are"
         raise MediaError(f"{error} ({what} kept in {journal.folder}; the same command goes on from there)") from error

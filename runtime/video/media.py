@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime.errors import InvalidInputError, MediaError
-from secondeye.runtime.files import explain_os_error
+from secondeye.runtime.files import explain_os_error, for_ffmpeg
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 from secondeye.runtime.video import fields
 from secondeye.runtime.video.hdr import HdrMetadata
@@ -132,7 +132,7 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         if first is None:
             raise MediaError(f"{file}: none of its video can be decoded; is the file complete?")
         context = stream.codec_context
-        turns = round((first.rotation or 0) / 90) % 4
+        turns = turns_of(first)
         bits = max((c.bits for c in first.format.components), default=8)
         tags = {
             name: int(getattr(context, name) or 0)
@@ -166,8 +166,8 @@ def _in_order(stamps: list[int]) -> bool:
 
 
 def is_sequence(path: str | os.PathLike[str]) -> bool:
-    """Whether a name is a pattern of numbered pictures: one %d or %05d in its last part."""
-    return len(re.findall(r"%(?:0\d)?d", Path(path).name)) == 1
+    """Whether a name is a pattern of numbered pictures: one %d or %05d in its last part, and no film's ending."""
+    return Path(path).suffix.lower() not in READ_SUFFIXES and len(re.findall(r"%(?:0\d)?d", Path(path).name)) == 1
 
 
 def first_number(pattern: Path) -> int:
@@ -219,10 +219,10 @@ def opened(file: Path, *, text: bool = False) -> Any:
     try:
         if is_sequence(file):
             pattern = {"start_number": str(first_number(file)), "pattern_type": "sequence"}
-            return av.open(str(file), format="image2", options={"protocol_whitelist": "file", **pattern})
+            return av.open(for_ffmpeg(file), format="image2", options={"protocol_whitelist": "file", **pattern})
         # What a playlist names must not be followed to other files or hosts.
         allowed = "srt,webvtt,ass" if text else _FORMATS
-        return av.open(str(file), options={"protocol_whitelist": "file", "format_whitelist": allowed})
+        return av.open(for_ffmpeg(file), options={"protocol_whitelist": "file", "format_whitelist": allowed})
     except (av.error.FFmpegError, ValueError) as error:
         what = "file of subtitles" if text else "film"
         raise MediaError(f"{file}: is no {what} that can be read ({reason(error)}).") from error
@@ -235,7 +235,7 @@ _FORMATS = (
 
 def reason(error: Exception) -> str:
     """Why, in the system's own words."""
-    return explain_os_error(error) if isinstance(error, OSError) else str(error)
+    return explain_os_error(error) if isinstance(error, OSError) else getattr(error, "strerror", None) or str(error)
 
 
 def video_stream(container: Any, file: Path) -> Any:
@@ -244,12 +244,21 @@ def video_stream(container: Any, file: Path) -> Any:
     Raises:
         MediaError: there is none.
     """
-    streams = [s for s in container.streams.video if not (int(s.disposition) & 0x400)]  # 0x400: a cover picture
-    if not streams:
+    stream = pictures_of(container)
+    if stream is None:
         raise MediaError(f"{file}: has no video in it.")
-    stream = streams[0]
     stream.thread_type = "AUTO"
     return stream
+
+
+def pictures_of(container: Any) -> Any:
+    """The first video stream that is no cover; None where there is none."""
+    return next((s for s in container.streams.video if not int(s.disposition) & 0x400), None)  # 0x400: a cover
+
+
+def turns_of(frame: Any) -> int:
+    """Quarter turns counter-clockwise that show a frame upright."""
+    return round((frame.rotation or 0) / 90) % 4
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from secondeye.runtime.errors import InternalError, MediaError
-from secondeye.runtime.files import atomic_write
+from secondeye.runtime.files import atomic_write, for_ffmpeg
 from secondeye.runtime.video.boxes import add_to_sample_entry, box, sample_entry_boxes
 from secondeye.runtime.video.encode import tag
 from secondeye.runtime.video.media import FilmInfo, opened, reason, video_stream
@@ -100,7 +100,7 @@ def join(
 def _spatial_sets(segment: Segment) -> Sets:
     import av
 
-    with av.open(str(segment.path)) as one:
+    with av.open(for_ffmpeg(segment.path)) as one:
         return parameter_sets(bytes(one.streams.video[0].codec_context.extradata or b""))
 
 
@@ -130,7 +130,7 @@ def _write(
         opened(info.path) as source,
         av.open(file, "w", format=CONTAINERS[suffix], options={"fflags": "+bitexact"}) as output,
     ):
-        with av.open(str(segments[0].path)) as one:
+        with av.open(for_ffmpeg(segments[0].path)) as one:
             coded = one.streams.video[0]
             try:
                 video = output.add_stream_from_template(coded)
@@ -242,7 +242,7 @@ def _video_packets(
 
     listed: list[int] = []
     for segment in segments:
-        with av.open(str(segment.path)) as file:
+        with av.open(for_ffmpeg(segment.path)) as file:
             shown = [p.pts for p in file.demux(video=0) if p.size and p.pts is not None]
         if len(shown) != len(segment.pts):
             raise MediaError(
@@ -258,7 +258,7 @@ def _video_packets(
     count = 0
     packet: Any
     for segment in segments:
-        with av.open(str(segment.path)) as file:
+        with av.open(for_ffmpeg(segment.path)) as file:
             for packet in _coded(file, spatial):
                 dts = order[count - delay] if count >= delay else order[0] - (delay - count) * step
                 if sei is not None and packet.is_keyframe:

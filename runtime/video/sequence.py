@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.files import atomic_write
+from secondeye.runtime.files import atomic_write, for_ffmpeg
 from secondeye.runtime.video.mux import Segment
 from secondeye.runtime.writers import format_of, save_picture
 
@@ -36,7 +36,7 @@ def write_pictures(target: Path, segments: list[Segment], *, quality: int = 95) 
 
     count = 0
     for segment in segments:
-        with av.open(str(segment.path)) as file:
+        with av.open(for_ffmpeg(segment.path)) as file:
             for frame in file.decode(video=0):
                 count += 1
                 path = target.with_name(target.name % count)

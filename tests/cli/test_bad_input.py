@@ -73,6 +73,34 @@ def test_text_called_png(refused, tmp_path):
     assert "looks like text" in refused(tmp_path / "x.png")
 
 
+def test_a_phones_heic_is_named(refused, tmp_path):
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+    assert "looks like HEIC" in refused(tmp_path / "IMG_1.HEIC")
+
+
+def test_values_that_are_no_numbers_are_not_called_damage(refused, tmp_path, scene):
+    values = scene[1].astype(np.float32)
+    values[3, 3] = np.nan
+    Image.fromarray(values).save(tmp_path / "nan.tif")
+    said = refused(tmp_path / "nan.tif")
+    assert "has values that are not numbers" in said
+    assert "damaged" not in said
+
+
+@pytest.mark.parametrize(("out", "said"), [("taken/", "is a file"), ("taken/deeper/", "cannot be made")])
+def test_a_folder_that_cannot_be_made(cli, photo, tmp_path, out, said):
+    (tmp_path / "taken").write_text("a file")
+    code, _, err = cli("convert", photo, "-o", f"{tmp_path}/{out}")
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("suffix", [".jps", ".mpo"])
+def test_a_stereo_photo_takes_no_other_layout(refused, photo, suffix):
+    assert "leave --layout out" in refused(photo, "--layout", "anaglyph", out=f"a{suffix}")
+
+
 def test_an_empty_file(refused, tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
     assert "empty" in refused(tmp_path / "x.png")

@@ -63,6 +63,40 @@ def test_a_jps_is_cross_eyed(cli, photo, tmp_path, read):
     assert np.abs(right_half.astype(int) - read(photo)).mean() < 2
 
 
+def test_a_jps_through_a_pipe_is_cross_eyed_too(photo, tmp_path, read):
+    options = ["-o", "-", "--format", "jps", "--quality", "100"]
+    with (tmp_path / "a.jps").open("wb") as out:
+        subprocess.run([sys.executable, "-m", "secondeye", "convert", str(photo), *options], stdout=out, check=True)
+    right_half = read(tmp_path / "a.jps")[:, 384:]
+    assert np.abs(right_half.astype(int) - read(photo)).mean() < 2
+
+
+def test_the_longest_names(cli, photo, tmp_path):
+    for name in ("n" * 251 + ".png", "名" * 83 + ".png"):  # file systems take 255 bytes
+        assert cli("convert", photo, "-o", tmp_path / name)[0] == 0
+        assert (tmp_path / name).exists()
+
+
+def test_a_slash_names_a_folder_whatever_its_name(cli, photo, tmp_path):
+    assert cli("convert", photo, "-o", f"{tmp_path}/3d.v2/")[0] == 0
+    assert (tmp_path / "3d.v2" / "photo_SBS.png").is_file()
+    assert cli("convert", photo, photo.with_name("*.jpg"), "-o", f"{tmp_path}/many.v2/")[0] == 2  # twice the same
+    assert not (tmp_path / "many.v2").exists()
+
+
+def test_folders_within_a_folder_become_folders_and_results_are_no_sources(cli, photo, tmp_path):
+    home, out = tmp_path / "in", tmp_path / "in" / "3d"
+    for day in ("", "monday", "monday/late"):  # a camera counts anew on every card
+        (home / day).mkdir(exist_ok=True)
+        (home / day / "DSC_1.jpg").write_bytes(photo.read_bytes())
+    for _ in range(2):
+        code, _, err = cli("convert", home, "-r", "-o", out)
+        assert code == 0, err
+        assert "3 converted, 0 failed" in err
+        made = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.*"))
+        assert made == ["DSC_1_SBS.png", "monday/DSC_1_SBS.png", "monday/late/DSC_1_SBS.png"]
+
+
 def test_a_folder_goes_into_a_folder_and_one_bad_file_does_not_stop_it(cli, photo, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()

@@ -54,5 +54,31 @@ def test_the_runtime_never_imports_torch_or_the_exporters():
     )
 
 
+def test_numbers_of_numpys_are_numbers():
+    import pickle
+
+    import numpy as np
+
+    one = secondeye.StereoConfig(strength=np.float32(2), widen=np.int16(3), seed=np.int64(4), fill=np.bool_(True))
+    assert one == secondeye.StereoConfig(strength=2.0, widen=3, seed=4)
+    assert {type(v) for v in (one.strength, one.widen, one.seed, one.fill)} == {float, int, bool}
+    high, wide = np.zeros((90, 160)).shape
+    live = secondeye.LiveConfig(width=np.int64(wide), height=np.uint16(high), deadline_ms=np.float64(30))
+    assert live == secondeye.LiveConfig(width=160, height=90, deadline_ms=30)
+    assert secondeye.FilmConfig(start=np.float32(1), quality=np.int64(20)) == secondeye.FilmConfig(
+        start=1.0, quality=20
+    )
+    for config in (one, live):
+        assert pickle.loads(pickle.dumps(config)) == config
+    with pytest.raises(secondeye.InvalidInputError, match="strength"):
+        secondeye.StereoConfig(strength=np.float32(np.nan))
+
+
+@pytest.mark.parametrize("picture", [None, 3, [[1, 2], [3, 4]]])
+def test_what_is_no_picture_is_refused_in_a_sentence(picture):
+    with pytest.raises(secondeye.InvalidInputError, match="expected a path"):
+        secondeye.StereoConverter().convert(picture)
+
+
 if __name__ == "__main__":
     CONTRACT.write_text("\n".join(public_names()) + "\n")

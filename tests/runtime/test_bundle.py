@@ -118,3 +118,18 @@ def test_inputs_are_checked_before_the_engine_sees_them(bundle):
     with pytest.raises(InvalidInputError, match="warped"):
         wide = latent[:, :, :, :20].repeat(2, 3)
         model.run("unet", source=latent, warped=wide, latent=latent, timestep=step, keep=one, gain=one)
+
+
+def test_a_bundle_whose_build_was_killed_as_it_took_its_place_is_named_and_outlives_the_next_build(bundle, tmp_path):
+    from secondeye.export.cache import place_folder
+
+    aside = tmp_path / ".bundle.old"
+    bundle.rename(aside)  # where a kill between the two renames leaves it
+    with pytest.raises(MediaError, match=r"rename .*\.bundle\.old"):
+        read_bundle(bundle)
+    with pytest.raises(FileNotFoundError):
+        place_folder(tmp_path / "not made", bundle)
+    assert read_bundle(aside)
+    place_folder(make_bundle(tmp_path / "made"), bundle)
+    assert read_bundle(bundle)
+    assert not aside.exists()

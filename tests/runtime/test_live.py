@@ -234,15 +234,15 @@ def test_steady_depth_flickers_less_and_a_cut_starts_anew():
 class Slow:
     """A depth function that from the second frame on takes until it is let go."""
 
-    def __init__(self):
-        self.runs, self.go = 0, threading.Event()
+    def __init__(self, answer=RAMP):
+        self.runs, self.go, self.answer = 0, threading.Event(), answer
 
     def __call__(self, picture):
         if picture.any():  # not the trial
             self.runs += 1
             if self.runs > 1:
                 self.go.wait(LONG)
-        return RAMP
+        return self.answer
 
 
 def test_a_deadline_takes_the_last_depth_and_counts_it():
@@ -302,6 +302,24 @@ def test_depth_on_the_side_never_holds_frames_up():
         assert all(frame.depth_ticket == 1 and not frame.own_depth and not frame.cheaper for frame in seen)
         depth.go.set()
         until(lambda: one(session).depth_ticket > 1)
+
+
+def test_depth_that_comes_too_late_to_be_used_is_not_named():
+    """The camera has gone on: what was found of a frame before shows another place, and the depth before goes on."""
+    depth = Slow(np.repeat(np.linspace(0, 1, 90, dtype=np.float32)[:, None], 160, 1))
+    squares = 255 * np.random.default_rng(5).integers(0, 2, (18, 60), np.uint8)
+    wide = np.kron(squares, np.ones((10, 10), np.uint8))[:, :, None].repeat(3, axis=2)
+    frames = [np.ascontiguousarray(wide[:, 14 * k : 14 * k + 320]) for k in range(14)]
+    with LiveSession(LiveConfig(width=320, height=180, depth=depth, depth_every=0, policy="every")) as session:
+        assert one(session, frames[0]).depth_ticket == 0
+        until(lambda: session.stats.depth_runs == 1)
+        assert one(session, frames[1]).depth_ticket == 1
+        until(lambda: depth.runs == 2)  # of the second frame, and it takes long
+        assert [one(session, frame).depth_ticket for frame in frames[2:13]] == [1] * 11
+        depth.go.set()
+        until(lambda: session.stats.depth_runs == 2)
+        last = one(session, frames[13])
+        assert (last.depth_ticket, last.own_depth, last.cut) == (1, False, False)
 
 
 def test_depth_that_fails_is_said_and_the_session_lives_on():

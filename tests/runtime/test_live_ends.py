@@ -2,6 +2,7 @@
 """Live sessions end: from any state, in time, with everything that others still hold left valid."""
 
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -182,3 +183,42 @@ print("done")
 def test_a_program_that_ends_with_a_session_open_ends(doing):
     done = subprocess.run([sys.executable, "-c", PROGRAM, *doing], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+FORKED = """
+import os, signal
+import numpy as np
+from secondeye import LiveConfig, LiveSession, SessionError
+
+frame = np.zeros((48, 96, 3), np.uint8)
+session = LiveSession(LiveConfig(width=96, height=48, depth="cues"))
+session.submit(frame)
+held = session.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    said = 0
+    calls = [lambda: session.submit(frame), session.wait, session.render, lambda: session.stats,
+             lambda: session.set(strength=1.0), lambda: session.set_mask(None)]
+    for call in calls:
+        try:
+            call()
+        except SessionError as error:
+            said += "forked" in str(error)
+    del held
+    session.close()
+    with LiveSession(LiveConfig(width=96, height=48, depth="cues")) as own:  # one of its own works
+        own.submit(frame)
+        own.wait()
+    raise SystemExit(said)  # the interpreter ends as usual, and takes the session with it
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 6, status
+session.submit(frame)
+assert session.wait() is not None
+session.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_session_is_its_process_and_a_forked_one_is_told():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=True, timeout=180)

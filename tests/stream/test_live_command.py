@@ -109,26 +109,61 @@ def test_a_reader_that_leaves_ends_it(film):
     assert "its reader has gone" in said
 
 
-def test_an_interrupt_finishes_the_film(tmp_path):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_finishes_the_film(tmp_path, ending):
     out = tmp_path / "evening.mkv"
     process = subprocess.Popen(
         [*COMMAND, "live", "sample", *QUICK, "-o", str(out)], stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    part = tmp_path / ".evening.mkv.part"
     try:
         end = time.monotonic() + 120
-        while not (part.exists() and part.stat().st_size > 2000):
+        while sum(part.stat().st_size for part in tmp_path.glob(".evening.mkv.*.part")) <= 2000:
             assert time.monotonic() < end
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ending)
         assert process.wait(120) == 0
     finally:
         process.kill()
         process.wait()
         process.stderr.close()
     assert len(pictures(out)) > 3
-    assert not part.exists()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_two_runs_into_one_file_leave_a_whole_one(tmp_path):
+    out = tmp_path / "out.mkv"
+    runs = [
+        subprocess.Popen(
+            [*COMMAND, "live", "sample", *QUICK, "--every", "--frames", count, "-o", str(out)], stderr=subprocess.PIPE
+        )
+        for count in ("40", "60")
+    ]
+    for run in runs:
+        assert run.wait(120) == 0
+        run.stderr.close()
+    assert len(pictures(out)) in (40, 60)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_film_held_upright_is_shown_upright(film, tmp_path):
+    turned, out = tmp_path / "turned.mp4", tmp_path / "Out: upright.mkv"  # the colon is part of the name
+    with av.open(str(film)) as source, av.open(str(turned), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        stream.set_display_rotation(90)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    words = ("--depth-model", "cues", "--every", "--layout", "right", "--strength", "0")
+    done = live(turned, *words, "-o", out.name, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with av.open(str(turned)) as source:
+        first = next(source.decode(video=0))
+        true = np.rot90(first.to_ndarray(format="rgb24"), round(first.rotation / 90) % 4)
+    shown = pictures(out)[0]
+    assert shown.shape == true.shape == (192, 108, 3)
+    assert np.abs(shown.astype(int) - true).mean() < 4
 
 
 def test_an_address_is_opened_with_leave_only(film, tmp_path):

@@ -396,14 +396,42 @@ def test_unsafe_options_are_refused(options, said):
     [
         (("--segment", "nothing.onnx"), "nothing.onnx: no such file; give sgt:FOLDER"),
         (("--key-every", "0"), "--key-every"),
+        (("--depth-model", "nothing.onnx"), "nothing.onnx: no such file"),
+        (("--tls-cert", "nothing.pem", "--tls-key", "nothing.pem"), "cannot be used as certificate and key"),
+        (("--tls-cert", __file__, "--tls-key", __file__), "cannot be used as certificate and key"),
+        (("--host", "192.0.2.1", "--insecure"), "192.0.2.1:"),  # an address that is nobody's (RFC 5737)
     ],
 )
-def test_what_cannot_tell_objects_apart_is_refused(options, said):
+def test_what_cannot_be_shown_is_refused_before_an_address_is_told(options, said):
     command = [*COMMAND, "serve", "sample", "--size", "320x180", "--port", str(free_port()), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Open" not in done.stdout
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(port):
+    done = subprocess.run(
+        [*COMMAND, "serve", "sample", "--port", str(port)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"secondeye: 127.0.0.1:{port}: cannot be listened on (address already in use)")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_address_that_is_told_can_be_opened():
+    port = free_port()
+    options = ["--size", "64x64", "--depth-model", "cues", "--port", str(port), "--token", "a b&c"]
+    command = [*COMMAND, "serve", "sample", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            address = process.stdout.readline().split()[1]
+            assert get(port, address.removeprefix(f"http://127.0.0.1:{port}"))[0] == 200
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(LONG) == 0
 
 
 def test_beyond_this_machine_there_is_always_a_token():

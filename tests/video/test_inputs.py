@@ -496,3 +496,49 @@ def test_a_resumed_run_reports_all_shots(tmp_path, make_clip):
     assert report.reused == 24 or report.reused == 48
     assert [(s.first, s.frames) for s in report.shot_list] == [(0, 30), (30, 42)]
     assert all(s.low <= 0 or s.high >= 0 for s in report.shot_list)
+
+
+# ---- names ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Alien: the film", "concat:a|b", "100%d love", "-i", "why? #1", "映画"])
+def test_a_name_is_a_name_whatever_it_holds(tmp_path, monkeypatch, cli, name):
+    monkeypatch.chdir(tmp_path)  # FFmpeg reads a protocol or a pattern out of such names only where they come first
+    luma_steps(tmp_path / "film.mkv", 6).rename(f"{name}.mkv")
+    code, _, err = cli("convert", "-o", f"{name}: 3d.mkv", "--depth-model", "cues", "--", f"{name}.mkv")
+    assert code == 0, err
+    assert shown(tmp_path / f"{name}: 3d.mkv")[0] == [*range(6)]
+    assert cli("inspect", "--", f"{name}.mkv", f"{name}: 3d.mkv")[0] == 0
+
+
+def test_films_in_folders_within_a_folder_become_such(tmp_path, cli):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for place in ("in", "in/deep"):
+        luma_steps(tmp_path / place / "film.mkv", 6)
+    code, _, err = cli("convert", tmp_path / "in", "-r", "-o", f"{tmp_path}/out.v2/", "--depth-model", "cues")
+    assert code == 0, err
+    made = sorted(p.relative_to(tmp_path).as_posix() for p in (tmp_path / "out.v2").rglob("*.*"))
+    assert made == ["out.v2/deep/film_SBS.mkv", "out.v2/film_SBS.mkv"]
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path, cli):
+    source = luma_steps(tmp_path / "film.mkv", 6)
+    code, _, err = cli("convert", source, "-o", tmp_path / "out.mkv", "--report", tmp_path / "none" / "r.html")
+    assert code == 2
+    assert "does not exist" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["film.mkv"]
+
+
+def test_a_run_that_finishes_nothing_leaves_nothing(tmp_path, cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    source = luma_steps(tmp_path / "film.mkv", 6)
+    code, _, err = cli("convert", source, "-o", tmp_path / "out.mkv", "--cluster", "local")
+    assert code == 1
+    assert "needs Ray" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["film.mkv"]
+
+
+def test_the_codec_of_numbered_pictures_is_no_films(tmp_path):
+    source = luma_steps(tmp_path / "film.mkv", 6)
+    with pytest.raises(InvalidInputError, match="is numbered pictures'"):
+        convert_video(source, tmp_path / "out.mp4", FilmConfig(codec="pictures", **FAST))

@@ -49,7 +49,8 @@ typedef enum se_status {
   SE_ERROR_CLOSED = 11,       /* sessions: it has ended */
   SE_ERROR_MODEL = 12,        /* sessions: the depth network cannot be had */
   SE_ERROR_DEVICE_LIMIT = 13, /* CUDA: the rows that this op holds at once do not fit into this device's shared memory */
-  SE_ERROR_DEVICE_LOST = 14   /* sessions: their GPU failed, and they have ended */
+  SE_ERROR_DEVICE_LOST = 14,  /* sessions: their GPU failed, and they have ended */
+  SE_ERROR_FORKED = 15        /* sessions: this process was forked from theirs, whose threads it does not have */
 } se_status;
 
 typedef enum se_dtype { SE_UINT8 = 0, SE_UINT16 = 1, SE_FLOAT16 = 2, SE_FLOAT32 = 3, SE_INT32 = 4 } se_dtype;

@@ -175,7 +175,9 @@ SE_API void se_session_defaults(se_session_config *config, int32_t width, int32_
 SE_API int32_t se_session_create(const se_session_config *config, se_session **session, char *message,
                                  size_t message_size);
 
-/* Ends the session from any state, within a second; results that were not released are gone. Null is allowed. No other
+/* A session is its process's: in one that was forked from it every call gives SE_ERROR_FORKED, and destroying does nothing.
+ *
+ * Ends the session from any state, within a second; results that were not released are gone. Null is allowed. No other
  * call may be running on the session or begin after. A depth function that does not return in that time is left behind
  * on its thread, with the memory that it was given: `depth_release` tells when it has come back. */
 SE_API void se_session_destroy(se_session *session);
