@@ -318,17 +318,19 @@ static void *takes(void *argument) {
 
 static void *changes(void *argument) {
   struct crowd *crowd = argument;
-  static uint8_t out[HEIGHT][WIDTH][3];
+  static uint8_t out[HEIGHT][WIDTH][3], cover[HEIGHT][WIDTH];
+  const se_array flat = {cover, HEIGHT, WIDTH, 1, SE_UINT8, WIDTH, 1, 1};
   uint8_t text[4][8][4];
   se_session_params params;
   se_session_stats stats;
   se_render_view view;
-  int32_t k = 0;
+  int32_t k = 0, status;
   se_array overlay = frame_of(text, 4, 8);
   overlay.channels = 4;
   overlay.stride_y = 32;
   overlay.stride_x = 4;
   memset(text, 130, sizeof text);
+  memset(cover[HEIGHT / 2], 1, WIDTH);
   view.out = frame_of(out, HEIGHT, WIDTH);
   view.shift = 0;
   while (!crowd->stop) {
@@ -338,8 +340,11 @@ static void *changes(void *argument) {
     params.layout = k % 10;
     CHECK(se_session_set_params(crowd->session, &params) == SE_OK);
     CHECK(se_session_set_overlay(crowd->session, k % 3 != 0 ? &overlay : NULL, k % 200 - 20, k % 90, 3) == SE_OK);
+    CHECK(se_session_set_mask(crowd->session, k % 4 != 0 ? &flat : NULL, (float)(k % 9)) == SE_OK);
     view.eye = (float)(k % 5 - 2);
-    (void)se_session_render(crowd->session, NULL, 1, &view, NULL);
+    view.down = (float)(k % 3 - 1);
+    status = se_session_render(crowd->session, NULL, 1, &view, NULL);
+    CHECK(status == SE_OK || status == SE_ERROR_BUSY || status == SE_ERROR_CLOSED);
     CHECK(se_session_get_stats(crowd->session, &stats) == SE_OK);
   }
   return NULL;

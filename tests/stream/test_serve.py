@@ -18,6 +18,7 @@ from networks import brightness_network
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.stream.server import ServeOptions
 
@@ -218,7 +219,17 @@ def test_files_and_their_headers(port):
     assert get(port, Host="evil.example")[0] == 400
 
 
-def test_settings_reach_every_page_and_the_session(port):
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_settings_reach_every_page_and_the_session(port, device, request):
+    if device == "cpu":
+        settings_reach(port)
+    else:
+        request.getfixturevalue("cuda")
+        with serving("--device", "cuda", "--remember", "--view", "both") as there:
+            settings_reach(there)
+
+
+def settings_reach(port):
     with stream(port) as one, stream(port) as other:
         one.send(json.dumps({"set": {"strength": 4.5, "layout": "depth"}}))
         end = time.monotonic() + LONG
@@ -396,13 +407,23 @@ def test_unsafe_options_are_refused(options, said):
     [
         (("--segment", "nothing.onnx"), "nothing.onnx: no such file; give sgt:FOLDER"),
         (("--key-every", "0"), "--key-every"),
+        (("--device", "tpu"), "cpu, cuda"),
     ],
 )
-def test_what_cannot_tell_objects_apart_is_refused(options, said):
+def test_what_cannot_be_done_is_refused(options, said):
     command = [*COMMAND, "serve", "sample", "--size", "320x180", "--port", str(free_port()), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(_native.cuda_device_count() > 0, reason="this machine has a GPU")
+def test_without_a_gpu_it_says_so():
+    command = [*COMMAND, "serve", "sample", "--size", "320x180", "--port", str(free_port()), "--device", "cuda"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "no NVIDIA GPU" in done.stderr
     assert "Traceback" not in done.stderr
 
 
