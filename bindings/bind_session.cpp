@@ -196,7 +196,9 @@ class Session {
     Call call("overlay", 0, 0);
     const se_array a = call.view(rgba, Axes::HWC, false);
     if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "overlay");
-    raise_status(se_session_set_overlay(session(), &a, x, y, disparity), "overlay");
+    int32_t status = SE_OK;
+    without_gil([&] { status = se_session_set_overlay(session(), &a, x, y, disparity); });
+    raise_status(status, "overlay");
   }
 
   void set_mask(const py::object& mask, float disparity) {
@@ -204,7 +206,9 @@ class Session {
     Call call("mask", 0, 0);
     const se_array a = call.view(mask, Axes::HW, false);
     if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "mask");
-    raise_status(se_session_set_mask(session(), &a, disparity), "mask");
+    int32_t status = SE_OK;
+    without_gil([&] { status = se_session_set_mask(session(), &a, disparity); });
+    raise_status(status, "mask");
   }
 
   // layout: (columns, rows, first, last, down, from_top). As render.

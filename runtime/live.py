@@ -91,7 +91,8 @@ class LiveSession:
         Args:
             frame: uint8 [height, width, channels] on the host, any strides, numpy or DLPack; with `nv12`
                 [height + ceil(height / 2), width], luma above chroma. With ``device="cuda"`` and the built-in network
-                also where torch, cupy and pycuda have it on that GPU, read on its current stream.
+                also where torch, cupy and pycuda have it on that GPU, read on its current stream (without `segment` and
+                `remember`, which look at frames on the host).
             timestamp: yours; it comes back with the result.
             timeout: seconds to wait for room with the policy ``every``; None waits without end.
 

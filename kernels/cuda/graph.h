@@ -25,16 +25,14 @@ int32_t use_gpu(int32_t device, int32_t gpu);
 // Another GPU as the calling thread's, for as long as this is there.
 class OnGpu {
  public:
-  OnGpu(int32_t device, int32_t gpu) : device_(device), before_(current_gpu(device)), status(use_gpu(device, gpu)) {}
+  OnGpu(int32_t device, int32_t gpu) : device_(device), before_(current_gpu(device)), status_(use_gpu(device, gpu)) {}
   OnGpu(const OnGpu&) = delete;
   OnGpu& operator=(const OnGpu&) = delete;
   ~OnGpu() { (void)use_gpu(device_, before_); }
+  int32_t status() const { return status_; }
 
  private:
-  const int32_t device_, before_;
-
- public:
-  const int32_t status;
+  const int32_t device_, before_, status_;
 };
 
 // Owns what one of the two pairs above gives. Its constructor throws std::bad_alloc.

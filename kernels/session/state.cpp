@@ -152,7 +152,7 @@ int32_t State::render(const se_session_params* given, int32_t count, const se_re
     if (closed_) return ended_;
   }
   const OnGpu gpu(config_.device, maker_->gpu());
-  if (!went_well(gpu.status)) return SE_ERROR_DEVICE_LOST;
+  if (!went_well(gpu.status())) return SE_ERROR_DEVICE_LOST;
   const int64_t before = renderer_ != nullptr ? renderer_->bytes() : 0;
   if (renderer_ == nullptr) renderer_ = std::make_unique<Renderer>(config_);
   renderer_->resize(views[0].out.height, views[0].out.width);
