@@ -36,7 +36,9 @@ SE_HD void lay_pixel(const LayArgs& p, int32_t y, int32_t x) {
 }
 
 #if !defined(__CUDACC__)
-inline void keep_rows(const KeepArgs& p, int32_t y0, int32_t y1) {
+// `given` is copied: the compiler would read its fields again after each byte that is written.
+inline void keep_rows(const KeepArgs& given, int32_t y0, int32_t y1) {
+  const KeepArgs p = given;
   const int32_t width = p.to.width;
   for (int32_t y = y0; y < y1; ++y) {
     const uint8_t* cover = p.cover.row(y);
@@ -51,7 +53,8 @@ inline void keep_rows(const KeepArgs& p, int32_t y0, int32_t y1) {
   }
 }
 
-inline void lay_rows(const LayArgs& p, int32_t y0, int32_t y1) {
+inline void lay_rows(const LayArgs& given, int32_t y0, int32_t y1) {
+  const LayArgs p = given;
   for (int32_t y = y0; y < y1; ++y)
     for (int32_t x = 0; x < p.to.width; ++x) lay_pixel(p, y, x);
 }

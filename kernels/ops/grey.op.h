@@ -29,12 +29,30 @@ SE_HD uint32_t grey_word(const GreyArgs& p, int32_t y, int32_t x) {
 }
 
 #if !defined(__CUDACC__)
-inline void grey_rows(const GreyArgs& p, int32_t y0, int32_t y1) {
+constexpr int32_t kGreyPiece = 64;
+
+// A piece of packed pixels: the values first, side by side, and then bytes are woven.
+template <int C>
+inline void grey_piece(const float* __restrict plane, const uint8_t* __restrict picture, float scale, int32_t n, uint8_t* __restrict to) {
+  alignas(64) uint8_t grey[kGreyPiece];
+  for (int32_t k = 0; k < n; ++k) grey[k] = plane != nullptr ? (uint8_t)grey_value(plane[k], scale) : 0;
+  for (int32_t k = 0; k < n; ++k) {
+    for (int32_t c = 0; c < 3; ++c) to[C * k + c] = grey[k];
+    if (C == 4) to[C * k + 3] = picture[C * k + 3];
+  }
+}
+
+inline void grey_rows(const GreyArgs& p, int32_t y0, int32_t y1) {  // of packed rows
   const int32_t width = p.out.width, channels = p.out.channels;
   for (int32_t y = y0; y < y1; ++y) {
-    for (int32_t x = 0; x < width; ++x) {
-      const uint32_t word = grey_word(p, y, x);
-      for (int32_t c = 0; c < channels; ++c) *p.out.at(y, x, c) = (uint8_t)(word >> (8 * c));
+    const float* plane = p.plane.data != nullptr ? p.plane.row(y) : nullptr;
+    const uint8_t* picture = p.picture.row(y);
+    uint8_t* to = p.out.row(y);
+    for (int32_t x = 0; x < width; x += kGreyPiece) {
+      const int32_t n = min_i32(kGreyPiece, width - x);
+      const float* from = plane != nullptr ? plane + x : nullptr;
+      channels == 3 ? grey_piece<3>(from, picture + 3 * x, p.scale, n, to + 3 * x)
+                    : grey_piece<4>(from, picture + 4 * x, p.scale, n, to + 4 * x);
     }
   }
 }

@@ -65,7 +65,8 @@ inline void moves_rows(const MovesArgs& p, int32_t y0, int32_t y1) {  // of pack
   }
 }
 
-inline void view_moves_rows(const ViewMovesArgs& p, int32_t y0, int32_t y1) {
+inline void view_moves_rows(const ViewMovesArgs& given, int32_t y0, int32_t y1) {
+  const ViewMovesArgs p = given;  // or the compiler would read its fields again after each value that is written
   const int32_t width = p.map.width;
   for (int32_t y = y0; y < y1; ++y) {
     for (int32_t t = 0; t < width;) {

@@ -52,14 +52,15 @@ SE_HD void follow_pixel(const FollowArgs& p, int32_t y, int32_t x) {
   constexpr int32_t kAlike = 10;    // grey levels up to which two colours are one surface's
   constexpr int32_t kBeside = 3;    // pixels from a depth edge within which depth is not believed
   const int32_t width = p.plane.width, channels = p.frame.channels, fy = y - p.dy, fx = x - p.dx;
-  const float here = *p.plane.at(y, x);
-  const uint8_t *seen = p.frame.at(y, x), *paint = seen;
+  const float* plane = p.plane.row(y);  // all planes are packed
+  const float here = plane[x];
+  const uint8_t *seen = p.frame.row(y) + x * channels, *paint = seen;
   int32_t age = 0;
   float level = 0;
   if (p.before.age.data != nullptr && fy >= 0 && fy < p.plane.height && fx >= 0 && fx < width) {
-    age = *p.before.age.at(fy, fx);
-    level = *p.before.level.at(fy, fx);
-    paint = p.before.paint.at(fy, fx);
+    age = p.before.age.row(fy)[fx];
+    level = p.before.level.row(fy)[fx];
+    paint = p.before.paint.row(fy) + fx * channels;
     if (age >= kOldest) age = 0;
   }
   const bool farther = age == 0 || here <= level + p.tolerance;
@@ -74,7 +75,7 @@ SE_HD void follow_pixel(const FollowArgs& p, int32_t y, int32_t x) {
   if (take) {
     float nearest = here, farthest = here;
     for (int32_t k = max_i32(0, x - kBeside); k <= min_i32(width - 1, x + kBeside); ++k) {
-      const float v = *p.plane.at(y, k);
+      const float v = plane[k];
       nearest = v > nearest ? v : nearest;
       farthest = v < farthest ? v : farthest;
     }
@@ -87,9 +88,9 @@ SE_HD void follow_pixel(const FollowArgs& p, int32_t y, int32_t x) {
   } else if (age != 0) {
     ++age;
   }
-  *p.now.level.at(y, x) = level;
-  *p.now.age.at(y, x) = (uint8_t)age;
-  uint8_t* to = p.now.paint.at(y, x);
+  p.now.level.row(y)[x] = level;
+  p.now.age.row(y)[x] = (uint8_t)age;
+  uint8_t* to = p.now.paint.row(y) + x * channels;
   for (int32_t c = 0; c < channels; ++c) to[c] = paint[c];
 }
 
@@ -127,12 +128,15 @@ SE_HD void recall_pixel(const RecallArgs& p, int32_t y, int32_t k, const RecallS
 }
 
 #if !defined(__CUDACC__)
-inline void follow_rows(const FollowArgs& p, int32_t y0, int32_t y1) {
+// `given` is copied: the compiler would read its fields again after each byte that is written.
+inline void follow_rows(const FollowArgs& given, int32_t y0, int32_t y1) {
+  const FollowArgs p = given;
   for (int32_t y = y0; y < y1; ++y)
     for (int32_t x = 0; x < p.plane.width; ++x) follow_pixel(p, y, x);
 }
 
-inline void recall_rows(const RecallArgs& p, int32_t y0, int32_t y1) {
+inline void recall_rows(const RecallArgs& given, int32_t y0, int32_t y1) {
+  const RecallArgs p = given;
   const int32_t width = p.map.width;
   for (int32_t y = y0; y < y1; ++y) {
     for (int32_t t = 0; t < width;) {
