@@ -407,7 +407,7 @@ def test_unsafe_options_are_refused(options, said):
     [
         (("--segment", "nothing.onnx"), "nothing.onnx: no such file; give sgt:FOLDER"),
         (("--key-every", "0"), "--key-every"),
-        (("--device", "tpu"), "cpu, cuda"),
+        (("--device", "tpu"), "'cuda'"),
     ],
 )
 def test_what_cannot_be_done_is_refused(options, said):
