@@ -196,7 +196,9 @@ class Session {
     Call call("overlay", 0, 0);
     const se_array a = call.view(rgba, Axes::HWC, false);
     if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "overlay");
-    raise_status(se_session_set_overlay(session(), &a, x, y, disparity), "overlay");
+    int32_t status = SE_OK;
+    without_gil([&] { status = se_session_set_overlay(session(), &a, x, y, disparity); });
+    raise_status(status, "overlay");
   }
 
   void set_mask(const py::object& mask, float disparity) {
@@ -204,7 +206,9 @@ class Session {
     Call call("mask", 0, 0);
     const se_array a = call.view(mask, Axes::HW, false);
     if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "mask");
-    raise_status(se_session_set_mask(session(), &a, disparity), "mask");
+    int32_t status = SE_OK;
+    without_gil([&] { status = se_session_set_mask(session(), &a, disparity); });
+    raise_status(status, "mask");
   }
 
   // layout: (columns, rows, first, last, down, from_top). As render.
@@ -214,9 +218,9 @@ class Session {
     const auto [columns, rows, first, last, down, from_top] = layout;
     const se_quilt quilt{columns, rows, first, last, down, from_top ? 1 : 0};
     const se_array a = call.view(out, Axes::HWC, true);
-    if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "render_quilt");
     return rendered("render_quilt", options, [&](const se_session_params* params, uint64_t* ticket) {
-      return se_session_render_quilt(session(), params, &quilt, &a, ticket);
+      return call.on_host() ? se_session_render_quilt(session(), params, &quilt, &a, ticket)
+                            : se_session_render_quilt_on_gpu(session(), params, &quilt, &a, call.stream(), ticket);
     });
   }
 
@@ -225,9 +229,10 @@ class Session {
     Call call("render", 0, 0);
     std::vector<se_render_view> list;
     for (const auto& [eye, down, shift, out] : views) list.push_back({eye, down, shift, call.view(out, Axes::HWC, true)});
-    if (!call.on_host()) raise_status(SE_ERROR_NO_BACKEND, "render");
+    const auto count = static_cast<int32_t>(list.size());
     return rendered("render", options, [&](const se_session_params* params, uint64_t* ticket) {
-      return se_session_render(session(), params, static_cast<int32_t>(list.size()), list.data(), ticket);
+      return call.on_host() ? se_session_render(session(), params, count, list.data(), ticket)
+                            : se_session_render_on_gpu(session(), params, count, list.data(), call.stream(), ticket);
     });
   }
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from secondeye import _native
 from secondeye.runtime.depth import BUILTIN
-from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError
+from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.live_config import CHEAPER_BITS, LOOKS, LiveConfig, LiveFrame, LiveStats, Policy, StageStats
 from secondeye.runtime.live_models import Labelling, depth_function, onnxruntime_library, open_segmenter
 from secondeye.runtime.ops._arrays import take
@@ -92,7 +92,8 @@ class LiveSession:
         Args:
             frame: uint8 [height, width, channels] on the host, any strides, numpy or DLPack; with `nv12`
                 [height + ceil(height / 2), width], luma above chroma. With ``device="cuda"`` and the built-in network
-                also where torch, cupy and pycuda have it on that GPU, read on its current stream.
+                also where torch, cupy and pycuda have it on that GPU, read on its current stream (without `segment` and
+                `remember`, which look at frames on the host).
             timestamp: yours; it comes back with the result.
             timeout: seconds to wait for room with the policy ``every``; None waits without end.
 
@@ -141,16 +142,17 @@ class LiveSession:
         *,
         down: float = 0.0,
         shift: float = 0.0,
-        out: Sequence[Pixels] | None = None,
+        out: Sequence[Any] | None = None,
         **look: Any,
-    ) -> list[Pixels] | None:
+    ) -> list[Any] | None:
         """Views of the newest finished frame, now, on this thread: at the display's rate, for a moved head, for many.
 
         Args:
             eyes: where they stand: 1 is the right view of a pair, -1 the left one, 0 the frame itself; -2 to 2.
             down: how far below they stand, by the same measure; -2 to 2.
             shift: moves every view to the left, pixels.
-            out: uint8 [height, width, channels] each, to write into.
+            out: uint8 [height, width, channels] each, to write into: numpy arrays or, with ``device="cuda"``, torch's,
+                cupy's or pycuda's on that GPU, written after what their current stream has queued.
             look: strength, convergence, fill, roll, for these views alone.
 
         Returns:
@@ -158,13 +160,16 @@ class LiveSession:
 
         Raises:
             InvalidInputError, SessionError: as :meth:`submit`.
+            BackendUnavailableError: `out` lies on a GPU, and the session does not.
+            ResourceLimitError: no memory for its own views, which the first call needs.
         """
-        self._on_cpu("render")
         shape = (self.config.height, self.config.width, self.config.channels)
-        views = [np.empty(shape, np.uint8) for _ in eyes] if out is None else list(out)
+        views: list[Any] = [np.empty(shape, np.uint8) for _ in eyes] if out is None else list(out)
         if len(views) != len(eyes) or len(eyes) == 0:
             raise InvalidInputError(f"out: expected one picture for each of {len(eyes)} eyes, got {len(views)}.")
-        request = [(float(eye), float(down), float(shift), view) for eye, view in zip(eyes, views, strict=True)]
+        request = [
+            (float(eye), float(down), float(shift), take("out", view)) for eye, view in zip(eyes, views, strict=True)
+        ]
         return None if self._session.render(request, self._with(look)._look()) is None else views
 
     def render_quilt(
@@ -176,9 +181,9 @@ class LiveSession:
         down: float = 0.0,
         from_top: bool = False,
         tile: tuple[int, int] | None = None,
-        out: Pixels | None = None,
+        out: Any = None,
         **look: Any,
-    ) -> Pixels | None:
+    ) -> Any:
         """Many views of the newest finished frame in one picture, for displays that show each to another direction.
 
         The eye goes in equal steps from the first tile to the last; every view is sheared about the plane of
@@ -190,7 +195,7 @@ class LiveSession:
             down: how far below all of them stand, by the same measure.
             from_top: the first tile is at the top left; else at the bottom left, as such displays take it.
             tile: (width, height) of a tile; the frame's when None. Others are resampled.
-            out: uint8 [rows * tile height, columns * tile width, channels], to write into.
+            out: uint8 [rows * tile height, columns * tile width, channels], to write into, as :meth:`render`'s.
             look: as :meth:`render`'s.
 
         Returns:
@@ -199,7 +204,6 @@ class LiveSession:
         Raises:
             InvalidInputError, SessionError: as :meth:`submit`.
         """
-        self._on_cpu("render_quilt")
         wide, high = tile or (self.config.width, self.config.height)
         shape = (high * rows, wide * columns, self.config.channels)
         if columns < 1 or not 1 <= columns * rows <= 256 or not all(0 < side <= 16384 for side in shape[:2]):
@@ -208,10 +212,10 @@ class LiveSession:
             )
         if out is None:
             out = np.empty(shape, np.uint8)
-        elif out.shape != shape:
+        elif tuple(out.shape) != shape:
             raise InvalidInputError(f"out: expected {list(shape)}, got {list(out.shape)}.")
         layout = (columns, rows, float(eyes[0]), float(eyes[1]), float(down), from_top)
-        return None if self._session.render_quilt(layout, out, self._with(look)._look()) is None else out
+        return None if self._session.render_quilt(layout, take("out", out), self._with(look)._look()) is None else out
 
     def set_mask(self, mask: NDArray[np.uint8] | None, *, disparity: float = 0.0) -> None:
         """Say what in the frames themselves is text or menus: it stays flat and sharp in every view.
@@ -220,7 +224,6 @@ class LiveSession:
             mask: uint8 or bool [height, width], not 0 where the picture stays flat; None takes it away.
             disparity: pixels; 0 lies on the screen, more stands before it.
         """
-        self._on_cpu("set_mask")
         self._session.set_mask(mask, disparity)
 
     def set_overlay(self, picture: Pixels | None, *, x: int = 0, y: int = 0, disparity: float = 0.0) -> None:
@@ -231,7 +234,6 @@ class LiveSession:
             x, y: where its corner lies in the frame.
             disparity: pixels; 0 lies on the screen, more stands before it.
         """
-        self._on_cpu("set_overlay")
         self._session.set_overlay(picture, x, y, disparity)
 
     @property
@@ -263,10 +265,6 @@ class LiveSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _on_cpu(self, name: str) -> None:
-        if self.config._on_device:
-            raise BackendUnavailableError(f"{name}: sessions on a GPU cannot do this yet; use device='cpu'.")
 
     def _with(self, look: dict[str, Any]) -> LiveConfig:
         unknown = sorted(set(look) - set(LOOKS))

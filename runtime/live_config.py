@@ -69,8 +69,7 @@ class LiveConfig:
             a shot is one, and the frame at hand when a fifth of the picture is no longer known.
         threads: 0 for one per core.
         device: ``cpu``, or ``cuda``: pictures are made on the current NVIDIA GPU, and so is the depth of a network
-            (ONNX Runtime's CUDA provider, or there is an error). Without `remember`, `roll`, the layout ``depth``,
-            overlay, mask and render.
+            (ONNX Runtime's CUDA provider, or there is an error).
         isa: on the CPU, as in :func:`secondeye.ops.pack`; ``blocks`` takes a GPU's steps on the host, for tests.
         keep_on_gpu: results' pictures stay on the GPU.
     """
@@ -134,9 +133,6 @@ class LiveConfig:
         ]
         if self.nv12 is not None and self.width % 2:
             problems.append(f"width: expected an even one with nv12, got {self.width}")
-        if self._on_device:
-            refused = {"remember": self.remember, "roll": self.roll != 0, "layout='depth'": self.layout == "depth"}
-            problems += [f"{name}: not on a GPU; use device='cpu'" for name, asked in refused.items() if asked]
         if self.keep_on_gpu and self.device == "cpu":
             problems.append("keep_on_gpu: expected with device='cuda', and only there")
         unknown = sorted(set(self.cheaper) - set(CHEAPER_BITS))
@@ -144,11 +140,6 @@ class LiveConfig:
             problems.append(f"cheaper: expected some of {', '.join(CHEAPER_BITS)}, got {', '.join(map(str, unknown))}")
         if problems:
             raise InvalidInputError("; ".join(problems) + ".")
-
-    @property
-    def _on_device(self) -> bool:
-        """Whether a GPU's steps are taken."""
-        return self.device != "cpu" or self.isa == "blocks"
 
     def _look(self) -> dict[str, Any]:
         return {

@@ -124,6 +124,23 @@ SE_HD void block_copy(uint8_t* to, const uint8_t* from, int64_t bytes, int32_t t
     block_copy_words<uint8_t>(to, from, bytes, thread, threads);
 }
 
+// Of a row's pixels one bit each, 32 to a word, set in runs; `bits` has an empty word before its first and after its last.
+SE_HD bool block_bit(const uint32_t* bits, int32_t x) { return (bits[x >> 5] >> (x & 31) & 1u) != 0; }
+// Where the run that x is in ends: the first pixel after it.
+SE_HD int32_t block_run_end(const uint32_t* bits, int32_t x) {
+  int32_t w = x >> 5;
+  uint32_t open = ~bits[w] & ~0u << (x & 31);
+  while (open == 0) open = ~bits[++w];
+  return 32 * w + block_zeros_below(open);
+}
+// Where it begins.
+SE_HD int32_t block_run_begin(const uint32_t* bits, int32_t x) {
+  int32_t w = x >> 5;
+  uint32_t open = ~bits[w] & ~0u >> (31 - (x & 31));
+  while (open == 0) open = ~bits[--w];
+  return 32 * w + 32 - block_zeros_above(open);
+}
+
 // Whether a row's pixels lie side by side, forwards or backwards.
 template <typename T>
 SE_HD bool row_is_packed(const View<T>& v) {

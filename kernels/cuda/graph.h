@@ -22,6 +22,18 @@ void free_host_memory(int32_t device, void* memory);
 // The calling thread's GPU; 0 on the CPU. A thread begins with the first.
 int32_t current_gpu(int32_t device);
 int32_t use_gpu(int32_t device, int32_t gpu);
+// Another GPU as the calling thread's, for as long as this is there.
+class OnGpu {
+ public:
+  OnGpu(int32_t device, int32_t gpu) : device_(device), before_(current_gpu(device)), status_(use_gpu(device, gpu)) {}
+  OnGpu(const OnGpu&) = delete;
+  OnGpu& operator=(const OnGpu&) = delete;
+  ~OnGpu() { (void)use_gpu(device_, before_); }
+  int32_t status() const { return status_; }
+
+ private:
+  const int32_t device_, before_, status_;
+};
 
 // Owns what one of the two pairs above gives. Its constructor throws std::bad_alloc.
 enum class Storage { HOST, DEVICE };

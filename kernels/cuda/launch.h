@@ -4,11 +4,15 @@
 #pragma once
 #include "ops/anaglyph.op.h"
 #include "ops/fill.op.h"
+#include "ops/flat.op.h"
+#include "ops/grey.op.h"
 #include "ops/level.op.h"
 #include "ops/mask.op.h"
 #include "ops/motion.op.h"
+#include "ops/moves.op.h"
 #include "ops/nv12.op.h"
 #include "ops/pack.op.h"
+#include "ops/remember.op.h"
 #include "ops/resample.op.h"
 #include "ops/restore.op.h"
 #include "ops/smooth.op.h"
@@ -21,16 +25,23 @@
   X(AnaglyphBlocks) \
   X(CellsBlocks) \
   X(FillBlocks) \
+  X(FollowBlocks) \
+  X(GreyBlocks) \
+  X(KeepBlocks) \
+  X(LayBlocks) \
   X(LevelBlocks) \
   X(MaskBlocks) \
   X(MotionBlocks) \
+  X(MovesBlocks) \
   X(Nv12Blocks) \
   X(PackBlocks) \
+  X(RecallBlocks) \
   X(ResampleBlocks) \
   X(RestoreBlocks) \
   X(SmoothBlocks) \
   X(UpsampleBlocks) \
   X(UpsampleTileBlocks) \
+  X(ViewMovesBlocks) \
   X(WarpBlocks) \
   X(WarpPackedBlocks) \
   X(WidenBlocks)

@@ -205,35 +205,17 @@ struct FillBlocks {
     return v;
   }
 
-  SE_HD static bool is_hole(const uint32_t* mask, int32_t x) { return (mask[x >> 5] >> (x & 31) & 1u) != 0; }
-
-  // Where the hole that x is in ends: the first pixel after it.
-  SE_HD static int32_t end_of(const uint32_t* mask, int32_t x) {
-    int32_t w = x >> 5;
-    uint32_t open = ~mask[w] & ~0u << (x & 31);
-    while (open == 0) open = ~mask[++w];
-    return 32 * w + block_zeros_below(open);
-  }
-
-  // Where it begins.
-  SE_HD static int32_t begin_of(const uint32_t* mask, int32_t x) {
-    int32_t w = x >> 5;
-    uint32_t open = ~mask[w] & ~0u >> (31 - (x & 31));
-    while (open == 0) open = ~mask[--w];
-    return 32 * w + 32 - block_zeros_above(open);
-  }
-
   // How the hole that begins at l is filled.
   SE_HD static uint16_t band(const Args& p, int32_t y, const uint32_t* mask, int32_t l) {
-    const FillBand found = fill_band(p, y, l, end_of(mask, l), [mask](int32_t x) { return is_hole(mask, x); });
+    const FillBand found = fill_band(p, y, l, block_run_end(mask, l), [mask](int32_t x) { return block_bit(mask, x); });
     return (uint16_t)(found.n | (found.right ? kRight : 0));
   }
 
   // Where hole pixel x of a row comes from, or -1.
   SE_HD static int32_t origin(const uint32_t* mask, const uint16_t* bands, int32_t x) {
-    const int32_t l = begin_of(mask, x);
+    const int32_t l = block_run_begin(mask, x);
     const bool right = (bands[l] & kRight) != 0;
-    return fill_origin({bands[l] & (kRight - 1), right}, l, right ? end_of(mask, x) : x, x);
+    return fill_origin({bands[l] & (kRight - 1), right}, l, right ? block_run_end(mask, x) : x, x);
   }
 
   SE_HD static int32_t value(const Args& p, int32_t y, int32_t origin, int32_t c) {
@@ -242,7 +224,7 @@ struct FillBlocks {
 
   SE_HD static void paint(const Args& p, const Block& b, int32_t x) {
     const int32_t y = b.y, from = origin(bits(p, b, 1), bands(p, b, 1), x);
-    const bool above = is_hole(bits(p, b, 0), x), below = is_hole(bits(p, b, 2), x);
+    const bool above = block_bit(bits(p, b, 0), x), below = block_bit(bits(p, b, 2), x);
     const int32_t over = above ? origin(bits(p, b, 0), bands(p, b, 0), x) : -1;
     const int32_t under = below ? origin(bits(p, b, 2), bands(p, b, 2), x) : -1;
     for (int32_t c = 0; c < p.view.channels; ++c) {
@@ -276,7 +258,7 @@ struct FillBlocks {
     } else {
       const uint32_t* mask = bits(p, b, 1);
       for (int32_t x = b.thread; x < width; x += kThreads)
-        if (is_hole(mask, x)) paint(p, b, x);
+        if (block_bit(mask, x)) paint(p, b, x);
     }
   }
 };

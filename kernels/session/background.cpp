@@ -4,17 +4,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
-
-#include "core/threads.h"
 
 namespace se {
 namespace {
 
-constexpr uint8_t kOldest = 250;      // frames that something hidden is kept
-constexpr int32_t kAlike = 10;        // grey levels up to which two colours are one surface's
-constexpr int32_t kBeside = 3;        // pixels from a depth edge within which depth is not believed
-constexpr float kTolerance = 0.06f;   // of the range, up to which two depths are one surface's
 constexpr int32_t kMostPan = 48;      // blocks at the small size move by at most this, either way
 constexpr int32_t kUnlike = 24;       // grey levels that tell a point that does not follow the pan
 
@@ -22,89 +15,31 @@ int32_t whole(int64_t q8) { return static_cast<int32_t>((q8 + 128) >> 8); }
 
 }  // namespace
 
-void Background::resize(int32_t width, int32_t height, int32_t channels) {
-  width_ = width;
-  height_ = height;
-  channels_ = channels;
+Background::Background(int32_t device, int32_t width, int32_t height, int32_t channels)
+    : width_(width), height_(height), channels_(channels) {
   const size_t n = static_cast<size_t>(width) * height;
-  paint_.resize(n * channels);
-  age_.resize(n);
-  level_.resize(n);
+  paint_ = DeviceMemory(device, n * channels);
+  age_ = DeviceMemory(device, n);
+  level_ = DeviceMemory(device, n * sizeof(float));
+}
+
+Memory3 Background::memory() const {
+  return {{age_.data(), height_, width_, 1, width_, 1, 1},
+          {paint_.data(), height_, width_, channels_, int64_t{width_} * channels_, channels_, 1},
+          {level_.as<float>(), height_, width_, 1, int64_t{4} * width_, 4, 4}};
 }
 
 void Background::forget(const Pan& pan) {
-  std::fill(age_.begin(), age_.end(), uint8_t{0});
+  knows_ = false;
   pan_ = pan;
 }
 
-// A pixel that is farther than what was known, or the same surface by its depth or colour, is taken over, but not beside a
-// depth edge, where depth may be the neighbour's. What is hidden grows older.
-void Background::follow_rows(const Background* before, const uint8_t* frame, const float* plane, float tolerance, int32_t dx,
-                             int32_t dy, int32_t y0, int32_t y1) {
-  for (int32_t y = y0; y < y1; ++y) {
-    const float* p = plane + int64_t{y} * width_;
-    for (int32_t x = 0; x < width_; ++x) {
-      const int64_t here = at(y, x);
-      const uint8_t* seen = frame + here * channels_;
-      const int32_t fy = y - dy, fx = x - dx;
-      uint8_t age = 0;
-      float level = 0;
-      const uint8_t* paint = seen;
-      if (before != nullptr && fy >= 0 && fy < height_ && fx >= 0 && fx < width_) {
-        const int64_t there = at(fy, fx);
-        age = before->age_[there];
-        level = before->level_[there];
-        paint = before->paint_.data() + there * channels_;
-        if (age >= kOldest) age = 0;
-      }
-      const bool farther = age == 0 || p[x] <= level + tolerance;
-      bool take = farther;
-      if (!take) {
-        take = true;
-        for (int32_t c = 0; c < 3; ++c) take = take && std::abs(paint[c] - seen[c]) <= kAlike;
-      }
-      if (take) {
-        float nearest = p[x], farthest = p[x];
-        for (int32_t k = std::max(0, x - kBeside); k <= std::min(width_ - 1, x + kBeside); ++k) {
-          nearest = std::max(nearest, p[k]);
-          farthest = std::min(farthest, p[k]);
-        }
-        take = nearest <= p[x] + tolerance && (farther || farthest >= p[x] - tolerance);
-      }
-      if (take) {
-        level = p[x];
-        paint = seen;
-        age = 1;
-      } else if (age != 0) {
-        ++age;
-      }
-      level_[here] = level;
-      age_[here] = age;
-      std::memcpy(paint_.data() + here * channels_, paint, static_cast<size_t>(channels_));
-    }
-  }
-}
-
-void Background::follow(const Background* before, const uint8_t* frame, const float* plane, float range, const Pan& pan,
-                        int32_t threads) {
-  if (before != nullptr && before->pan_.era != pan.era) before = nullptr;
-  struct Work {
-    Background* self;
-    const Background* before;
-    const uint8_t* frame;
-    const float* plane;
-    float tolerance;
-    int32_t dx, dy;
-    static void rows(const void* given, int32_t y0, int32_t y1) {
-      const Work& w = *static_cast<const Work*>(given);
-      w.self->follow_rows(w.before, w.frame, w.plane, w.tolerance, w.dx, w.dy, y0, y1);
-    }
-  };
+Background::Since Background::follow(const Background* before, const Pan& pan) {
+  if (before != nullptr && (!before->knows_ || before->pan_.era != pan.era)) before = nullptr;
+  knows_ = true;
   pan_ = pan;
-  const int32_t dx = before != nullptr ? whole(pan.x_q8) - whole(before->pan_.x_q8) : 0;
-  const int32_t dy = before != nullptr ? whole(pan.y_q8) - whole(before->pan_.y_q8) : 0;
-  const Work work{this, before, frame, plane, kTolerance * range, dx, dy};
-  parallel_rows(threads, height_, 1 + 65536 / (4 * width_ + 1), Work::rows, &work);
+  if (before == nullptr) return {nullptr, 0, 0};
+  return {before, whole(pan.x_q8) - whole(before->pan_.x_q8), whole(pan.y_q8) - whole(before->pan_.y_q8)};
 }
 
 PanFinder::PanFinder(int32_t width, int32_t height, int32_t channels) : width_(width), height_(height), channels_(channels) {

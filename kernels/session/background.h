@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "cuda/graph.h"
+#include "ops/remember.op.h"
 #include "secondeye/session.h"
 
 namespace se {
@@ -16,30 +18,30 @@ struct Pan {
   uint64_t era = 0;  // grows where nothing of before can be placed: at a cut, when the camera turns or zooms
 };
 
+// A frame's memory where the work is done; its pixels are Canvas's matter.
 class Background {
  public:
-  void resize(int32_t width, int32_t height, int32_t channels);
-  int64_t bytes() const { return static_cast<int64_t>(paint_.size() + age_.size() + 4 * level_.size()); }
+  Background() = default;
+  // Throws std::bad_alloc.
+  Background(int32_t device, int32_t width, int32_t height, int32_t channels);
+  int64_t bytes() const { return static_cast<int64_t>(paint_.size() + age_.size() + level_.size()); }
 
-  // This frame's memory out of the one before, or of nothing. plane: float [H, W], larger is nearer; range: what spans
-  // far to near in it.
-  void follow(const Background* before, const uint8_t* frame, const float* plane, float range, const Pan& pan, int32_t threads);
+  // What this frame's memory is made of: the one before, or null; the content has moved by (dx, dy) since.
+  struct Since {
+    const Background* before;
+    int32_t dx, dy;
+  };
+  Since follow(const Background* before, const Pan& pan);
   void forget(const Pan& pan);
 
-  // Whether something is known behind column x of row y.
-  bool knows(int32_t y, int32_t x) const { return age_[at(y, x)] != 0; }
-  float level(int32_t y, int32_t x) const { return level_[at(y, x)]; }
-  const uint8_t* paint(int32_t y, int32_t x) const { return paint_.data() + at(y, x) * channels_; }
+  // Three planes, of which it is known what lies in them after follow.
+  Memory3 memory() const;
 
  private:
-  int64_t at(int32_t y, int32_t x) const { return int64_t{y} * width_ + x; }
-  void follow_rows(const Background* before, const uint8_t* frame, const float* plane, float tolerance, int32_t dx, int32_t dy,
-                   int32_t y0, int32_t y1);
-
   int32_t width_ = 0, height_ = 0, channels_ = 0;
+  bool knows_ = false;
   Pan pan_;
-  std::vector<uint8_t> paint_, age_;  // age: 0 knows nothing, 1 is seen now, 255 is oldest
-  std::vector<float> level_;
+  DeviceMemory paint_, age_, level_;
 };
 
 // How the far part of the picture moves from frame to frame, when it moves as one.

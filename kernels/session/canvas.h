@@ -6,6 +6,7 @@
 
 #include "cuda/graph.h"
 #include "secondeye/session.h"
+#include "session/background.h"
 #include "session/depth.h"
 
 namespace se {
@@ -41,6 +42,38 @@ class DeviceAxis {
   DeviceMemory memory_;
 };
 
+// A picture of the caller's, uint8 on the host, where the work is done. Throws std::bad_alloc.
+struct Placed {
+  Placed(int32_t device, const se_array& from);
+  DeviceMemory memory;
+  se_array array;
+};
+
+// Lies over every view, its corner at (x, y): uint8 [h, w, 4].
+struct Overlay {
+  Placed rgba;
+  int32_t x, y;
+  float disparity;
+};
+
+// What in the frame itself stays flat: uint8 [H, W], not 0 where it does.
+struct FlatMask {
+  Placed cover;
+  float disparity;
+};
+
+// What lies over the views, and what was behind things before; null where there is none.
+struct Extras {
+  std::shared_ptr<const Overlay> overlay;
+  std::shared_ptr<const FlatMask> mask;
+  const Background* background = nullptr;
+};
+
+// Where a view's eye stands, in shares of a pair's distance; shift moves the view to the left, pixels.
+struct Eye {
+  float across, down, shift;
+};
+
 class Canvas {
  public:
   // Throws std::bad_alloc.
@@ -55,32 +88,39 @@ class Canvas {
   // nearness [map_height, map_width], 0 far .. 1 near -> plane: float [H, W].
   int32_t plane(const se_exec& exec, const se_array& nearness, const se_array& picture, bool plain_edges, const se_array& plane);
 
-  // A warp to the left of `source` by moves (from_left: of the view on its other side), or (turned) upward: the same law
-  // over the columns. holes and map are that view's.
-  int32_t warp(const se_exec& exec, se_array source, bool from_left, bool turned, bool fill, se_array to);
+  // What lies behind a picture's things, as of now, from what lay there before.
+  int32_t follow(const se_exec& exec, const se_array& picture, const se_array& plane, const Background& now, const Background::Since& since) const;
 
-  // The two views in one picture; every layout but SE_LAYOUT_DEPTH. out is of the layout's shape.
-  int32_t lay_out(const se_exec& exec, const se_session_params& params, se_array first, se_array second, const se_array& out) const;
+  // The views of a picture, by its plane (null: it is flat), in this canvas's memory or the picture itself; then pack puts them
+  // into out, which is of the layout's shape.
+  int32_t views(const se_exec& exec, const se_session_params& params, const se_array& picture, const se_array* plane, const Extras& extras);
+  int32_t pack(const se_exec& exec, const se_session_params& params, const se_array& picture, const se_array* plane, const se_array& out) const;
 
-  // All of it: a frame with nearness (null: flat) to its stereo picture. plane: float [H, W] to work in. No overlay, mask or
-  // roll, and no SE_LAYOUT_DEPTH.
-  int32_t frame(const se_exec& exec, const se_session_params& params, const se_array& picture, const se_array* nearness,
-                bool plain_edges, const se_array& plane, const se_array& out);
+  // One view, for an eye anywhere, which stays in this canvas's memory until the next.
+  int32_t view(const se_exec& exec, const se_session_params& params, const se_array& picture, const se_array* plane,
+               const Extras& extras, const Eye& at, se_array* made);
 
   // The shape of a layout's picture.
   void shape(int32_t layout, int32_t* height, int32_t* width, int32_t* channels) const;
 
   int64_t bytes() const { return bytes_; }
 
-  se_array moves{}, left{}, right{}, holes{}, map{};  // float, two pictures, uint8, int32: [H, W] each
-
  private:
   void* own(int64_t bytes);
+  // moves_ are at's already where `moved`.
+  int32_t eye(const se_exec& exec, const se_session_params& params, const se_array& picture, const se_array* plane,
+              const Extras& extras, const Eye& at, bool moved, const se_array& to);
+  // A warp to the left of `source` by moves_ (from_left: of the view on its other side), or (turned) upward: the same law
+  // over the columns. holes_ and map_ are that view's.
+  int32_t warp(const se_exec& exec, se_array source, bool from_left, bool turned, bool fill, const se_array& to);
+  int32_t lay(const se_exec& exec, const Overlay& overlay, const Eye& at, const se_array& view) const;
+  int32_t keep(const se_exec& exec, const se_array& picture, const FlatMask& mask, const Eye& at, const se_array& view) const;
 
   const int32_t device_, width_, height_, channels_, widen_;
   std::vector<DeviceMemory> owned_;
   int64_t bytes_ = 0;
-  se_array cells_{}, warped_{};
+  se_array cells_{}, moves_{}, warped_{}, left_{}, right_{}, holes_{}, map_{};  // floats, pictures, uint8, int32
+  se_array first_{}, second_{};  // the views
   DeviceAxis half_width_, half_height_, whole_width_, whole_height_;
 };
 

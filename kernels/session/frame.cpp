@@ -47,7 +47,10 @@ int32_t se_frame::record(void* stream) {
     SE_TRY(se_nv12(&exec, config.standard, config.full_range, &now.picture, &now.chroma, &rgb));
     source = rgb;
   }
-  return canvas.frame(exec, now.params, source, &now.nearness, false, plane, now.out);
+  const bool deep = now.params.strength > 0;
+  if (deep) SE_TRY(canvas.plane(exec, now.nearness, source, false, plane));
+  SE_TRY(canvas.views(exec, now.params, source, deep ? &plane : nullptr, {}));
+  return canvas.pack(exec, now.params, source, nullptr, now.out);
 }
 
 namespace {

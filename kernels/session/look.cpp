@@ -8,19 +8,7 @@
 namespace se {
 
 bool State::shrink(Slot& slot) {
-  const uint8_t* small = small_.data();
-  if (device_ != nullptr) {
-    if (!went_well(device_->shrink(*slot.place, &small))) return false;
-    std::memcpy(small_.data(), small, small_.size());
-  } else {
-    se_exec exec{};
-    exec.isa = config_.isa;
-    exec.threads = config_.threads;
-    se_array source = packed(slot.frame.data(), config_.height, config_.width, config_.channels, SE_UINT8, 1);
-    source.channels = 3;
-    const se_array to = packed(small_.data(), map_height_, map_width_, 3, SE_UINT8, 1);
-    se_resample(&exec, &source, &luma_x_.view, &luma_y_.view, &to);
-  }
+  if (!went_well(maker_->shrink(*slot.place, &small_))) return false;
   for (size_t k = 0; k < luma_.size(); ++k)
     luma_[k] = static_cast<uint8_t>((77 * small_[3 * k] + 150 * small_[3 * k + 1] + 29 * small_[3 * k + 2]) >> 8);
   return true;
@@ -57,7 +45,7 @@ bool State::look(Slot& slot) {
     slot.pan = pan_->look(slot.frame.data(), !cut && steady_->has_depth() ? steady_->blocks() : nullptr, steady_->nearness(),
                           map_width_, map_height_);
   if (objects_ != nullptr)
-    objects_->look(slot.frame.data(), slot.ticket, slot.submitted, luma_.data(), small_.data(), cut ? nullptr : steady_->blocks());
+    objects_->look(slot.frame.data(), slot.ticket, slot.submitted, luma_.data(), small_, cut ? nullptr : steady_->blocks());
   const float depth_ms = see_to_depth(slot);
   slot.has_depth = steady_->has_depth();
   if (slot.has_depth) std::memcpy(slot.nearness.data(), steady_->nearness(), slot.nearness.size());
@@ -154,14 +142,9 @@ bool State::collect(Slot& slot, bool at_once) {
 bool State::give(Slot& slot, bool small) {
   side_begun_ = Clock::now();
   side_picture_ = slot.frame.data();
-  if (network_ != nullptr && device_ != nullptr) {
-    const int32_t status = network_->prepare(device_->looking(), device_->frame_of(*slot.place), small);
-    if (!went_well(status == SE_OK ? device_->looked() : status)) return false;
-  } else if (network_ != nullptr) {
-    se_exec exec{};
-    exec.isa = config_.isa;
-    exec.threads = config_.threads;
-    network_->prepare(exec, packed(side_picture_, config_.height, config_.width, config_.channels, SE_UINT8, 1), small);
+  if (network_ != nullptr) {
+    const int32_t status = network_->prepare(maker_->looking(), slot.place->frame, small);
+    if (!went_well(status == SE_OK ? maker_->looked() : status)) return false;
   } else if (may_go_on_) {  // the frame may be gone before its depth is there
     std::memcpy(side_frame_.data(), side_picture_, side_frame_.size());
     side_picture_ = side_frame_.data();

@@ -1,229 +1,226 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "session/picture.h"
 
-#include <algorithm>
-#include <cmath>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
-#include "core/threads.h"
+#include "core/check.h"
 
 namespace se {
 
-PictureMaker::PictureMaker(const se_session_config& config, int32_t map_width, int32_t map_height)
-    : width_(config.width), height_(config.height), channels_(config.channels), map_width_(map_width), map_height_(map_height),
-      canvas_(SE_CPU, width_, height_, channels_, map_width, map_height, config.widen),
-      moves_(static_cast<float*>(canvas_.moves.data)), left_(static_cast<uint8_t*>(canvas_.left.data)),
-      right_(static_cast<uint8_t*>(canvas_.right.data)), map_(static_cast<const int32_t*>(canvas_.map.data)) {
-  exec_.isa = config.isa;
-  exec_.threads = config.threads;
-}
-
-void PictureMaker::plane(const uint8_t* frame, const float* nearness, bool plain_edges, float* plane) {
-  canvas_.plane(exec_, packed(nearness, map_height_, map_width_, 1, SE_FLOAT32, 4), frame_of(frame), plain_edges,
-                packed(plane, height_, width_, 1, SE_FLOAT32, 4));
-}
-
-void PictureMaker::moves(const float* plane, float scale, float offset, const FlatMask* mask, float flat) {
-  const int64_t n = int64_t{height_} * width_;
-  if (plane == nullptr) {
-    std::fill(moves_, moves_ + n, offset);
-  } else {
-    const se_array from = packed(plane, height_, width_, 1, SE_FLOAT32, 4);
-    se_level(&exec_, scale, offset, &from, &canvas_.moves);
-  }
-  if (mask == nullptr) return;
-  for (int64_t k = 0; k < n; ++k)
-    if (mask->cover[k] != 0) moves_[k] = flat;
-}
-
-void PictureMaker::moves_of_view(const float* plane, bool from_left, float scale, float offset, const FlatMask* mask, Eye eye) {
-  const float flat = mask != nullptr ? std::abs(eye.down) * mask->disparity : 0.0f;
-  for (int32_t y = 0; y < height_; ++y) {
-    const int64_t row = int64_t{y} * width_;
-    const auto place = [&](int32_t t) { return row + (from_left ? width_ - 1 - t : t); };
-    const auto moved = [&](int32_t t) {
-      const int64_t source = place(std::min((map_[place(t)] + 128) >> 8, width_ - 1));
-      return mask != nullptr && mask->cover[source] != 0 ? flat : plane[source] * scale + offset;
-    };
-    for (int32_t t = 0; t < width_;) {
-      if (map_[place(t)] >= 0) {
-        moves_[place(t)] = moved(t);
-        ++t;
-        continue;
-      }
-      // A hole shows the farther of what lies on its two sides.
-      const int32_t first = t;
-      while (t < width_ && map_[place(t)] < 0) ++t;
-      float far = offset;
-      if (first > 0) far = moved(first - 1);
-      if (t < width_) far = first > 0 ? std::min(far, moved(t)) : moved(t);
-      for (int32_t k = first; k < t; ++k) moves_[place(k)] = far;
-    }
-  }
-}
-
-// Holes of the view that map_ is of show what is known to lie behind. A pixel of the memory lands where its own depth puts
-// it; it is sought where the farther side of the hole would go on.
-void PictureMaker::recall(const Background& memory, bool from_left, float scale, float offset, uint8_t* to) const {
-  struct Work {
-    const PictureMaker* maker;
-    const Background* memory;
-    bool from_left;
-    float scale, offset;
-    uint8_t* to;
-    static void rows(const void* given, int32_t y0, int32_t y1) {
-      const Work& w = *static_cast<const Work*>(given);
-      for (int32_t y = y0; y < y1; ++y) w.maker->recall_row(*w.memory, y, w.from_left, w.scale, w.offset, w.to);
-    }
-  };
-  const Work work{this, &memory, from_left, scale, offset, to};
-  parallel_rows(exec_.threads, height_, 1 + 65536 / (4 * width_ + 1), Work::rows, &work);
-}
-
-void PictureMaker::recall_row(const Background& memory, int32_t y, bool from_left, float scale, float offset, uint8_t* to) const {
-  constexpr float kNone = 1e9f, kNear = 0.75f;
-  const int64_t row = int64_t{y} * width_;
-  const auto column = [&](int32_t t) { return from_left ? width_ - 1 - t : t; };
-  const auto moved = [&](int32_t t) { return static_cast<float>(map_[row + column(t)]) / 256.0f - static_cast<float>(t); };
-  for (int32_t t = 0; t < width_;) {
-    if (map_[row + column(t)] >= 0) {
-      ++t;
-      continue;
-    }
-    const int32_t first = t;
-    while (t < width_ && map_[row + column(t)] < 0) ++t;
-    const float before = first > 0 ? moved(first - 1) : kNone, after = t < width_ ? moved(t) : kNone;
-    const float far = std::min(before, after), near = before < kNone && after < kNone ? std::max(before, after) : kNone;
-    if (far >= kNone) continue;
-    for (int32_t k = first; k < t; ++k) {
-      const auto centre = static_cast<int32_t>(std::floor(static_cast<float>(k) + far + 0.5f));
-      float least = kNear;
-      const uint8_t* found = nullptr;
-      for (int32_t s = std::max(0, centre - 3); s <= std::min(width_ - 1, centre + 3); ++s) {
-        const int32_t x = column(s);
-        if (!memory.knows(y, x)) continue;
-        const float moves = memory.level(y, x) * scale + offset, apart = std::abs(static_cast<float>(s - k) - moves);
-        if (apart >= least || moves >= near - 0.5f) continue;
-        least = apart;
-        found = memory.paint(y, x);
-      }
-      if (found != nullptr) std::memcpy(to + (row + column(k)) * channels_, found, static_cast<size_t>(channels_));
-    }
-  }
-}
-
-void PictureMaker::lay(const Overlay& overlay, const Eye& eye, uint8_t* view) const {
-  const int32_t x0 = overlay.x - static_cast<int32_t>(std::lround(eye.across * overlay.disparity + eye.shift));
-  const int32_t y0 = overlay.y - static_cast<int32_t>(std::lround(eye.down * overlay.disparity));
-  for (int32_t y = std::max(0, -y0); y < overlay.height && y0 + y < height_; ++y) {
-    for (int32_t x = std::max(0, -x0); x < overlay.width && x0 + x < width_; ++x) {
-      const uint8_t* o = overlay.rgba.data() + 4 * (int64_t{y} * overlay.width + x);
-      uint8_t* v = view + (int64_t{y0 + y} * width_ + x0 + x) * channels_;
-      for (int32_t c = 0; c < 3; ++c) v[c] = static_cast<uint8_t>((o[3] * o[c] + (255 - o[3]) * v[c] + 127) / 255);
-    }
-  }
-}
-
-// What stays flat is put back as it is in the frame, over whatever came to lie there.
-void PictureMaker::keep(const uint8_t* frame, const FlatMask& mask, const Eye& eye, uint8_t* view) const {
-  const auto dx = static_cast<int32_t>(std::lround(eye.across * mask.disparity + eye.shift));
-  const auto dy = static_cast<int32_t>(std::lround(eye.down * mask.disparity));
-  for (int32_t y = std::max(0, dy); y < std::min(height_, height_ + dy); ++y) {
-    for (int32_t x = std::max(0, dx); x < std::min(width_, width_ + dx); ++x) {
-      const int64_t k = int64_t{y} * width_ + x;
-      if (mask.cover[k] != 0) std::memcpy(view + (k - int64_t{dy} * width_ - dx) * channels_, frame + k * channels_, static_cast<size_t>(channels_));
-    }
-  }
-}
-
-// The view of an eye. Sideways first; down or up from there, by the depth that each pixel of that view is of.
-void PictureMaker::eye(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
-                       const Eye& eye, uint8_t* to) {
-  const float range = params.strength / 100.0f * static_cast<float>(width_);
-  const FlatMask* mask = extras.mask.get();
-  const bool from_left = eye.across < 0, fill = params.fill != 0;
-  // The right side is seen at x - moves, the left side at x + moves.
-  const float slide = from_left ? -eye.shift : eye.shift, size = std::abs(eye.across);
-  const float scale = size * params.strength / kPlaneRange;
-  const float offset = (plane != nullptr ? -size * params.convergence * range : 0.0f) + slide;
-  moves(plane, scale, offset, mask, mask != nullptr ? size * mask->disparity + slide : 0.0f);
-  canvas_.warp(exec_, frame_of(frame), from_left, false, fill, frame_of(to));
-  if (extras.background != nullptr && fill && plane != nullptr) recall(*extras.background, from_left, scale, offset, to);
-  const float drop = std::abs(eye.down);
-  if (drop > 0 && plane != nullptr) {
-    moves_of_view(plane, from_left, drop * params.strength / kPlaneRange, -drop * params.convergence * range, mask, eye);
-    canvas_.warp(exec_, frame_of(to), eye.down < 0, true, fill, frame_of(to));
-  }
-  if (mask != nullptr) keep(frame, *mask, eye, to);
-  if (extras.overlay != nullptr) lay(*extras.overlay, eye, to);
-}
-
 namespace {
 
-// A head that is rolled takes its eyes along.
-Eye rolled(float across, float down, float shift, float degrees) {
-  const double angle = static_cast<double>(degrees) * 3.14159265358979323846 / 180.0, c = std::cos(angle), s = std::sin(angle);
-  return {static_cast<float>(across * c - down * s), static_cast<float>(across * s + down * c), shift};
+se_exec exec_of(const se_session_config& config, void* stream) {
+  se_exec exec{};
+  exec.device = config.device;
+  exec.isa = config.isa;
+  exec.threads = config.threads;
+  exec.stream = stream;
+  return exec;
+}
+
+void need(int32_t status, const char* what) {
+  if (status != SE_OK) throw std::runtime_error(std::string(what) + ": " + se_status_string(status));
 }
 
 }  // namespace
 
-void PictureMaker::views(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras) {
-  left_view_ = right_view_ = frame;
-  if (params.layout == SE_LAYOUT_DEPTH) return;
-  const bool both = params.both != 0;
-  const Eye left = rolled(both ? -0.5f : 0.0f, 0, 0, params.roll), right = rolled(both ? 0.5f : 1.0f, 0, 0, params.roll);
-  if (plane != nullptr && params.strength > 0) {
-    eye(frame, plane, params, extras, right, right_);
-    right_view_ = right_;
-    if (both) {
-      eye(frame, plane, params, extras, left, left_);
-      left_view_ = left_;
-    }
+PictureMaker::PictureMaker(const se_session_config& config, int32_t map_width, int32_t map_height)
+    : config_(config), apart_(apart(config)), gpu_(current_gpu(config.device)),
+      canvas_(config.device, config.width, config.height, config.channels, map_width, map_height, config.widen),
+      small_x_(config.device, area_axis(config.width, map_width)), small_y_(config.device, area_axis(config.height, map_height)),
+      small_host_(config.device, static_cast<size_t>(3) * map_width * map_height), up_(config.device), look_(config.device),
+      work_(config.device) {
+  if (apart_) {
+    small_ = DeviceMemory(config.device, small_host_.size());
+    nearness_ = DeviceMemory(config.device, sizeof(float) * map_width * map_height);
   }
-  if (extras.overlay != nullptr) {
-    const size_t bytes = static_cast<size_t>(width_) * height_ * channels_;
-    if (left_view_ == frame) {
-      left_view_ = static_cast<uint8_t*>(std::memcpy(left_, frame, bytes));
-      lay(*extras.overlay, left, left_);
-    }
-    if (right_view_ == frame) {
-      right_view_ = static_cast<uint8_t*>(std::memcpy(right_, frame, bytes));
-      lay(*extras.overlay, right, right_);
-    }
-  }
-  if (params.swap != 0) std::swap(left_view_, right_view_);
+  map_ = packed(nearness_.data(), map_height, map_width, 1, SE_FLOAT32, 4);
+  bytes_ = canvas_.bytes() + static_cast<int64_t>(small_host_.size() + small_.size() + nearness_.size()) + small_x_.bytes() + small_y_.bytes();
+  for (Lane* lane : {&up_, &look_, &work_}) need(lane->open(), "streams");
 }
 
-se_array PictureMaker::pack(const uint8_t* frame, const float* plane, const se_session_params& params, uint8_t* out) {
-  if (params.layout != SE_LAYOUT_DEPTH) {
-    int32_t height, width, channels;
-    canvas_.shape(params.layout, &height, &width, &channels);
-    const se_array all = packed(out, height, width, channels, SE_UINT8, 1);
-    canvas_.lay_out(exec_, params, frame_of(left_view_), frame_of(right_view_), all);
-    return all;
+std::unique_ptr<PictureMaker::Place> PictureMaker::place(uint8_t* frame, uint8_t* out) const {
+  auto made = std::make_unique<Place>();
+  const int32_t height = config_.height, width = config_.width, channels = config_.channels;
+  const size_t pixels = static_cast<size_t>(width) * height;
+  if (apart_) {
+    made->frame_ = DeviceMemory(config_.device, pixels * channels);
+    made->out_ = DeviceMemory(config_.device, 2 * pixels * channels);  // the most that a layout needs
   }
-  const float scale = 255.0f / (kPlaneRange / 100.0f * static_cast<float>(width_));
-  const int64_t n = int64_t{height_} * width_;
-  for (int64_t k = 0; k < n; ++k) {
-    const uint8_t grey = plane != nullptr ? static_cast<uint8_t>(std::clamp(plane[k] * scale + 0.5f, 0.0f, 255.0f)) : 0;
-    for (int32_t c = 0; c < 3; ++c) out[k * channels_ + c] = grey;
-    if (channels_ == 4) out[k * 4 + 3] = frame[k * 4 + 3];
-  }
-  return frame_of(out);
+  made->plane_ = DeviceMemory(config_.device, pixels * sizeof(float));
+  made->frame = packed(apart_ ? made->frame_.data() : frame, height, width, channels, SE_UINT8, 1);
+  made->plane = packed(made->plane_.data(), height, width, 1, SE_FLOAT32, 4);
+  made->out_begin_ = apart_ ? made->out_.data() : out;
+  need(made->up_.open(config_.device), "events");
+  return made;
 }
 
-void PictureMaker::view(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
-                        const Eye& at, const se_array& out) {
-  eye(frame, plane, params, extras, rolled(at.across, at.down, at.shift, params.roll), right_);
-  copy_array(frame_of(right_), out);
+se_exec PictureMaker::exec_on(void* stream) const { return exec_of(config_, stream); }
+
+int32_t PictureMaker::bring(Place& place, const uint8_t* frame) {
+  if (!apart_) return SE_OK;
+  SE_TRY(up_.up(place.frame.data, frame, place.frame_.size()));
+  return place.up_.set(up_.stream());
 }
 
-void PictureMaker::view(const uint8_t* frame, const float* plane, const se_session_params& params, const Extras& extras,
-                        const Eye& at, const AxisTable& x, const AxisTable& y, const se_array& out) {
-  eye(frame, plane, params, extras, rolled(at.across, at.down, at.shift, params.roll), right_);
-  const se_array view = frame_of(right_);
-  se_resample(&exec_, &view, &x.view, &y.view, &out);
+int32_t PictureMaker::bring(Place& place, const se_array& frame, void* stream) {
+  SE_TRY(place.up_.follow(stream));
+  const se_exec exec = exec_on(stream);
+  if (config_.nv12 != 0) {
+    se_array luma = frame, chroma = frame;
+    luma.height = config_.height;
+    chroma.data = static_cast<uint8_t*>(frame.data) + config_.height * frame.stride_y;
+    chroma.height = (config_.height + 1) / 2;
+    chroma.width = config_.width / 2;
+    chroma.channels = 2;
+    chroma.stride_x = 2;
+    SE_TRY(se_nv12(&exec, config_.standard, config_.full_range, &luma, &chroma, &place.frame));
+  } else {
+    SE_TRY(se_pack(&exec, SE_PACK_ROWS, &frame, &frame, &place.frame));  // a copy
+  }
+  return place.up_.set(stream);
+}
+
+int32_t PictureMaker::shrink(Place& place, const uint8_t** small) {
+  SE_TRY(place.up_.follow(look_.stream()));
+  const se_exec exec = looking();
+  se_array from = place.frame;
+  from.channels = 3;
+  *small = small_host_.data();
+  const se_array to = packed(apart_ ? small_.data() : small_host_.data(), map_.height, map_.width, 3, SE_UINT8, 1);
+  SE_TRY(se_resample(&exec, &from, &small_x_.view, &small_y_.view, &to));
+  if (!apart_) return SE_OK;
+  SE_TRY(look_.down(small_host_.data(), small_.data(), small_.size()));
+  return look_.finish();
+}
+
+int32_t PictureMaker::record(Place& place, const se_array& nearness, void* stream) {
+  const Place::Key& key = place.key_;
+  const se_exec exec = exec_on(stream);
+  const se_array* plane = key.deep != 0 ? &place.plane : nullptr;
+  if (plane != nullptr) {
+    SE_TRY(canvas_.plane(exec, nearness, place.frame, key.plain_edges != 0, *plane));
+    if (key.background != nullptr) SE_TRY(canvas_.follow(exec, place.frame, *plane, *key.background, key.since));
+  }
+  SE_TRY(canvas_.views(exec, key.params, place.frame, plane, place.extras_));
+  warped_ = Clock::now();
+  int32_t height, width, channels;
+  canvas_.shape(key.params.layout, &height, &width, &channels);
+  return canvas_.pack(exec, key.params, place.frame, plane, packed(place.out_begin_, height, width, channels, SE_UINT8, 1));
+}
+
+int32_t PictureMaker::make(Place& place, const float* nearness, bool plain_edges, const se_session_params& params, const Extras& extras,
+                           const Background::Since& since, uint8_t* to, se_array* picture, Clock::time_point* warped) {
+  SE_TRY(place.up_.follow(work_.stream()));
+  const bool deep = nearness != nullptr;
+  se_array map = map_;
+  if (!apart_) map.data = const_cast<float*>(nearness);
+  if (apart_ && deep) SE_TRY(work_.up(nearness_.data(), nearness, nearness_.size()));
+  Place::Key key;
+  std::memset(&key, 0, sizeof key);  // compared byte by byte
+  key.params = params;
+  key.deep = deep ? 1 : 0;
+  key.plain_edges = plain_edges ? 1 : 0;
+  key.overlay = extras.overlay.get();
+  key.mask = extras.mask.get();
+  key.background = extras.background;
+  key.since.before = since.before;
+  key.since.dx = since.dx;
+  key.since.dy = since.dy;
+  const Place::Key& old = place.key_;
+  const bool same = place.recorded_ && std::memcmp(&key, &old, sizeof key) == 0;
+  const bool alike = same_launches(key.params, old.params) && key.deep == old.deep && key.plain_edges == old.plain_edges &&
+                     (key.overlay == nullptr) == (old.overlay == nullptr) && (key.mask == nullptr) == (old.mask == nullptr) &&
+                     (key.background == nullptr) == (old.background == nullptr);
+  std::memcpy(&place.key_, &key, sizeof key);
+  place.extras_ = extras;  // what no frame of any slot uses any more goes here
+  if (config_.device == SE_CPU) {
+    SE_TRY(record(place, map, nullptr));
+    *warped = warped_;
+  } else {
+    struct Job {
+      PictureMaker* maker;
+      Place* place;
+      const se_array* map;
+    } job{this, &place, &map};
+    const auto queue = [](void* user, void* stream) {
+      const Job& job = *static_cast<Job*>(user);
+      return job.maker->record(*job.place, *job.map, stream);
+    };
+    place.recorded_ = false;
+    SE_TRY(place.graph_.run(same, alike, work_.stream(), queue, &job));
+    place.recorded_ = true;
+  }
+  int32_t height, width, channels;
+  canvas_.shape(params.layout, &height, &width, &channels);
+  *picture = packed(to != nullptr ? to : place.out_begin_, height, width, channels, SE_UINT8, 1);
+  if (!apart_) return SE_OK;
+  if (to != nullptr) SE_TRY(work_.down(to, place.out_begin_, static_cast<size_t>(height) * width * channels));
+  SE_TRY(work_.finish());
+  *warped = Clock::now();
+  return SE_OK;
+}
+
+Renderer::Renderer(const se_session_config& config)
+    : config_(config), apart_(apart(config)), canvas_(config.device, config.width, config.height, config.channels, 1, 1, config.widen),
+      lane_(config.device) {
+  need(lane_.open(), "streams");
+  for (Mark* mark : {&theirs_, &marks_[0], &marks_[1]}) need(mark->open(config.device), "events");
+  resize(config.height, config.width);
+}
+
+void Renderer::resize(int32_t height, int32_t width) {
+  const bool own = height == config_.height && width == config_.width;
+  const size_t bytes = static_cast<size_t>(width) * height * config_.channels;
+  if (!own && (x_.view.outputs != width || y_.view.outputs != height)) {
+    DeviceAxis x(config_.device, area_axis(config_.width, width)), y(config_.device, area_axis(config_.height, height));
+    x_ = std::move(x);
+    y_ = std::move(y);
+  }
+  if (!apart_) return;
+  for (HostMemory& stage : stages_)
+    if (stage.size() < bytes) stage = HostMemory(config_.device, bytes);
+  if (!own && tile_.size() < bytes) tile_ = DeviceMemory(config_.device, bytes);
+}
+
+int32_t Renderer::follow(void* stream) {
+  SE_TRY(theirs_.set(stream));
+  return theirs_.follow(lane_.stream());
+}
+
+int32_t Renderer::render(const PictureMaker::Place& place, bool deep, const se_session_params& params, const Extras& extras, int32_t count,
+                         const se_render_view* views, bool on_gpu) {
+  const int32_t height = views[0].out.height, width = views[0].out.width, channels = config_.channels;
+  const bool resized = height != config_.height || width != config_.width, staged = apart_ && !on_gpu;
+  const se_exec exec = exec_of(config_, lane_.stream());
+  const auto staging = [&](int32_t k) { return packed(stages_[k % 2].data(), height, width, channels, SE_UINT8, 1); };
+  const auto fetch = [&](int32_t k) {  // view k, which has come down
+    SE_TRY(marks_[k % 2].wait());
+    copy_array(staging(k), views[k].out, kCopyThreads);
+    return static_cast<int32_t>(SE_OK);
+  };
+  for (int32_t k = 0; k < count; ++k) {
+    se_array view;
+    const Eye at{views[k].eye, views[k].down, views[k].shift};
+    SE_TRY(canvas_.view(exec, params, place.frame, deep ? &place.plane : nullptr, extras, at, &view));
+    if (resized) {
+      const se_array to = staged ? packed(tile_.data(), height, width, channels, SE_UINT8, 1) : views[k].out;
+      SE_TRY(se_resample(&exec, &view, &x_.view, &y_.view, &to));
+      view = to;
+    } else if (on_gpu) {
+      SE_TRY(se_pack(&exec, SE_PACK_ROWS, &view, &view, &views[k].out));  // a copy
+    } else if (!apart_) {
+      copy_array(view, views[k].out);
+    }
+    if (!staged) continue;
+    SE_TRY(lane_.down(stages_[k % 2].data(), view.data, static_cast<size_t>(height) * width * channels));
+    SE_TRY(marks_[k % 2].set(lane_.stream()));
+    if (k > 0) SE_TRY(fetch(k - 1));  // while the GPU goes on
+  }
+  if (staged) SE_TRY(fetch(count - 1));
+  return lane_.finish();
 }
 
 }  // namespace se

@@ -29,14 +29,6 @@ int32_t check_params(const se_session_params& p) {
   return SE_OK;
 }
 
-bool on_device(const se_session_config& c) { return c.device != SE_CPU || c.isa == SE_ISA_BLOCKS; }
-
-// What a session on a GPU cannot do yet; null when it is not asked for.
-const char* beyond_device(const se_session_params& p) {
-  if (p.roll != 0) return "roll has to be 0 in a session on a GPU.";
-  return p.layout == SE_LAYOUT_DEPTH ? "SE_LAYOUT_DEPTH cannot be had of a session on a GPU." : nullptr;
-}
-
 int32_t check_config(const se_session_config& c) {
   if (c.width < 16 || c.height < 16 || c.width > 8192 || c.height > 8192) return SE_ERROR_BAD_SHAPE;
   if (c.channels != 3 && c.channels != 4) return SE_ERROR_BAD_SHAPE;
@@ -58,11 +50,6 @@ int32_t check_config(const se_session_config& c) {
   exec.isa = c.isa;
   exec.threads = c.threads;
   return check_exec(&exec);
-}
-
-const char* beyond_device(const se_session_config& c) {
-  if (!on_device(c)) return nullptr;
-  return c.remember != 0 ? "remember cannot be had of a session on a GPU." : beyond_device(c.params);
 }
 
 int32_t check_frame(const se_session_config& config, const se_array* frame) {
@@ -120,6 +107,49 @@ void start(se_session& session, void (State::*loop)()) {
   }
 }
 
+// What may throw: memory, and a renderer's streams.
+template <typename Work>
+int32_t guarded(Work work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return SE_ERROR_OUT_OF_MEMORY;
+  } catch (const std::exception&) {
+    return SE_ERROR_CUDA;
+  }
+}
+
+int32_t render(se_session* session, const se_session_params* params, int32_t count, const se_render_view* views, bool on_gpu,
+               void* stream, uint64_t* ticket) {
+  SE_TRY(check_session(session));
+  if (views == nullptr) return SE_ERROR_NULL_POINTER;
+  if (count < 1 || count > 256) return SE_ERROR_BAD_PARAMETER;
+  if (params != nullptr) SE_TRY(check_params(*params));
+  const se_session_config& config = session->state->config();
+  if (on_gpu && config.device == SE_CPU) return SE_ERROR_NO_BACKEND;
+  for (int32_t k = 0; k < count; ++k) {
+    SE_TRY(check_array(&views[k].out, 1u << SE_UINT8, config.channels, config.channels));
+    if (views[k].out.width != config.width || views[k].out.height != config.height) return SE_ERROR_BAD_SHAPE;
+    if (!between(views[k].eye, -2, 2) || !between(views[k].down, -2, 2) || !between(views[k].shift, -16384, 16384)) return SE_ERROR_BAD_PARAMETER;
+  }
+  return guarded([&] { return session->state->render(params, count, views, on_gpu, stream, ticket); });
+}
+
+int32_t render_quilt(se_session* session, const se_session_params* params, const se_quilt* quilt, const se_array* out, bool on_gpu,
+                     void* stream, uint64_t* ticket) {
+  SE_TRY(check_session(session));
+  if (quilt == nullptr) return SE_ERROR_NULL_POINTER;
+  if (quilt->columns < 1 || quilt->rows < 1 || quilt->columns > 256 || quilt->rows > 256 || quilt->columns * quilt->rows > 256)
+    return SE_ERROR_BAD_PARAMETER;
+  if (!between(quilt->first, -2, 2) || !between(quilt->last, -2, 2) || !between(quilt->down, -2, 2)) return SE_ERROR_BAD_PARAMETER;
+  if (params != nullptr) SE_TRY(check_params(*params));
+  const se_session_config& config = session->state->config();
+  if (on_gpu && config.device == SE_CPU) return SE_ERROR_NO_BACKEND;
+  SE_TRY(check_array(out, 1u << SE_UINT8, config.channels, config.channels));
+  if (out->width % quilt->columns != 0 || out->height % quilt->rows != 0) return SE_ERROR_BAD_SHAPE;
+  return guarded([&] { return session->state->quilt(params, *quilt, *out, on_gpu, stream, ticket); });
+}
+
 }  // namespace
 
 extern "C" {
@@ -158,10 +188,6 @@ int32_t se_session_create(const se_session_config* config, se_session** session,
   if (status != SE_OK) {
     say(message, message_size, se_status_string(status));
     return status;
-  }
-  if (const char* refused = beyond_device(*config); refused != nullptr) {
-    say(message, message_size, refused);
-    return SE_ERROR_NO_BACKEND;
   }
   std::unique_ptr<se_session> made;
   try {
@@ -216,7 +242,6 @@ int32_t se_session_set_params(se_session* session, const se_session_params* para
   SE_TRY(check_session(session));
   if (params == nullptr) return SE_ERROR_NULL_POINTER;
   SE_TRY(check_params(*params));
-  if (on_device(session->state->config()) && beyond_device(*params) != nullptr) return SE_ERROR_NO_BACKEND;
   session->state->set_params(*params);
   return SE_OK;
 }
@@ -229,18 +254,12 @@ int32_t se_session_set_overlay(se_session* session, const se_array* rgba, int32_
   }
   SE_TRY(check_array(rgba, 1u << SE_UINT8, 4, 4));
   const se_session_config& config = session->state->config();
-  if (on_device(config)) return SE_ERROR_NO_BACKEND;
   if (rgba->width > config.width || rgba->height > config.height) return SE_ERROR_BAD_SHAPE;
   if (!between(disparity, -16384, 16384) || std::max(std::abs(x), std::abs(y)) > 16384) return SE_ERROR_BAD_PARAMETER;
-  try {
-    auto overlay = std::make_shared<Overlay>(Overlay{{}, rgba->width, rgba->height, x, y, disparity});
-    overlay->rgba.resize(static_cast<size_t>(4) * rgba->width * rgba->height);
-    copy_array(*rgba, packed(overlay->rgba.data(), rgba->height, rgba->width, 4, SE_UINT8, 1));
-    session->state->set_overlay(std::move(overlay));
-  } catch (const std::bad_alloc&) {
-    return SE_ERROR_OUT_OF_MEMORY;
-  }
-  return SE_OK;
+  return guarded([&] {
+    session->state->set_overlay(session->state->make_overlay(*rgba, x, y, disparity));
+    return static_cast<int32_t>(SE_OK);
+  });
 }
 
 int32_t se_session_set_mask(se_session* session, const se_array* mask, float disparity) {
@@ -251,19 +270,12 @@ int32_t se_session_set_mask(se_session* session, const se_array* mask, float dis
   }
   SE_TRY(check_array(mask, 1u << SE_UINT8, 1, 1));
   const se_session_config& config = session->state->config();
-  if (on_device(config)) return SE_ERROR_NO_BACKEND;
   if (mask->width != config.width || mask->height != config.height) return SE_ERROR_BAD_SHAPE;
   if (!between(disparity, -16384, 16384)) return SE_ERROR_BAD_PARAMETER;
-  try {
-    auto flat = std::make_shared<FlatMask>();
-    flat->disparity = disparity;
-    flat->cover.resize(static_cast<size_t>(mask->width) * mask->height);
-    copy_array(*mask, packed(flat->cover.data(), mask->height, mask->width, 1, SE_UINT8, 1));
-    session->state->set_mask(std::move(flat));
-  } catch (const std::bad_alloc&) {
-    return SE_ERROR_OUT_OF_MEMORY;
-  }
-  return SE_OK;
+  return guarded([&] {
+    session->state->set_mask(session->state->make_mask(*mask, disparity));
+    return static_cast<int32_t>(SE_OK);
+  });
 }
 
 int32_t se_session_submit(se_session* session, const se_array* frame, int64_t timestamp, int32_t timeout_ms, uint64_t* ticket) {
@@ -277,7 +289,7 @@ int32_t se_session_submit_on_gpu(se_session* session, const se_array* frame, voi
   SE_TRY(check_session(session));
   const se_session_config& config = session->state->config();
   SE_TRY(check_frame(config, frame));
-  if (config.device == SE_CPU || config.depth_model == nullptr || config.key_every != 0) return SE_ERROR_NO_BACKEND;
+  if (config.device == SE_CPU || config.depth_model == nullptr || config.key_every != 0 || config.remember != 0) return SE_ERROR_NO_BACKEND;
   return session->state->submit(*frame, true, stream, timestamp, timeout_ms, ticket);
 }
 
@@ -294,37 +306,22 @@ int32_t se_session_release(se_session* session, uint64_t ticket) {
 
 int32_t se_session_render(se_session* session, const se_session_params* params, int32_t count,
                           const se_render_view* views, uint64_t* ticket) {
-  SE_TRY(check_session(session));
-  if (views == nullptr) return SE_ERROR_NULL_POINTER;
-  if (count < 1 || count > 256) return SE_ERROR_BAD_PARAMETER;
-  if (params != nullptr) SE_TRY(check_params(*params));
-  const se_session_config& config = session->state->config();
-  if (on_device(config)) return SE_ERROR_NO_BACKEND;
-  for (int32_t k = 0; k < count; ++k) {
-    SE_TRY(check_array(&views[k].out, 1u << SE_UINT8, config.channels, config.channels));
-    if (views[k].out.width != config.width || views[k].out.height != config.height) return SE_ERROR_BAD_SHAPE;
-    if (!between(views[k].eye, -2, 2) || !between(views[k].down, -2, 2) || !between(views[k].shift, -16384, 16384)) return SE_ERROR_BAD_PARAMETER;
-  }
-  return session->state->render(params, count, views, ticket);
+  return render(session, params, count, views, false, nullptr, ticket);
+}
+
+int32_t se_session_render_on_gpu(se_session* session, const se_session_params* params, int32_t count,
+                                 const se_render_view* views, void* stream, uint64_t* ticket) {
+  return render(session, params, count, views, true, stream, ticket);
 }
 
 int32_t se_session_render_quilt(se_session* session, const se_session_params* params, const se_quilt* quilt,
                                 const se_array* out, uint64_t* ticket) {
-  SE_TRY(check_session(session));
-  if (quilt == nullptr) return SE_ERROR_NULL_POINTER;
-  if (quilt->columns < 1 || quilt->rows < 1 || quilt->columns > 256 || quilt->rows > 256 || quilt->columns * quilt->rows > 256)
-    return SE_ERROR_BAD_PARAMETER;
-  if (!between(quilt->first, -2, 2) || !between(quilt->last, -2, 2) || !between(quilt->down, -2, 2)) return SE_ERROR_BAD_PARAMETER;
-  if (params != nullptr) SE_TRY(check_params(*params));
-  const se_session_config& config = session->state->config();
-  if (on_device(config)) return SE_ERROR_NO_BACKEND;
-  SE_TRY(check_array(out, 1u << SE_UINT8, config.channels, config.channels));
-  if (out->width % quilt->columns != 0 || out->height % quilt->rows != 0) return SE_ERROR_BAD_SHAPE;
-  try {
-    return session->state->quilt(params, *quilt, *out, ticket);
-  } catch (const std::bad_alloc&) {  // the tables of a new tile size
-    return SE_ERROR_OUT_OF_MEMORY;
-  }
+  return render_quilt(session, params, quilt, out, false, nullptr, ticket);
+}
+
+int32_t se_session_render_quilt_on_gpu(se_session* session, const se_session_params* params, const se_quilt* quilt,
+                                       const se_array* out, void* stream, uint64_t* ticket) {
+  return render_quilt(session, params, quilt, out, true, stream, ticket);
 }
 
 int32_t se_session_wait_key(se_session* session, int32_t timeout_ms, const se_array* picture, uint64_t* ticket) {

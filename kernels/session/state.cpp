@@ -36,17 +36,9 @@ State::State(const se_session_config& config)
   map_width_ = map_width;
   map_height_ = map_height;
   steady_ = std::make_unique<SteadyDepth>(map_width, map_height, config.steady);
-  if (config.device != SE_CPU || config.isa == SE_ISA_BLOCKS) {
-    device_ = std::make_unique<DeviceMaker>(config, map_width, map_height);
-  } else {
-    maker_ = std::make_unique<PictureMaker>(config, map_width, map_height);
-    renderer_ = std::make_unique<PictureMaker>(config, map_width, map_height);
-  }
-  luma_x_ = area_axis(config.width, map_width);
-  luma_y_ = area_axis(config.height, map_height);
+  maker_ = std::make_unique<PictureMaker>(config, map_width, map_height);
   const size_t cells = static_cast<size_t>(map_width) * map_height;
   const size_t pixels = static_cast<size_t>(config.width) * config.height;
-  small_.resize(3 * cells);
   luma_.resize(cells);
   depth_.resize(cells);
   side_luma_.resize(cells);
@@ -56,19 +48,16 @@ State::State(const se_session_config& config)
     s.frame = HostMemory(config.device, pixels * config.channels);
     s.out = HostMemory(config.device, 2 * s.frame.size());  // the most that a layout needs
     s.nearness = HostMemory(config.device, cells * sizeof(float));
-    if (device_ != nullptr)
-      s.place = device_->place();
-    else
-      s.plane.resize(pixels);
-    if (config.remember != 0) s.background.resize(config.width, config.height, config.channels);
+    s.place = maker_->place(s.frame.data(), s.out.data());
+    if (config.remember != 0) s.background = Background(config.device, config.width, config.height, config.channels);
   }
   if (config.remember != 0) pan_ = std::make_unique<PanFinder>(config.width, config.height, config.channels);
   if (config.key_every > 0) objects_ = std::make_unique<LiveObjects>(config, map_width, map_height);
-  const size_t makers = static_cast<size_t>(device_ != nullptr ? device_->bytes() : maker_->bytes() + renderer_->bytes());
-  const size_t pictures = pixels * config.channels * 3 * (device_ != nullptr ? 2 : 1), plane = device_ != nullptr ? 0 : pixels * 4;
-  memory_ = slots_.size() * (pictures + plane + cells * 4) + cells * 9 + side_frame_.size() + static_cast<size_t>(steady_->bytes()) + makers +
-            static_cast<size_t>((network_ != nullptr ? network_->bytes() : 0) + (objects_ != nullptr ? objects_->bytes() : 0)) +
-            slots_.size() * static_cast<size_t>(slots_[0].background.bytes()) + static_cast<size_t>(pan_ != nullptr ? pan_->bytes() : 0);
+  const Slot& one = slots_[0];
+  const size_t each = one.frame.size() + one.out.size() + one.nearness.size() + static_cast<size_t>(one.place->bytes() + one.background.bytes());
+  memory_ = slots_.size() * each + cells * 6 + side_frame_.size() + static_cast<size_t>(steady_->bytes() + maker_->bytes()) +
+            static_cast<size_t>((network_ != nullptr ? network_->bytes() : 0) + (objects_ != nullptr ? objects_->bytes() : 0) +
+                                (pan_ != nullptr ? pan_->bytes() : 0));
 }
 
 int32_t State::submit(const se_array& frame, bool on_gpu, void* stream, int64_t timestamp, int32_t timeout_ms, uint64_t* ticket) {
@@ -134,8 +123,9 @@ int32_t State::release(uint64_t ticket) {
   return SE_OK;
 }
 
-Slot* State::pin(const se_session_params* given, se_session_params* params, Extras* extras, int32_t* status) {
+Slot* State::pin(const se_session_params* given, int64_t grown, se_session_params* params, Extras* extras, int32_t* status) {
   Lock lock(mutex_);
+  memory_ += static_cast<uint64_t>(grown);
   *status = closed_ ? ended_ : (newest_ == nullptr ? SE_ERROR_BUSY : SE_OK);
   if (*status != SE_OK) return nullptr;
   Slot* slot = newest_;
@@ -154,51 +144,54 @@ void State::unpin(Slot& slot) {
   room_.notify_all();
 }
 
-int32_t State::render(const se_session_params* given, int32_t count, const se_render_view* views, uint64_t* ticket) {
-  std::lock_guard<std::mutex> one(render_mutex_);  // of the renderer's memory
+int32_t State::render(const se_session_params* given, int32_t count, const se_render_view* views, bool on_gpu, void* stream,
+                      uint64_t* ticket) {
+  std::lock_guard<std::mutex> one(render_mutex_);  // of the renderer
+  {
+    Lock lock(mutex_);
+    if (closed_) return ended_;
+  }
+  const OnGpu gpu(config_.device, maker_->gpu());
+  if (!went_well(gpu.status())) return SE_ERROR_DEVICE_LOST;
+  const int64_t before = renderer_ != nullptr ? renderer_->bytes() : 0;
+  if (renderer_ == nullptr) renderer_ = std::make_unique<Renderer>(config_);
+  renderer_->resize(views[0].out.height, views[0].out.width);
+  if (on_gpu) SE_TRY(renderer_->follow(stream));  // its owner's, perhaps: the session lives on
   se_session_params params;
   Extras extras;
   int32_t status;
-  Slot* slot = pin(given, &params, &extras, &status);
+  Slot* slot = pin(given, renderer_->bytes() - before, &params, &extras, &status);
   if (slot == nullptr) return status;
-  const float* plane = slot->has_depth ? slot->plane.data() : nullptr;
-  for (int32_t k = 0; k < count; ++k)
-    renderer_->view(slot->frame.data(), plane, params, extras, Eye{views[k].eye, views[k].down, views[k].shift}, views[k].out);
-  if (ticket != nullptr) *ticket = slot->ticket;
+  status = renderer_->render(*slot->place, slot->has_depth, params, extras, count, views, on_gpu);
+  if (status == SE_OK && ticket != nullptr) *ticket = slot->ticket;
   unpin(*slot);
-  return SE_OK;
+  if (status != SE_ERROR_CUDA) return status;
+  (void)went_well(status);
+  return SE_ERROR_DEVICE_LOST;
 }
 
-int32_t State::quilt(const se_session_params* given, const se_quilt& quilt, const se_array& out, uint64_t* ticket) {
-  std::lock_guard<std::mutex> one(render_mutex_);
-  se_array tile = out;
-  tile.height = out.height / quilt.rows;
-  tile.width = out.width / quilt.columns;
-  const bool resized = tile.height != config_.height || tile.width != config_.width;
-  if (resized && (tile_x_.view.outputs != tile.width || tile_y_.view.outputs != tile.height)) {
-    tile_x_ = area_axis(config_.width, tile.width);
-    tile_y_ = area_axis(config_.height, tile.height);
-  }
-  se_session_params params;
-  Extras extras;
-  int32_t status;
-  Slot* slot = pin(given, &params, &extras, &status);
-  if (slot == nullptr) return status;
-  const float* plane = slot->has_depth ? slot->plane.data() : nullptr;
-  const int32_t count = quilt.columns * quilt.rows;
+int32_t State::quilt(const se_session_params* given, const se_quilt& quilt, const se_array& out, bool on_gpu, void* stream, uint64_t* ticket) {
+  std::array<se_render_view, 256> views;
+  const int32_t count = quilt.columns * quilt.rows, height = out.height / quilt.rows, width = out.width / quilt.columns;
   for (int32_t k = 0; k < count; ++k) {
-    const int32_t row = quilt.from_top != 0 ? k / quilt.columns : quilt.rows - 1 - k / quilt.columns;
+    const int32_t row = quilt.from_top != 0 ? k / quilt.columns : quilt.rows - 1 - k / quilt.columns, column = k % quilt.columns;
     const float share = count > 1 ? static_cast<float>(k) / static_cast<float>(count - 1) : 0.5f;
-    const Eye eye{quilt.first + share * (quilt.last - quilt.first), quilt.down, 0};
-    tile.data = static_cast<uint8_t*>(out.data) + int64_t{row} * tile.height * out.stride_y + int64_t{k % quilt.columns} * tile.width * out.stride_x;
-    if (resized)
-      renderer_->view(slot->frame.data(), plane, params, extras, eye, tile_x_, tile_y_, tile);
-    else
-      renderer_->view(slot->frame.data(), plane, params, extras, eye, tile);
+    views[k] = {quilt.first + share * (quilt.last - quilt.first), quilt.down, 0, out};
+    views[k].out.height = height;
+    views[k].out.width = width;
+    views[k].out.data = static_cast<uint8_t*>(out.data) + int64_t{row} * height * out.stride_y + int64_t{column} * width * out.stride_x;
   }
-  if (ticket != nullptr) *ticket = slot->ticket;
-  unpin(*slot);
-  return SE_OK;
+  return render(given, count, views.data(), on_gpu, stream, ticket);
+}
+
+std::shared_ptr<const Overlay> State::make_overlay(const se_array& rgba, int32_t x, int32_t y, float disparity) const {
+  const OnGpu gpu(config_.device, maker_->gpu());
+  return std::make_shared<Overlay>(Overlay{Placed(config_.device, rgba), x, y, disparity});
+}
+
+std::shared_ptr<const FlatMask> State::make_mask(const se_array& cover, float disparity) const {
+  const OnGpu gpu(config_.device, maker_->gpu());
+  return std::make_shared<FlatMask>(FlatMask{Placed(config_.device, cover), disparity});
 }
 
 void State::end(int32_t status) {
@@ -286,31 +279,22 @@ void State::warp_loop() {
   }
 }
 
+// The newest finished slot is not used for anything else before this one is finished: its memory of the background is there.
 bool State::show(Slot& slot, const se_session_params& params, Extras& extras) {
   const Clock::time_point start = Clock::now();
-  if (device_ != nullptr) {
-    const float* nearness = slot.has_depth ? slot.nearness.as<float>() : nullptr;
-    uint8_t* out = config_.keep_on_gpu != 0 ? nullptr : slot.out.data();
-    if (!went_well(device_->make(*slot.place, nearness, slot.plain_edges, params, out, &slot.picture))) return false;
-    finish(slot, start, Clock::now());
-    return true;
+  Clock::time_point warped;
+  Background::Since since{};
+  if (config_.remember != 0 && slot.has_depth) {
+    since = slot.background.follow(newest_ != nullptr ? &newest_->background : nullptr, slot.pan);
+    extras.background = &slot.background;
+  } else if (config_.remember != 0) {
+    slot.background.forget(slot.pan);
   }
-  const float* plane = slot.has_depth ? slot.plane.data() : nullptr;
-  if (plane != nullptr) maker_->plane(slot.frame.data(), slot.nearness.as<float>(), slot.plain_edges, slot.plane.data());
-  if (config_.remember != 0) remember(slot, plane, &extras);
-  maker_->views(slot.frame.data(), plane, params, extras);
-  const Clock::time_point warped = Clock::now();
-  slot.picture = maker_->pack(slot.frame.data(), plane, params, slot.out.data());
+  const float* nearness = slot.has_depth ? slot.nearness.as<float>() : nullptr;
+  uint8_t* to = config_.keep_on_gpu != 0 ? nullptr : slot.out.data();
+  if (!went_well(maker_->make(*slot.place, nearness, slot.plain_edges, params, extras, since, to, &slot.picture, &warped))) return false;
   finish(slot, start, warped);
   return true;
-}
-
-// The newest finished slot is not used for anything else before this one is finished.
-void State::remember(Slot& slot, const float* plane, Extras* extras) {
-  if (plane == nullptr) return slot.background.forget(slot.pan);
-  const float range = kPlaneRange / 100.0f * static_cast<float>(config_.width);
-  slot.background.follow(newest_ != nullptr ? &newest_->background : nullptr, slot.frame.data(), plane, range, slot.pan, config_.threads);
-  extras->background = &slot.background;
 }
 
 Slot* State::room() {
@@ -362,10 +346,10 @@ void State::copy(const se_array& frame, uint8_t* to) const {
 }
 
 int32_t State::bring(Slot& slot, const se_array& frame, bool on_gpu, void* stream) {
-  if (on_gpu) return device_->bring(*slot.place, frame, stream);
-  if (device_ != nullptr) SE_TRY(DeviceMaker::settle(*slot.place));
+  if (on_gpu) return maker_->bring(*slot.place, frame, stream);
+  SE_TRY(PictureMaker::settle(*slot.place));
   copy(frame, slot.frame.data());
-  return device_ != nullptr ? device_->bring(*slot.place, slot.frame.data()) : SE_OK;
+  return maker_->bring(*slot.place, slot.frame.data());
 }
 
 void State::finish(Slot& slot, Clock::time_point start, Clock::time_point warped) {

@@ -18,14 +18,12 @@
 #include <vector>
 
 #include "session/depth.h"
-#include "session/device.h"
 #include "session/objects.h"
 #include "session/picture.h"
 #include "session/steady.h"
 
 namespace se {
 
-using Clock = std::chrono::steady_clock;
 using Lock = std::unique_lock<std::mutex>;
 
 inline float ms_between(Clock::time_point from, Clock::time_point to) {
@@ -44,8 +42,7 @@ struct Slot {
   bool has_depth = false, plain_edges = false;
   float latency_ms = 0;
   HostMemory frame, out, nearness;  // bytes, bytes, floats
-  std::vector<float> plane;
-  std::unique_ptr<DeviceMaker::Place> place;  // on a GPU
+  std::unique_ptr<PictureMaker::Place> place;
   Background background;
   Pan pan;
   se_array picture{};
@@ -77,9 +74,11 @@ class State {
   int32_t submit(const se_array& frame, bool on_gpu, void* stream, int64_t timestamp, int32_t timeout_ms, uint64_t* ticket);
   int32_t wait(int32_t timeout_ms, se_session_result* result);
   int32_t release(uint64_t ticket);
-  int32_t render(const se_session_params* given, int32_t count, const se_render_view* views, uint64_t* ticket);
-
-  int32_t quilt(const se_session_params* given, const se_quilt& quilt, const se_array& out, uint64_t* ticket);
+  // on_gpu: the views' arrays are on the session's, to be written after what stream has queued. These four throw std::bad_alloc.
+  int32_t render(const se_session_params* given, int32_t count, const se_render_view* views, bool on_gpu, void* stream, uint64_t* ticket);
+  int32_t quilt(const se_session_params* given, const se_quilt& quilt, const se_array& out, bool on_gpu, void* stream, uint64_t* ticket);
+  std::shared_ptr<const Overlay> make_overlay(const se_array& rgba, int32_t x, int32_t y, float disparity) const;
+  std::shared_ptr<const FlatMask> make_mask(const se_array& cover, float disparity) const;
 
   void set_overlay(std::shared_ptr<const Overlay> overlay) {
     Lock lock(mutex_);
@@ -120,7 +119,7 @@ class State {
     gone_.notify_all();
   }
   void enter_thread() {
-    if (device_ != nullptr) (void)went_well(device_->enter());
+    (void)went_well(maker_->enter());
   }
 
   void look_loop();
@@ -177,7 +176,8 @@ class State {
   float after_depth() const { return timers_[SE_STAGE_WARP].expected + timers_[SE_STAGE_PACK].expected; }
 
   // The newest finished slot, pinned, with what it is to be shown with; null before the first, or once closed (status).
-  Slot* pin(const se_session_params* given, se_session_params* params, Extras* extras, int32_t* status);
+  // grown: by how much the renderer's memory has.
+  Slot* pin(const se_session_params* given, int64_t grown, se_session_params* params, Extras* extras, int32_t* status);
   void unpin(Slot& slot);
 
   // Sees to it that depth is made when it is due, and waits for it as long as this frame may. Gives the milliseconds.
@@ -189,7 +189,6 @@ class State {
   bool give(Slot& slot, bool small);
   // The next frame that is given; false when the session has ended.
   bool make_depth();
-  void remember(Slot& slot, const float* plane, Extras* extras);
   void finish(Slot& slot, Clock::time_point start, Clock::time_point warped);
 
   const se_session_config config_;
@@ -198,13 +197,13 @@ class State {
   int32_t map_width_ = 0, map_height_ = 0;
   std::unique_ptr<DepthNetwork> network_;
   std::unique_ptr<SteadyDepth> steady_;
-  std::unique_ptr<PictureMaker> maker_, renderer_;  // on the CPU
-  std::unique_ptr<DeviceMaker> device_;             // or these on a GPU
-  std::unique_ptr<PanFinder> pan_;  // where the background is remembered
+  std::unique_ptr<PictureMaker> maker_;
+  std::unique_ptr<Renderer> renderer_;  // from the first call of render on
+  std::unique_ptr<PanFinder> pan_;      // where the background is remembered
   std::unique_ptr<LiveObjects> objects_;
-  AxisTable tile_x_, tile_y_;       // of the quilt before
-  AxisTable luma_x_, luma_y_;
-  std::vector<uint8_t> small_, luma_;  // the first thread's
+  // The first thread's.
+  const uint8_t* small_ = nullptr;  // the frame at hand, made small
+  std::vector<uint8_t> luma_;
   uint64_t counted_ = 0, depth_ticket_ = 0, cut_ticket_ = 0;
   Clock::time_point depth_time_;
   bool due_ = false;

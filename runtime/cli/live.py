@@ -55,6 +55,7 @@ KeyEvery = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="0: one per core.")]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="cuda: pictures and the built-in network on the GPU.")]
 
 
 def _source(spec: str, size: str | None, rate: float, network: bool, *, loop: bool, paced: bool = True) -> Any:
@@ -128,9 +129,7 @@ def live(
     fps: Rate = 30.0,
     allow_network: Network = False,
     threads: Threads = 0,
-    device: Annotated[
-        Literal["cpu", "cuda"], typer.Option(help="cuda: pictures and the built-in network on the GPU.")
-    ] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Turn a camera, a screen or a film into 3D as it comes.
 
@@ -242,6 +241,7 @@ def serve(
     fps: Rate = 30.0,
     allow_network: Network = False,
     threads: Threads = 0,
+    device: Device = "cpu",
 ) -> None:
     """Show live 3D on a web page: side by side, anaglyph, wiggle, depth, and in a headset through WebXR."""
     from urllib.parse import quote
@@ -257,6 +257,7 @@ def serve(
     config = LiveConfig(
         width=origin.width, height=origin.height, strength=strength, convergence=convergence, view=cast(Any, view),
         depth=depth_model, depth_every=depth_every, threads=threads, remember=remember, segment=segment, key_every=key_every,
+        device=device,
     )  # fmt: skip
     scheme = "https" if tls_cert else "http"
     place = f"[{host}]" if ":" in host else host

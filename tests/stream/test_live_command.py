@@ -252,6 +252,18 @@ def test_what_cannot_be_is_one_sentence(tmp_path, words, code, said):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("layout", ["depth", "anaglyph"])
+def test_on_a_gpu_it_makes_the_same_film(cuda, film, tmp_path, layout):
+    made = []
+    for device in ("cpu", "cuda"):
+        path = tmp_path / f"{device}.mkv"
+        done = live(film, *QUICK, "--every", "--remember", "--layout", layout, "--device", device, "-o", path)
+        assert done.returncode == 0, done.stderr
+        made.append(pictures(path))
+    np.testing.assert_array_equal(*made)
+
+
 def test_a_film_is_not_put_in_its_own_place(film):
     before = film.read_bytes()
     done = live(film, *QUICK, "-o", film)

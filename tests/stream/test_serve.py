@@ -18,6 +18,7 @@ from networks import brightness_network
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.stream.server import ServeOptions
 
@@ -218,7 +219,17 @@ def test_files_and_their_headers(port):
     assert get(port, Host="evil.example")[0] == 400
 
 
-def test_settings_reach_every_page_and_the_session(port):
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_settings_reach_every_page_and_the_session(port, device, request):
+    if device == "cpu":
+        settings_reach(port)
+    else:
+        request.getfixturevalue("cuda")
+        with serving("--device", "cuda", "--remember", "--view", "both") as there:
+            settings_reach(there)
+
+
+def settings_reach(port):
     with stream(port) as one, stream(port) as other:
         one.send(json.dumps({"set": {"strength": 4.5, "layout": "depth"}}))
         end = time.monotonic() + LONG
@@ -400,6 +411,7 @@ def test_unsafe_options_are_refused(options, said):
         (("--tls-cert", "nothing.pem", "--tls-key", "nothing.pem"), "cannot be used as certificate and key"),
         (("--tls-cert", __file__, "--tls-key", __file__), "cannot be used as certificate and key"),
         (("--host", "192.0.2.1", "--insecure"), "192.0.2.1:"),  # an address that is nobody's (RFC 5737)
+        (("--device", "tpu"), "'cuda'"),
     ],
 )
 def test_what_cannot_be_shown_is_refused_before_an_address_is_told(options, said):
@@ -432,6 +444,15 @@ def test_the_address_that_is_told_can_be_opened():
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(LONG) == 0
+
+
+@pytest.mark.skipif(_native.cuda_device_count() > 0, reason="this machine has a GPU")
+def test_without_a_gpu_it_says_so():
+    command = [*COMMAND, "serve", "sample", "--size", "320x180", "--port", str(free_port()), "--device", "cuda"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "no NVIDIA GPU" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_beyond_this_machine_there_is_always_a_token():

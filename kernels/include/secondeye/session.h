@@ -14,14 +14,15 @@
  * motion and carries depth along it, the second warps, fills and packs; a third makes depth (a network at its own rate, or
  * your function). A frame that is due for depth waits for it, but where it may go without (se_cheaper) no longer than
  * its deadline or, with SE_POLICY_NEWEST, than until the next frame comes: what is found later is carried to later
- * frames. After creation nothing is allocated, and no lock is held while pixels are worked on. Every function may be
+ * frames. After creation nothing is allocated (but by render, for views of its own, at its first call, and for tiles of a new
+ * size; and by what sets overlay and mask), and no lock is held while pixels are worked on. Every function may be
  * called from any thread. Errors are codes; a session whose depth fails stays usable and says so in its results.
  *
  * With device = SE_CUDA a frame goes to the GPU once, through page-locked memory or from memory there; it is made small, gets
  * the session's own network's depth (ONNX Runtime's CUDA provider) and becomes the stereo picture there, by one CUDA graph;
- * motion and steadiness, which are small, stay on the CPU. The bytes are the CPU's for the same depth. Such a session has no
- * remember, roll, SE_LAYOUT_DEPTH, overlay, mask or render; it refuses them (SE_ERROR_NO_BACKEND). A GPU that fails ends the
- * session: every call then gives SE_ERROR_DEVICE_LOST.
+ * motion and steadiness, which are small, stay on the CPU. The bytes are the CPU's for the same depth. Overlay and mask lie
+ * there, and go when no frame needs them any more; render works beside the frames, on a stream of its own. A GPU that fails
+ * ends the session: every call then gives SE_ERROR_DEVICE_LOST.
  *
  * ONNX Runtime's own library is loaded when a model is named, and is not needed otherwise.
  */
@@ -203,8 +204,8 @@ SE_API int32_t se_session_submit(se_session *session, const se_array *frame, int
                                  uint64_t *ticket);
 
 /* The same of a frame on the session's GPU, of any strides, which is ready on `stream` (a cudaStream_t) and copied by it: its
- * memory may be written again by what comes after on that stream. Only where depth is the session's own network, and
- * key_every is 0: SE_ERROR_NO_BACKEND. */
+ * memory may be written again by what comes after on that stream. Only where depth is the session's own network,
+ * and key_every and remember are 0, which look at frames on the host: else SE_ERROR_NO_BACKEND. */
 SE_API int32_t se_session_submit_on_gpu(se_session *session, const se_array *frame, void *stream, int64_t timestamp,
                                         int32_t timeout_ms, uint64_t *ticket);
 
@@ -222,6 +223,13 @@ SE_API int32_t se_session_render(se_session *session, const se_session_params *p
 /* The same as one picture, uint8 [rows * h, columns * w, C]; tiles of another size than the frame's are resampled. */
 SE_API int32_t se_session_render_quilt(se_session *session, const se_session_params *params, const se_quilt *quilt,
                                        const se_array *out, uint64_t *ticket);
+
+/* Both with arrays on the session's GPU, of any strides: they are written after what `stream` (a cudaStream_t) has queued, and
+ * finished for every stream when this returns. */
+SE_API int32_t se_session_render_on_gpu(se_session *session, const se_session_params *params, int32_t count,
+                                        const se_render_view *views, void *stream, uint64_t *ticket);
+SE_API int32_t se_session_render_quilt_on_gpu(se_session *session, const se_session_params *params, const se_quilt *quilt,
+                                              const se_array *out, void *stream, uint64_t *ticket);
 
 /* Objects, told apart by a segmenter of yours, at its own pace on a thread of its own: this gives the next key frame, copied
  * into picture (uint8 [H, W, C] of the frame's shape, caller-owned), and its ticket; timeout_ms as in se_session_wait. No
