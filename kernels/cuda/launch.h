@@ -3,6 +3,7 @@
 // one block after another on the host.
 #pragma once
 #include "ops/anaglyph.op.h"
+#include "ops/blend.op.h"
 #include "ops/fill.op.h"
 #include "ops/level.op.h"
 #include "ops/mask.op.h"
@@ -19,7 +20,9 @@
 // Every program there is.
 #define SE_PROGRAMS(X) \
   X(AnaglyphBlocks) \
+  X(BlendBlocks) \
   X(CellsBlocks) \
+  X(FeatherBlocks) \
   X(FillBlocks) \
   X(LevelBlocks) \
   X(MaskBlocks) \
