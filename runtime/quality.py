@@ -79,6 +79,8 @@ class QualityPainter:
         eye: ops.Eye,
         progress: Progress,
         objects: Labels | None = None,
+        *,
+        view: Pixels | None = None,
     ) -> Pixels:
         """Paint one view.
 
@@ -90,6 +92,7 @@ class QualityPainter:
             eye: which view it is; the left one is painted as the right view of the mirrored picture.
             progress: called with (stage, done, total): to latents, denoise, to pixels.
             objects: uint16 [H, W], whose each pixel of the view is, 0 unknown; near ones are then not painted over.
+            view: a right view before it was filled, warped by `disparity` and this configuration's law, if it is there.
 
         Returns:
             uint8 like `pixels`.
@@ -107,14 +110,23 @@ class QualityPainter:
             return filled
         if objects is not None:
             mask = keep_near_objects(mask, holes, objects)
-        painted = self._paint(pixels[:, :, :3], disparity, mask if self.config.tiles == "sparse" else None, progress)
+        warped = None if view is None else (view[:, :, :3], holes)
+        tiled = mask if self.config.tiles == "sparse" else None
+        painted = self._paint(pixels[:, :, :3], disparity, warped, tiled, progress)
         if painted.shape[:2] != (height, width):
             painted = ops.resize(painted, height, width, filter="bilinear")
         if self.config.compose == "inpaint":
             painted = ops.blend(filled[:, :, :3], painted, mask, threads=self.config.threads)
         return painted if pixels.shape[2] == 3 else np.dstack([painted, filled[:, :, 3]])
 
-    def _paint(self, pixels: Pixels, disparity: Map, mask: Pixels | None, progress: Progress) -> Pixels:
+    def _paint(
+        self,
+        pixels: Pixels,
+        disparity: Map,
+        warped: tuple[Pixels, Pixels] | None,
+        mask: Pixels | None,
+        progress: Progress,
+    ) -> Pixels:
         """The model's own right view, at its size; where the mask is 0 it may be the warped one."""
         height, width = pixels.shape[:2]
         high, wide = self.model.size_for(height, width)
@@ -126,13 +138,15 @@ class QualityPainter:
             rows, columns = (np.arange(n) * 2 + 1 for n in (high, wide))
             moves = disparity[rows * height // (2 * high)][:, columns * width // (2 * wide)]
             moves = (moves * np.float32(wide / width)).astype(np.float32)
-        authors = self.config.conditioning == "authors"
-        warped = ops.warp(
-            small, moves, law="nearest" if authors else "surface", wrap=authors, threads=self.config.threads
-        )
+            warped = None
+        if warped is None:
+            authors = self.config.conditioning == "authors"
+            law: ops.Law = "nearest" if authors else "surface"
+            made = ops.warp(small, moves, law=law, wrap=authors, threads=self.config.threads)
+            warped = made.view, made.holes
         noise = self.model.noise(high, wide, self.config.seed)
         layout = None if mask is None else self._lay_out(mask, high, wide, progress)
-        return self.model(small, warped.view, warped.holes, self.schedule, noise, layout=layout, progress=progress)
+        return self.model(small, *warped, self.schedule, noise, layout=layout, progress=progress)
 
     def _lay_out(self, mask: Pixels, high: int, wide: int, progress: Progress) -> Layout:
         """The tiles of a mask of the picture's size, at the model's."""

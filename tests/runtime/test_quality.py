@@ -9,7 +9,7 @@ import secondeye
 from secondeye import InvalidInputError, ModelFormatError, StereoConfig, StereoConverter, ops
 from secondeye.runtime.interpolate import interpolate
 from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity
-from secondeye.runtime.quality import painting_mask
+from secondeye.runtime.quality import QualityPainter, painting_mask
 from secondeye.runtime.stream_batch import StreamBatch
 from secondeye.runtime.tiles import CELL, CONTEXT, cut, join, lay_out
 
@@ -325,6 +325,21 @@ def join_by_definition(base, canvas, layout):
         weights[y : y + tall, x : x + wide] += weight
     mean = (total + weights // 2) // np.maximum(weights, 1)
     return np.where(weights > 0, mean, base).astype(np.uint8)
+
+
+@pytest.mark.parametrize("conditioning", ["stereo", "authors"])
+@pytest.mark.parametrize("tiles", ["dense", "sparse"])
+def test_a_view_that_is_there_is_not_warped_again(tmp_path, scene, monkeypatch, tiles, conditioning):
+    authors = conditioning == "authors"
+    config = options(tiled(tmp_path), tiles=tiles, conditioning=conditioning, depth="auto" if authors else "cues")
+    pixels = np.repeat(np.repeat(scene[0], 3, 0), 3, 1)[:640, :1024]
+    want = StereoConverter(config).convert(pixels)
+    warped = ops.warp(pixels, want.disparity, law="nearest" if authors else "surface", wrap=authors)
+    painter = QualityPainter(config)
+    given = (pixels, want.disparity, ops.fill(warped), warped.holes, "right", lambda *step: None)
+    np.testing.assert_array_equal(painter(*given), want.right)  # by a warp of its own
+    monkeypatch.setattr(ops, "warp", lambda *arrays, **options: pytest.fail("warped again"))
+    np.testing.assert_array_equal(painter(*given, view=warped.view), want.right)
 
 
 @pytest.mark.parametrize("seed", range(6))
