@@ -180,10 +180,10 @@ def _scenes(pictures: list[Path], height: int, width: int) -> list[tuple[str, ND
 class _Bench:
     """Measures one model; counts of work are made once for each shape."""
 
-    def __init__(self, bundle: Path, repeats: int, device: Any) -> None:
+    def __init__(self, bundle: Path, repeats: int, device: Any, nhwc: list[str]) -> None:
         self.bundle, self.repeats, self.device = bundle, repeats, device
         self.painter = QualityPainter(self.config("dense", 1))
-        self.model = self.painter.model = _Watched(self.painter.model.bundle, device=device)
+        self.model = self.painter.model = _Watched(self.painter.model.bundle, device=device, nhwc=nhwc)
         self.converter = StereoConverter(StereoConfig())
         self.peak = peaks() if device == "cpu" else {}
         self.known: dict[Any, tuple[float, float]] = {}
@@ -253,10 +253,16 @@ def _apart(painted: NDArray[np.uint8], dense: NDArray[np.uint8], used: NDArray[n
 
 
 def measure(
-    bundle: Path, pictures: list[Path], size: tuple[int, int], steps: list[int], repeats: int, device: Any
+    bundle: Path,
+    pictures: list[Path],
+    size: tuple[int, int],
+    steps: list[int],
+    repeats: int,
+    device: Any,
+    nhwc: list[str],
 ) -> dict[str, Any]:
     """Every row for one size (height, width), and what was measured beside."""
-    bench = _Bench(bundle, repeats, device)
+    bench = _Bench(bundle, repeats, device, nhwc)
     rows = []
     for number, (name, pixels) in enumerate(_scenes(pictures, *size)):
         rows += bench.picture(name, pixels, steps if number == 0 else steps[:1])
@@ -264,6 +270,7 @@ def measure(
         "size": f"{size[1]} x {size[0]}",
         "model_size": "{1} x {0}".format(*bench.model.size_for(*size)),
         "device": device,
+        "nhwc": nhwc if device == "cuda" else [],
         "precision": bench.model.bundle.manifest.engines["unet"].precision,
         "bundle_gb": round(sum(p.stat().st_size for p in bundle.iterdir()) / 1e9, 3),
         "peaks": bench.peak,
@@ -308,6 +315,7 @@ def main(
     steps: Annotated[str, typer.Option(help="Counts, with commas; up to 4 start from the warped view.")] = "1,4,50",
     repeats: Annotated[int, typer.Option(min=1, help="Of every measurement of up to 10 steps.")] = 3,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt or tensorrt-rtx.")] = "cpu",
+    nhwc: Annotated[str, typer.Option(help="Engines that keep channels last on cuda, in fp16, with commas.")] = "unet",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots.")] = None,
 ) -> None:
@@ -328,7 +336,7 @@ def main(
         made = random_bundle(Path(work), share) if bundle is None else bundle
         told = f"a network of the real one's layout with {share:g} of its channels"
         result |= {"bundle": told if bundle is None else bundle.name, "random_weights": bundle is None}
-        result |= measure(made, picture or [], (int(high), int(wide)), counts, repeats, device)
+        result |= measure(made, picture or [], (int(high), int(wide)), counts, repeats, device, nhwc.split(","))
     console().print(_table(result))
     if json_file is not None:
         with atomic_write(json_file) as file:

@@ -57,6 +57,19 @@ void mask_cells(int32_t side, bool area, const Any& mask, const Any& out, int32_
   call.run([&](const se_exec* exec) { return se_mask_cells(exec, side, area ? 1 : 0, &m, &o); });
 }
 
+void feather(int32_t radius, const Any& mask, const Any& out, int32_t threads, int32_t isa) {
+  Call call("feather", threads, isa);
+  const se_array m = call.view(mask, Axes::HW, false), o = call.view(out, Axes::HW, true);
+  call.run([&](const se_exec* exec) { return se_feather(exec, radius, &m, &o); });
+}
+
+void blend(const Any& base, const Any& over, const Any& mask, const Any& out, int32_t threads, int32_t isa) {
+  Call call("blend", threads, isa);
+  const se_array a = call.view(base, Axes::HWC, false), b = call.view(over, Axes::HWC, false);
+  const se_array m = call.view(mask, Axes::HW, false), o = call.view(out, Axes::HWC, true);
+  call.run([&](const se_exec* exec) { return se_blend(exec, &a, &b, &m, &o); });
+}
+
 void motion(int32_t radius, const Any& now, const Any& before, const Any& start, const Any& out, int32_t threads,
             int32_t isa) {
   Call call("motion", threads, isa);
@@ -177,7 +190,9 @@ void carry_labels(const Any& now, const Any& key, const Any& labels, const Any& 
 void bind_pixels(py::module_& m) {
   m.def("align_edges", &align_edges);
   m.def("anaglyph", &anaglyph);
+  m.def("blend", &blend);
   m.def("carry_labels", &carry_labels);
+  m.def("feather", &feather);
   m.def("fill", &fill);
   m.def("inpaint_mask", &inpaint_mask);
   m.def("level", &level);

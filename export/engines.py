@@ -230,7 +230,9 @@ def _child(request: dict[str, Any]) -> dict[str, Any]:
             config.set_compute_capability(getattr(module.ComputeCapability, f"SM{name[3:]}"), k)
     else:
         seen = timing.read_bytes() if timing.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(seen), False)
+        cache = config.create_timing_cache(seen)
+        if cache is None or not config.set_timing_cache(cache, False):  # damaged, or of another driver or clock
+            config.set_timing_cache(config.create_timing_cache(b""), False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise ExportError(lines[0] if lines else "the builder gives no reason")

@@ -129,6 +129,7 @@ class Bundle:
         threads: int = 0,
         cuda_graph: bool = False,
         stream: Stream | None = None,
+        nhwc: bool = False,
     ) -> Engine:
         """Open one engine: its plan where the device is TensorRT's and there is one, else its graph.
 
@@ -139,6 +140,8 @@ class Bundle:
             cuda_graph: record the GPU's work once and start it with one call from then on.
             stream: of device ``cuda``: work is put on it, and :meth:`OrtEngine.queue` may be called; it records
                 itself where ONNX Runtime can record that graph.
+            nhwc: of device ``cuda``: channels last inside the graph, as tensor cores want them (from ONNX Runtime 1.20
+                on); with `stream`, without them where this build has no kernels for it.
 
         Raises:
             InvalidInputError: a CUDA graph on the CPU.
@@ -162,14 +165,21 @@ class Bundle:
         gpu = 0 if device == "cpu" else gpu_number()
         words: dict[str, Any] = {"device": device, "threads": threads, "fixed": self._fixed(), "gpu": gpu}
         path = self.folder / entry.file
+        last = {"prefer_nhwc": "1"} if nhwc and device == "cuda" else {}
         if stream is None:
-            session = open_session(path, cuda_graph=cuda_graph, **words)
+            session = open_session(path, cuda_graph=cuda_graph, options=last, **words)
             return OrtEngine(session, entry, axes, device=device, fixed=cuda_graph, gpu=gpu)
-        try:
-            session, recording = open_session(path, cuda_graph=True, stream=stream.handle, **words), True
-        except ModelFormatError as error:  # parts of it run on the CPU, say
-            logging.getLogger(__name__).info("%s runs without a CUDA graph: %s", entry.file, error)
-            session, recording = open_session(path, stream=stream.handle, **words), False
+        # A build may lack the kernels for channels last, and a graph with parts on the CPU cannot be recorded.
+        ways = [(True, last), *([(True, {})] if last else []), (False, {})]
+        for recording, options in ways:
+            try:
+                session = open_session(path, cuda_graph=recording, stream=stream.handle, options=options, **words)
+                break
+            except ModelFormatError as error:
+                if not recording:
+                    raise
+                lost = "channels last" if options else "a CUDA graph"
+                logging.getLogger(__name__).info("%s runs without %s: %s", entry.file, lost, error)
         return OrtEngine(session, entry, axes, device=device, gpu=gpu, stream=stream, recording=recording)
 
     def _fixed(self) -> dict[str, int]:

@@ -372,7 +372,9 @@ class StereoConverter:
         if painter is None:
             return filled
         objects = None if labels is None else seen_objects(labels, warped, eye)
-        painted = painter(pixels, moves, filled, warped.holes, eye, clock.step, objects)
+        # Of two views each is half the way, and half a disparity may round otherwise than half the way does.
+        view = warped.view if self.config.view == "right" and warped.view.dtype == np.uint8 else None
+        painted = painter(pixels, moves, filled, warped.holes, eye, clock.step, objects, view=view)
         clock.finish()
         if painter.note is not None and painter.note not in notes:
             notes.append(painter.note)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Kind = Literal["cubic", "linear", "linear-corners"]
+_AT_ONCE = 1 << 18  # bytes of rows
 
 
 def _taps(inputs: int, outputs: int, kind: Kind) -> tuple[NDArray[np.int64], Floats]:
@@ -50,13 +51,27 @@ def interpolate(values: Floats, height: int, width: int, kind: Kind) -> Floats:
 
     Numerics: within 2e-6 of those libraries for values in [0, 1].
     """
-    index, weights = _taps(values.shape[0], height, kind)
-    tail = (1,) * (values.ndim - 1)
-    rows = np.zeros((height, *values.shape[1:]), np.float32)
-    for k in range(index.shape[1]):
-        rows += values[index[:, k]] * weights[:, k].reshape(-1, *tail)
-    index, weights = _taps(values.shape[1], width, kind)
-    result = np.zeros((height, width, *values.shape[2:]), np.float32)
-    for k in range(index.shape[1]):
-        result += rows[:, index[:, k]] * weights[:, k].reshape(-1, *tail[1:])
+    down, across = _taps(values.shape[0], height, kind), _taps(values.shape[1], width, kind)
+    tail = (1,) * (values.ndim - 2)
+    result = np.empty((height, width, *values.shape[2:]), np.float32)
+    step = max(1, _AT_ONCE // (values[0].nbytes + result[0].nbytes))  # rows that stay in the processor's cache
+    for first in range(0, height, step):
+        part = slice(first, first + step)
+        rows = _weighted(values, down[0][part], down[1][part].reshape(-1, down[1].shape[1], 1, *tail), 0)
+        _weighted(rows, across[0], across[1].reshape(*across[1].shape, *tail), 1, result[part])
     return result
+
+
+def _weighted(
+    values: Floats, index: NDArray[np.int64], weights: Floats, axis: int, out: Floats | None = None
+) -> Floats:
+    """The sum over taps, in order, of what they take along an axis times their weights [outputs, taps, ...]."""
+    total = np.take(values, index[:, 0], axis, out=out, mode="clip")
+    total *= weights[:, 0]
+    total += np.float32(0)  # -0 becomes 0
+    taken = np.empty_like(total)
+    for k in range(1, index.shape[1]):
+        np.take(values, index[:, k], axis, out=taken, mode="clip")
+        taken *= weights[:, k]
+        total += taken
+    return total

@@ -13,7 +13,7 @@ from secondeye.runtime.clock import Progress
 from secondeye.runtime.config import StereoConfig
 from secondeye.runtime.depth import DepthModel
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity, blend, blend_mask
+from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity
 from secondeye.runtime.objects import Labels, keep_near_objects
 from secondeye.runtime.schedulers import DEFAULT_STEPS
 from secondeye.runtime.tiles import Layout
@@ -79,6 +79,8 @@ class QualityPainter:
         eye: ops.Eye,
         progress: Progress,
         objects: Labels | None = None,
+        *,
+        view: Pixels | None = None,
     ) -> Pixels:
         """Paint one view.
 
@@ -90,6 +92,7 @@ class QualityPainter:
             eye: which view it is; the left one is painted as the right view of the mirrored picture.
             progress: called with (stage, done, total): to latents, denoise, to pixels.
             objects: uint16 [H, W], whose each pixel of the view is, 0 unknown; near ones are then not painted over.
+            view: a right view before it was filled, warped by `disparity` and this configuration's law, if it is there.
 
         Returns:
             uint8 like `pixels`.
@@ -101,20 +104,29 @@ class QualityPainter:
             )
             return np.ascontiguousarray(mirrored[:, ::-1])
         height, width = pixels.shape[:2]
-        mask = painting_mask(holes)
+        mask = painting_mask(holes, threads=self.config.threads)
         self.note = None
         if self.config.compose == "inpaint" and not mask.any():
             return filled
         if objects is not None:
             mask = keep_near_objects(mask, holes, objects)
-        painted = self._paint(pixels[:, :, :3], disparity, mask if self.config.tiles == "sparse" else None, progress)
+        warped = None if view is None else (view[:, :, :3], holes)
+        tiled = mask if self.config.tiles == "sparse" else None
+        painted = self._paint(pixels[:, :, :3], disparity, warped, tiled, progress)
         if painted.shape[:2] != (height, width):
             painted = ops.resize(painted, height, width, filter="bilinear")
         if self.config.compose == "inpaint":
-            painted = blend(filled[:, :, :3], painted, mask)
+            painted = ops.blend(filled[:, :, :3], painted, mask, threads=self.config.threads)
         return painted if pixels.shape[2] == 3 else np.dstack([painted, filled[:, :, 3]])
 
-    def _paint(self, pixels: Pixels, disparity: Map, mask: Pixels | None, progress: Progress) -> Pixels:
+    def _paint(
+        self,
+        pixels: Pixels,
+        disparity: Map,
+        warped: tuple[Pixels, Pixels] | None,
+        mask: Pixels | None,
+        progress: Progress,
+    ) -> Pixels:
         """The model's own right view, at its size; where the mask is 0 it may be the warped one."""
         height, width = pixels.shape[:2]
         high, wide = self.model.size_for(height, width)
@@ -126,39 +138,50 @@ class QualityPainter:
             rows, columns = (np.arange(n) * 2 + 1 for n in (high, wide))
             moves = disparity[rows * height // (2 * high)][:, columns * width // (2 * wide)]
             moves = (moves * np.float32(wide / width)).astype(np.float32)
-        authors = self.config.conditioning == "authors"
-        warped = ops.warp(
-            small, moves, law="nearest" if authors else "surface", wrap=authors, threads=self.config.threads
-        )
+            warped = None
+        if warped is None:
+            authors = self.config.conditioning == "authors"
+            law: ops.Law = "nearest" if authors else "surface"
+            made = ops.warp(small, moves, law=law, wrap=authors, threads=self.config.threads)
+            warped = made.view, made.holes
         noise = self.model.noise(high, wide, self.config.seed)
         layout = None if mask is None else self._lay_out(mask, high, wide, progress)
-        return self.model(small, warped.view, warped.holes, self.schedule, noise, layout=layout, progress=progress)
+        return self.model(small, *warped, self.schedule, noise, layout=layout, progress=progress)
 
     def _lay_out(self, mask: Pixels, high: int, wide: int, progress: Progress) -> Layout:
         """The tiles of a mask of the picture's size, at the model's."""
         progress("tiles", 0, 1)
         height, width = mask.shape
-        where = np.zeros((high, wide), np.uint8)
-        rows, columns = np.nonzero(mask)
-        where[(rows * 2 + 1) * high // (2 * height), (columns * 2 + 1) * wide // (2 * width)] = 255
         if (high, wide) != (height, width):
-            where = blend_mask(where, 1)  # wider by what resizing back mixes in
-        layout = self.layout = self.model.lay_out(where)
+            where = np.zeros((high, wide), np.uint8)
+            rows, columns = np.nonzero(mask)
+            where[(rows * 2 + 1) * high // (2 * height), (columns * 2 + 1) * wide // (2 * width)] = 255
+            mask = _grown(where, 0, 3, self.config.threads)  # by what resizing back mixes in
+        layout = self.layout = self.model.lay_out(mask)
         if layout.whole:
             share = round(100 * min(1.0, layout.share))
             self.note = f"Tiles would come to {share} % of the picture, so the model saw it whole."
         return layout
 
 
-def painting_mask(holes: Pixels) -> Pixels:
+def painting_mask(holes: Pixels, *, threads: int = 0) -> Pixels:
     """How much of a model's picture is taken for a view, 0 to 255: all in and round its holes, then less and less.
 
     Holes thinner than 3 pixels are left to :func:`secondeye.runtime.ops.fill`, which does them well: they are strewn
-    along every slope of depth, and would have a model look at most of a picture.
+    along every slope of depth, and would have a model look at most of a picture. The others are grown by twice a
+    radius of 2 to 16 pixels, a 270th of the height, and get a soft border of that radius.
 
     Args:
         holes: uint8 [H, W], not 0 where nothing landed.
+        threads: 0 for one per core.
     """
-    unused = np.zeros(holes.shape, np.int32)  # a map only tells which side to grow towards
-    wide = ops.inpaint_mask(ops.Warped(holes, holes, unused), close=1, speck=1, far=0, near=0, tall=0)
-    return blend_mask(wide, min(16, max(2, round(holes.shape[0] / 270))))
+    radius = min(16, max(2, round(holes.shape[0] / 270)))
+    return ops.feather(_grown(holes, 1, 2 * radius, threads), radius, threads=threads)
+
+
+def _grown(mask: Pixels, clean: int, by: int, threads: int) -> Pixels:
+    """Not 0 within `by` pixels of a mask, of which pinholes and slivers of `clean` pixels are closed and left out."""
+    unused = np.broadcast_to(np.int32(0), mask.shape)  # a map only tells which side to grow towards
+    return ops.inpaint_mask(
+        ops.Warped(mask, mask, unused), close=clean, speck=clean, far=by, near=by, tall=by, threads=threads
+    )

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from secondeye.runtime import ops
+
 CELL = 8  # every edge is a multiple of this, pixels: a latent's side
 CONTEXT = 3  # what is seen round a box, latents: the picture itself, not its neighbour on the canvas
 STEP = 8  # a canvas's sides are multiples of this, latents: the networks halve them three times
@@ -61,7 +63,7 @@ def lay_out(where: Pixels, least: tuple[int, int]) -> Layout:
         least: the least (height, width) that it takes, multiples of 8.
     """
     height, width = where.shape
-    cells = (where != 0).reshape(height // CELL, CELL, width // CELL, CELL).any((1, 3))
+    cells = ops.mask_cells(where, CELL) != 0
     if not cells.any():
         return Layout(0, 0, (), 0.0)
     boxes = _boxes(cells)
@@ -138,11 +140,21 @@ def _pack(sizes: list[tuple[int, int]], width: int) -> tuple[int, list[tuple[int
     places = [(0, 0)] * len(sizes)
     for k in sorted(range(len(sizes)), key=lambda k: (-sizes[k][0], -sizes[k][1])):
         tall, wide = sizes[k]
-        tops = np.lib.stride_tricks.sliding_window_view(skyline, wide).max(1)
+        tops = _highest(skyline, wide)
         left = int(tops.argmin())
         places[k] = int(tops[left]), left
         skyline[left : left + wide] = tops[left] + tall
     return int(skyline.max()), places
+
+
+def _highest(values: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The greatest of `count` neighbours, from each place on that has as many."""
+    seen = 1
+    while seen < count:
+        step = min(seen, count - seen)
+        values = np.maximum(values[:-step], values[step:])
+        seen += step
+    return values
 
 
 def cut(array: NDArray[Any], layout: Layout, scale: int = 1) -> NDArray[Any]:
@@ -167,13 +179,41 @@ def join(base: Pixels, canvas: Pixels, layout: Layout) -> Pixels:
     Returns:
         uint8 [H, W, 3], rounded to the nearest.
     """
-    total = np.zeros(base.shape, np.uint32)
-    weights = np.zeros((*base.shape[:2], 1), np.uint32)
-    for y, x, height, width, top, left in layout.pieces:
-        across, down = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 1 for n in (width, height))
+    joined = base.copy()
+    for y, x, height, width, top, left in layout.pieces:  # where one piece lies alone, its weights cancel out
+        joined[y : y + height, x : x + width] = canvas[top : top + height, left : left + width]
+    for part in _shared(layout.pieces):
+        joined[part] = _mean(canvas, layout.pieces, part)
+    return joined
+
+
+def _shared(pieces: tuple[Piece, ...]) -> list[tuple[slice, slice]]:
+    """The rectangles of a picture that two pieces share."""
+    boxes = np.array(pieces)[:, :4]
+    first = boxes[:, :2]
+    low = np.maximum(first[:, None], first)
+    high = np.minimum((first + boxes[:, 2:])[:, None], first + boxes[:, 2:])
+    pairs = np.argwhere(np.triu((low < high).all(2), 1))
+    return [
+        (slice(int(low[i, j, 0]), int(high[i, j, 0])), slice(int(low[i, j, 1]), int(high[i, j, 1]))) for i, j in pairs
+    ]
+
+
+def _mean(canvas: Pixels, pieces: tuple[Piece, ...], part: tuple[slice, slice]) -> Pixels:
+    """The weighted mean of all pieces in a rectangle that at least one of them covers."""
+    (y0, y1), (x0, x1) = ((one.start, one.stop) for one in part)
+    total = np.zeros((y1 - y0, x1 - x0, canvas.shape[2]), np.uint32)
+    weights = np.zeros((y1 - y0, x1 - x0, 1), np.uint32)
+    for y, x, height, width, top, left in pieces:
+        a, b, c, d = max(y, y0), min(y + height, y1), max(x, x0), min(x + width, x1)
+        if a >= b or c >= d:
+            continue
+        down, across = (
+            np.minimum(np.arange(low - start, high - start) + 1, start + length - np.arange(low, high))
+            for low, high, start, length in ((a, b, y, height), (c, d, x, width))
+        )
         weight = np.minimum(np.minimum(down[:, None], across), CONTEXT * CELL).astype(np.uint32)[:, :, None]
-        total[y : y + height, x : x + width] += weight * canvas[top : top + height, left : left + width]
-        weights[y : y + height, x : x + width] += weight
-    covered = weights > 0
-    weights[~covered] = 1
-    return np.where(covered, (total + weights // 2) // weights, base).astype(np.uint8)
+        seen = canvas[top + a - y : top + b - y, left + c - x : left + d - x]
+        total[a - y0 : b - y0, c - x0 : d - x0] += weight * seen
+        weights[a - y0 : b - y0, c - x0 : d - x0] += weight
+    return ((total + weights // 2) // weights).astype(np.uint8)

@@ -2,6 +2,7 @@
 // The table of row functions, one per instruction set; chosen at run time.
 #pragma once
 #include "ops/anaglyph.op.h"
+#include "ops/blend.op.h"
 #include "ops/fill.op.h"
 #include "ops/flat.op.h"
 #include "ops/grey.op.h"
@@ -23,7 +24,9 @@ namespace se {
 
 struct OpTable {
   void (*anaglyph_rows)(const AnaglyphArgs& args, int32_t y0, int32_t y1);
+  void (*blend_rows)(const BlendArgs& args, int32_t y0, int32_t y1);
   void (*cells_rows)(const CellsArgs& args, int32_t y0, int32_t y1);
+  void (*feather_rows)(const FeatherArgs& args, int32_t y0, int32_t y1, uint8_t* scratch);
   void (*fill_rows)(const FillArgs& args, int32_t y0, int32_t y1, int32_t* scratch);
   void (*follow_rows)(const FollowArgs& args, int32_t y0, int32_t y1);
   void (*grey_rows)(const GreyArgs& args, int32_t y0, int32_t y1);

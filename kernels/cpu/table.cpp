@@ -11,7 +11,9 @@ namespace se {
 const OpTable* SE_CONCAT(table_, SE_ISA_NAMESPACE)() {
   static const OpTable table = {
       SE_ISA_NAMESPACE::anaglyph_rows,
+      SE_ISA_NAMESPACE::blend_rows,
       SE_ISA_NAMESPACE::cells_rows,
+      SE_ISA_NAMESPACE::feather_rows,
       SE_ISA_NAMESPACE::fill_rows,
       SE_ISA_NAMESPACE::follow_rows,
       SE_ISA_NAMESPACE::grey_rows,

@@ -3,6 +3,7 @@
 // one block after another on the host.
 #pragma once
 #include "ops/anaglyph.op.h"
+#include "ops/blend.op.h"
 #include "ops/fill.op.h"
 #include "ops/flat.op.h"
 #include "ops/grey.op.h"
@@ -23,7 +24,9 @@
 // Every program there is.
 #define SE_PROGRAMS(X) \
   X(AnaglyphBlocks) \
+  X(BlendBlocks) \
   X(CellsBlocks) \
+  X(FeatherBlocks) \
   X(FillBlocks) \
   X(FollowBlocks) \
   X(GreyBlocks) \

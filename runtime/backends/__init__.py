@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.ops._arrays import DeviceArray, take
+from secondeye.runtime.ops._arrays import DeviceArray, can_make, empty_like, take
 
 Arrays = Mapping[str, Any]
 
@@ -43,7 +43,8 @@ class Engine(Protocol):
             out: arrays for some or all outputs, which are written where they lie. None may be an input too.
 
         Returns:
-            All outputs by name: those of `out`; else on the GPU where every input lies there, numpy otherwise.
+            All outputs by name: those of `out`; else, where every input lies on the GPU, arrays there of the first
+            one's kind (torch, cupy, pycuda; :class:`secondeye.runtime.backends.cuda.Buffer` for others); else numpy.
 
         Raises:
             InvalidInputError: arrays that do not fit the manifest, or lie where the engine does not reach.
@@ -62,14 +63,43 @@ def taken(arrays: Arrays, what: str) -> dict[str, Any]:
     for name, value in arrays.items():
         one = take(name, value)
         if isinstance(one, DeviceArray):
-            below = [int(np.prod(one.shape[k + 1 :], dtype=np.int64)) for k in range(one.ndim)]
-            dense = tuple(one.dtype.itemsize * n for n in below)
-            if dense != one.strides:
+            if not one.dense:
                 raise InvalidInputError(f"{what}: {name}: expected an array without gaps in C order on the GPU.")
         elif not isinstance(one, np.ndarray):
             raise InvalidInputError(f"{what}: {name}: expected an array, got {type(value).__name__}.")
         result[name] = one
     return result
+
+
+def make_missing(
+    targets: dict[str, Any], inputs: dict[str, Any], wanted: Mapping[str, tuple[Any, tuple[int, ...]]]
+) -> dict[str, Any]:
+    """Arrays for the outputs that the caller brought none for.
+
+    Args:
+        targets: what :func:`taken` gave of the caller's outputs; the new ones are added.
+        inputs: what it gave of the inputs.
+        wanted: dtype and shape of every output.
+
+    Returns:
+        The new arrays by name, in the caller's kind; see :meth:`Engine.run`.
+    """
+    made: dict[str, Any] = {}
+    first = next(iter(inputs.values()), None)
+    for name, (dtype, shape) in wanted.items():
+        if name in targets:
+            continue
+        if not isinstance(first, DeviceArray) or not all(isinstance(one, DeviceArray) for one in inputs.values()):
+            targets[name] = made[name] = np.empty(shape, dtype)
+        elif can_make(first.owner):
+            targets[name] = empty_like(first, shape, dtype)
+            made[name] = targets[name].owner
+        else:
+            from secondeye.runtime.backends.cuda import Buffer
+
+            made[name] = Buffer(shape, dtype)
+            targets[name] = take(name, made[name])
+    return made
 
 
 def check_out(out: dict[str, Any], inputs: dict[str, Any], wanted: Mapping[str, tuple[Any, tuple[int, ...]]]) -> None:
@@ -103,4 +133,4 @@ def check_out(out: dict[str, Any], inputs: dict[str, Any], wanted: Mapping[str, 
 def _same_place(a: DeviceArray, b: Any) -> bool:
     if not isinstance(b, DeviceArray):
         return False
-    return a.ptr < b.ptr + b.size * b.dtype.itemsize and b.ptr < a.ptr + a.size * a.dtype.itemsize
+    return a.ptr < b.ptr + b.nbytes and b.ptr < a.ptr + a.nbytes

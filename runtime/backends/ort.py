@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from secondeye.runtime.backends import Arrays, check_out, taken
+from secondeye.runtime.backends import Arrays, check_out, make_missing, taken
 from secondeye.runtime.errors import EngineError, InvalidInputError
 from secondeye.runtime.ops._arrays import DeviceArray
 from secondeye.runtime.sessions import Device, first_line, provider_name
@@ -72,11 +72,7 @@ class OrtEngine:
         on_gpu = [isinstance(one, DeviceArray) for one in (*given.values(), *targets.values())]
         if any(on_gpu) and self._place == "cpu":
             raise InvalidInputError(f"{self._entry.file}: it runs on the CPU and cannot read arrays on a GPU.")
-        results: dict[str, Any] = dict(out or {})
-        for name, (dtype, shape) in wanted.items():
-            if name not in targets:
-                results[name] = _empty(shape, dtype, on_gpu=bool(given) and all(on_gpu[: len(given)]))
-                targets |= taken({name: results[name]}, "out")
+        results = dict(out or {}) | make_missing(targets, given, wanted)
         for stream in {one.stream for one in (*given.values(), *targets.values()) if isinstance(one, DeviceArray)}:
             from secondeye.runtime.backends.cuda import wait_for
 
@@ -191,11 +187,3 @@ def _settings(graph: str, *, wait: bool = False) -> Any:
     if not wait:
         settings.add_run_config_entry("disable_synchronize_execution_providers", "1")
     return settings
-
-
-def _empty(shape: tuple[int, ...], dtype: Any, *, on_gpu: bool) -> Any:
-    if not on_gpu:
-        return np.empty(shape, dtype)
-    from secondeye.runtime.backends.cuda import Buffer
-
-    return Buffer(shape, dtype)

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from secondeye.runtime.backends import Arrays, check_out, taken
+from secondeye.runtime.backends import Arrays, check_out, make_missing, taken
 from secondeye.runtime.errors import EngineError, InvalidInputError, MediaError
 from secondeye.runtime.ops._arrays import DeviceArray
 from secondeye.runtime.plans import PACKAGES, Plan, check_plan, keep_kernels, listener, need, read_kernels
 
 if TYPE_CHECKING:
     from secondeye.runtime.bundle import EngineEntry
+
+ALIGNMENT = 256  # bytes; of every address, in NvInferRuntime.h's words at setTensorAddress
 
 
 class TrtEngine:
@@ -91,7 +93,6 @@ class TrtEngine:
 
     def run(self, inputs: Arrays, out: Arrays | None = None) -> dict[str, Any]:
         """See :class:`secondeye.runtime.backends.Engine`."""
-        from secondeye.runtime.backends.cuda import Buffer
         from secondeye.runtime.bundle import check_run, shape_of
 
         given = taken(inputs, self._entry.file)
@@ -101,26 +102,28 @@ class TrtEngine:
         check_out(targets, given, wanted)
         for stream in {one.stream for one in (*given.values(), *targets.values()) if isinstance(one, DeviceArray)}:
             self._stream.follow(stream)
-        stay = all(isinstance(one, DeviceArray) for one in given.values())
-        results: dict[str, Any] = dict(out or {})
-        for name, (dtype, shape) in wanted.items():
-            if name not in results:
-                results[name] = Buffer(shape, dtype) if stay else np.empty(shape, dtype)
-                targets |= taken({name: results[name]}, "out")
+        results = dict(out or {}) | make_missing(targets, given, wanted)
         places: dict[str, int] = {}
         for name, value in (*given.items(), *targets.items()):
-            places[name] = value.ptr if isinstance(value, DeviceArray) else self._buffer(name, value).ptr
+            lies = isinstance(value, DeviceArray) and value.ptr % ALIGNMENT == 0
+            places[name] = value.ptr if lies else self._buffer(name, value).ptr
         for name, value in given.items():
             if not isinstance(value, DeviceArray):
                 self._stream.upload(places[name], np.ascontiguousarray(value))
-        self._enqueue({name: value.shape for name, value in given.items()}, places)
+            elif places[name] != value.ptr:
+                self._stream.copy(places[name], value.ptr, value.nbytes)
+        shapes = {name: value.shape for name, value in given.items()}
+        self._enqueue(shapes, {name: shape for name, (_, shape) in wanted.items()}, places)
         for name, value in targets.items():
             if not isinstance(value, DeviceArray):
                 self._stream.download(value, places[name])
+            elif places[name] != value.ptr:
+                self._stream.copy(value.ptr, places[name], value.nbytes)
         self._stream.wait()
         return {name: results[name] for name in wanted}
 
-    def _buffer(self, name: str, like: np.ndarray[Any, Any]) -> Any:
+    def _buffer(self, name: str, like: Any) -> Any:
+        """Memory of the engine's own, for an array on the host or on an address that TensorRT does not take."""
         from secondeye.runtime.backends.cuda import Buffer
 
         held = self._buffers.get(name)
@@ -128,7 +131,9 @@ class TrtEngine:
             held = self._buffers[name] = Buffer(like.shape, like.dtype)
         return held
 
-    def _enqueue(self, shapes: dict[str, tuple[int, ...]], places: dict[str, int]) -> None:
+    def _enqueue(
+        self, shapes: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], places: dict[str, int]
+    ) -> None:
         state = (tuple(shapes.items()), tuple(places.items()))
         if state != self._state:
             # A record is of its context's state, so there is one, of the shapes and addresses that came last.
@@ -136,9 +141,18 @@ class TrtEngine:
             for name, shape in shapes.items():
                 if not self._context.set_input_shape(name, shape):
                     raise InvalidInputError(f"{self._entry.file}: {name}: the plan does not take {list(shape)}.")
+            for name, shape in wanted.items():  # more than was allocated would be written over somebody's memory
+                made = tuple(self._context.get_tensor_shape(name))
+                if made != shape:
+                    raise EngineError(
+                        f"{self._entry.file}: {name}: the plan gives {list(made)} where the manifest says "
+                        f"{list(shape)}; build the bundle again."
+                    )
             for name, ptr in places.items():
                 if not self._context.set_tensor_address(name, ptr):
-                    raise EngineError(f"{self._entry.file}: the plan has no {name}; build the bundle again.")
+                    raise EngineError(
+                        f"{self._entry.file}: {self._why(f'does not take {name} at {ptr:#x}')}; build the bundle again."
+                    )
             self._execute()
             self._state = state
             if self._kernels is not None:

@@ -8,7 +8,7 @@ The bundle's engines: ``encoder`` (picture to latent), ``unet`` (one step, sched
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ Map = NDArray[np.float32]
 Tensor = NDArray[Any]
 _MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 _STD = np.array((0.229, 0.224, 0.225), np.float32)
+_ROWS = 16  # of a picture that are worked on at once, in the processor's cache
 _ENGINES = {
     "encoder": (("picture",), ("latent",)),
     "decoder": (("latent",), ("picture",)),
@@ -50,13 +51,21 @@ class Mono2Stereo:
     Args:
         bundle: a folder, or a bundle that has been read.
         device, threads: where and how the engines run.
+        nhwc: engines that keep channels last where they run in half precision on ``cuda``; see docs/engines.md.
 
     Raises:
         ModelFormatError, MediaError: see :func:`secondeye.runtime.bundle.read_bundle`; or engines are missing.
         BackendUnavailableError: the device cannot be had.
     """
 
-    def __init__(self, bundle: str | Path | Bundle, *, device: Device = "cpu", threads: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: str | Path | Bundle,
+        *,
+        device: Device = "cpu",
+        threads: int = 0,
+        nhwc: Collection[str] = ("unet",),
+    ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle, kind=KIND)
         manifest = self.bundle.manifest
         self._check_engines()
@@ -69,7 +78,10 @@ class Mono2Stereo:
             raise ModelFormatError(f"{self.bundle.folder}: its constants are not Mono2Stereo's; build it again.")
         self._stream = _own_stream() if device == "cuda" else None
         options: dict[str, Any] = {"device": device, "threads": threads, "stream": self._stream}
-        self._engines = {name: self.bundle.engine(name, **options) for name in manifest.engines}
+        self._engines = {
+            name: self.bundle.engine(name, nhwc=name in nhwc and entry.precision == "fp16", **options)
+            for name, entry in manifest.engines.items()
+        }
         self.parts = tuple(one.name for one in manifest.engines["unet"].inputs if one.name in _PARTS)
         self.resident: Resident | None = None
         if self._stream is not None:
@@ -139,9 +151,14 @@ class Mono2Stereo:
         """
         shape = self.bundle.manifest.engines["depth"].inputs[0].shape
         height, width = int(shape[2]), int(shape[3])  # type: ignore[arg-type]  # lengths: checked by check_run
-        values = interpolate(picture[:, :, :3].astype(np.float32) / np.float32(255), height, width, "cubic")
-        planes = ((values - _MEAN) / _STD).transpose(2, 0, 1)[None]
-        return self.run("depth", picture=np.ascontiguousarray(planes, np.float32))[0]
+        shares = picture[:, :, :3].astype(np.float32)
+        shares /= np.float32(255)
+        values = interpolate(shares, height, width, "cubic")
+        planes = np.empty((1, 3, height, width), np.float32)
+        for k in range(3):
+            np.subtract(values[:, :, k], _MEAN[k], out=planes[0, k])
+            planes[0, k] /= _STD[k]
+        return self.run("depth", picture=planes)[0]
 
     def schedule(self, scheduler: Any, steps: int, start: float) -> Schedule:
         """The scheduler's table; see :func:`secondeye.runtime.schedulers.make_schedule`."""
@@ -241,7 +258,7 @@ class Mono2Stereo:
             schedule, noise: as in :meth:`__call__`, for each picture.
         """
         grey = _planes(warped)
-        grey[(holes != 0)[:, None].repeat(3, 1)] = 0.0
+        np.copyto(grey, np.float32(0), where=(holes != 0)[:, None])
         given: dict[str, Tensor] = {}
         if "source" in self.parts:
             given["source"] = self.run("encoder", picture=_planes(source))
@@ -309,13 +326,31 @@ def _cells(holes: Pixels, factor: int) -> Tensor:
 
 def _planes(pictures: Pixels) -> Tensor:
     """uint8 [N, H, W, 3] to float32 [N, 3, H, W] in [-1, 1]."""
-    values = pictures.astype(np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
-    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+    count, height, width, channels = pictures.shape
+    planes = np.empty((count, channels, height, width), np.float32)
+    for y in range(0, height, _ROWS):
+        part = planes[:, :, y : y + _ROWS]
+        for k in range(channels):
+            part[:, k] = pictures[:, y : y + _ROWS, :, k]
+        part /= np.float32(255)
+        part *= np.float32(2)
+        part -= np.float32(1)
+    return planes
 
 
 def _bytes(planes: Tensor) -> Pixels:
-    values = (np.clip(planes, -1, 1).astype(np.float32) + np.float32(1)) / np.float32(2) * np.float32(255)
-    return np.ascontiguousarray(values.transpose(0, 2, 3, 1).astype(np.uint8))
+    """float32 [N, 3, H, W] in [-1, 1] to uint8 [N, H, W, 3], truncated."""
+    count, channels, height, width = planes.shape
+    pictures = np.empty((count, height, width, channels), np.uint8)
+    for y in range(0, height, _ROWS):
+        values = np.clip(planes[:, :, y : y + _ROWS], np.float32(-1), np.float32(1))
+        values += np.float32(1)
+        values /= np.float32(2)
+        values *= np.float32(255)
+        part = values.astype(np.uint8)
+        for k in range(channels):
+            pictures[:, y : y + _ROWS, :, k] = part[:, k]
+    return pictures
 
 
 def authors_disparity(depth: Map, height: int, width: int) -> Map:
@@ -327,47 +362,3 @@ def authors_disparity(depth: Map, height: int, width: int) -> Map:
     small = interpolate(depth, 480, 640, "linear-corners")
     full = small if height == 480 else interpolate(small, height, width, "linear")
     return (full * np.float32(AUTHORS_GAIN)).astype(np.float32)
-
-
-def blend_mask(holes: Pixels, radius: int) -> Pixels:
-    """How much of the model's picture is taken, 0 to 255: all in the holes and `radius` pixels round them, then less.
-
-    The holes grown by 2 `radius`, then averaged over squares of 2 `radius` + 1: integers throughout.
-
-    Args:
-        holes: uint8 [H, W], not 0 where nothing landed.
-        radius: pixels; 0 keeps the holes' own border.
-    """
-    hole = holes != 0
-    if radius == 0:
-        return np.where(hole, 255, 0).astype(np.uint8)
-    grown = _window_sum(hole, 2 * radius) > 0
-    total = _window_sum(grown, radius)
-    total *= 255
-    high, wide = (_window_sum(np.ones((n, 1), np.bool_), radius) for n in holes.shape)
-    count = high * wide.T
-    total += count // 2
-    return (total // count).astype(np.uint8)
-
-
-def _window_sum(values: NDArray[Any], radius: int) -> NDArray[np.int32]:
-    """Sums over squares of 2 `radius` + 1 that are cut at the borders, int32 [H, W]."""
-    for axis in (0, 1):
-        length = values.shape[axis]
-        total = np.zeros([n + (k == axis) for k, n in enumerate(values.shape)], np.int32)
-        np.cumsum(values, axis, dtype=np.int32, out=total[1:] if axis == 0 else total[:, 1:])
-        places = np.arange(length)
-        high, low = np.minimum(places + radius + 1, length), np.maximum(places - radius, 0)
-        values = total.take(high, axis)
-        values -= total.take(low, axis)
-    return values
-
-
-def blend(base: Pixels, painted: Pixels, mask: Pixels) -> Pixels:
-    """base where the mask is 0, painted where it is 255; (a (255 - m) + b m + 127) / 255 between, rounded down."""
-    blended, some = base.copy(), np.flatnonzero(mask)
-    channels = base.shape[2]
-    weight = mask.reshape(-1, 1)[some].astype(np.uint32)
-    one, other = (picture.reshape(-1, channels)[some].astype(np.uint32) for picture in (base, painted))
-    blended.reshape(-1, channels)[some] = (one * (255 - weight) + other * weight + 127) // 255
-    return blended

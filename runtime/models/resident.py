@@ -142,10 +142,10 @@ class Resident:
     def _step(self, at: dict[str, DeviceArray], numbers: dict[str, DeviceArray], again: bool) -> None:
         """One step: its numbers to where the network reads them, and its result to where the next one does."""
         for name, value in numbers.items():
-            self._stream.copy(at[name].ptr, value.ptr, value.size * value.dtype.itemsize)
+            self._stream.copy(at[name].ptr, value.ptr, value.nbytes)
         given = {name: at[name] for name in (*self._parts, *numbers)}
         self._engines["unet"].queue(given, {"next": at["next"]}, record=again)
-        self._stream.copy(at["latent"].ptr, at["next"].ptr, 4 * at["next"].size)
+        self._stream.copy(at["latent"].ptr, at["next"].ptr, at["next"].nbytes)
 
     def _buffers(self, shape: tuple[int, ...]) -> dict[str, DeviceArray]:
         """The buffers of pictures of a size, made when it first comes; those not used for longest go."""
@@ -166,7 +166,7 @@ class Resident:
             }  # fmt: skip
             found = {name: take(name, Buffer(size, dtype)) for name, (dtype, size) in sizes.items()}
             for name in ("none", "warped"):  # the one stays so; the other is read before it is written, times 0
-                self._stream.clear(found[name].ptr, found[name].size * found[name].dtype.itemsize)
+                self._stream.clear(found[name].ptr, found[name].nbytes)
         self._sets[shape] = found
         return found
 

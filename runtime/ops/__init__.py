@@ -3,6 +3,7 @@
 
 from secondeye.runtime.ops._common import isas
 from secondeye.runtime.ops.anaglyph import MATRICES as ANAGLYPHS, anaglyph
+from secondeye.runtime.ops.blend import blend, feather
 from secondeye.runtime.ops.disparity import depth_range, disparity, smooth_edges, upsample, widen_foreground
 from secondeye.runtime.ops.fill import fill
 from secondeye.runtime.ops.level import level
@@ -21,8 +22,10 @@ __all__ = [
     "Views",
     "Warped",
     "anaglyph",
+    "blend",
     "depth_range",
     "disparity",
+    "feather",
     "fill",
     "inpaint_mask",
     "isas",

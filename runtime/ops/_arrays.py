@@ -21,6 +21,7 @@ from secondeye.runtime.errors import InvalidInputError
 F = TypeVar("F", bound=Callable[..., Any])
 _SIMPLE = (np.ndarray, str, int, float, type(None))
 _PLAIN = (*_SIMPLE, tuple, list)
+_MAKERS = ("torch", "cupy", "pycuda")  # libraries in which arrays on a GPU can be made here
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,18 @@ class DeviceArray:
         """Number of elements."""
         return int(np.prod(self.shape, dtype=np.int64))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def dense(self) -> bool:
+        """Whether the elements lie in C order without gaps; the stride of an axis of one element says nothing."""
+        below = [self.dtype.itemsize * int(np.prod(self.shape[k + 1 :], dtype=np.int64)) for k in range(self.ndim)]
+        apart = zip(self.shape, self.strides, below, strict=True)
+        return self.size == 0 or all(length == 1 or stride == step for length, stride, step in apart)
+
     def __getitem__(self, index: int) -> DeviceArray:
         """The part at a place of the first axis."""
         return DeviceArray(
@@ -63,8 +76,14 @@ class DeviceArray:
 
 
 def library(a: Any) -> str:
-    """The package that an array's class comes from: torch, cupy, pycuda, numpy ..."""
-    return type(a).__module__.partition(".")[0]
+    """The package that an array's class comes from: torch, cupy, pycuda, numpy ...; a class derived from theirs too."""
+    names = [kind.__module__.partition(".")[0] for kind in type(a).__mro__]
+    return next((name for name in names if name in _MAKERS), names[0])
+
+
+def can_make(a: Any) -> bool:
+    """Whether :func:`empty_like` can give an array of this one's kind."""
+    return library(a) in _MAKERS
 
 
 def take(name: str, a: Any) -> Any:
@@ -130,7 +149,7 @@ def empty_like(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     elif name == "cupy":
         made = sys.modules["cupy"].empty(shape, dtype)
     elif name == "pycuda":
-        made = sys.modules["pycuda.gpuarray"].empty(shape, dtype)
+        made = sys.modules["pycuda.gpuarray"].empty(shape, np.dtype(dtype), owner.allocator)
     else:
         raise InvalidInputError(f"out: arrays of {name} cannot be allocated here; pass out=.")
     return take("out", made)

@@ -226,6 +226,22 @@ void mask(Input& in) {
              [&](const se_exec* e) { return se_mask_cells(e, side, area, &holes.view, &cells.view); });
 }
 
+void blend(Input& in) {
+  const Size s = size_from(in);
+  const int32_t channels = in.range(1, 4), radius = in.range(-1, 17);
+  Owned base = make(in, s.height, s.width, channels, SE_UINT8), over = make(in, s.height, s.width, channels, SE_UINT8);
+  Owned mask = make(in, s.height, s.width, 1, SE_UINT8), out = make(in, s.height, s.width, channels, SE_UINT8);
+  Owned soft = make(in, s.height, s.width, 1, SE_UINT8);
+  fill_bytes(in, base, 0);
+  fill_bytes(in, over, 0);
+  fill_bytes(in, mask, in.range(0, 16));
+  spoil(in, over.view);
+  spoil(in, mask.view);
+  everywhere(in, "feather", {&soft}, [&](const se_exec* e) { return se_feather(e, radius, &mask.view, &soft.view); });
+  everywhere(in, "blend", {&out},
+             [&](const se_exec* e) { return se_blend(e, &base.view, &over.view, &mask.view, &out.view); });
+}
+
 // Weights of an axis that the op takes, or (now and then) ones that it must refuse.
 struct Axis {
   std::vector<int32_t> first, count, weights;
@@ -406,7 +422,7 @@ struct Target {
   const char* name;
   void (*run)(Input&);
 };
-const Target kTargets[] = {{"warp", warp},         {"fill", fill},   {"mask", mask}, {"resample", resample},
+const Target kTargets[] = {{"warp", warp},         {"fill", fill},   {"mask", mask}, {"blend", blend}, {"resample", resample},
                            {"upsample", upsample}, {"smooth", smooth}, {"widen", widen}, {"pack", pack},
                            {"motion", motion},     {"restore", restore}, {"nv12", nv12}, {"level", level}};
 constexpr int32_t kCount = sizeof kTargets / sizeof kTargets[0];

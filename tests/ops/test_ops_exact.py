@@ -134,6 +134,36 @@ def test_inpaint_mask_and_cells(data, source, kind, seed):
 
 
 @SETTINGS
+@given(data=st.data(), source=picture(), seed=st.integers(0, 10**6))
+def test_feather_and_blend(data, source, seed):
+    rng, shape = np.random.default_rng(seed), source.shape[:2]
+    over = data.draw(picture(shape=shape, channels=(source.shape[2],)))
+    masked = rng.random(shape) < data.draw(st.sampled_from([0.01, 0.5, 0.99, 1.0]))
+    mask = np.where(masked, rng.integers(1, 256, shape), 0).astype(np.uint8)
+    if data.draw(st.booleans()):  # in blocks, whole ones and empty ones among them
+        mask = np.repeat(np.repeat(mask, 9, 0), 90, 1)[: shape[0], : shape[1]]
+    mask = np.repeat(mask, 2, 1)[:, ::2] if data.draw(st.booleans()) else mask[::-1, ::-1]
+    radius = data.draw(st.sampled_from([0, 1, 2, 5, 16]))
+    soft = ops.feather(mask, radius, backend="reference")
+    blended = [ops.blend(source, over, one, backend="reference") for one in (mask, soft)]
+    for isa in ISAS:
+        threads = data.draw(st.integers(1, 8))
+        np.testing.assert_array_equal(ops.feather(mask, radius, isa=isa, threads=threads), soft)
+        for one, want in zip((mask, soft), blended, strict=True):
+            np.testing.assert_array_equal(ops.blend(source, over, one, isa=isa, threads=threads), want)
+
+
+@pytest.mark.parametrize("radius", [0, 3, 16])
+def test_feather_over_many_rows(radius):
+    mask = np.zeros((200, 300), np.uint8)
+    mask[60:150, 100:103] = mask[5, 5] = mask[199, 299] = mask[90:160, 150:290] = 9
+    want = ops.feather(mask, radius, backend="reference")
+    for isa in ISAS:
+        for threads in (1, 3):
+            np.testing.assert_array_equal(ops.feather(mask, radius, isa=isa, threads=threads), want)
+
+
+@SETTINGS
 @given(data=st.data(), source=picture(), kind=st.sampled_from(["bilinear", "area"]))
 def test_resize_and_prepare(data, source, kind):
     height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 90))

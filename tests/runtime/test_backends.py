@@ -3,6 +3,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,6 +96,8 @@ class OnGpu:
     [
         ({"picture": OnGpu((1, 3, 136, 192))}, {}, "runs on the CPU"),
         ({"picture": OnGpu((1, 3, 136, 192), (1 << 20, 1 << 18, 1 << 10, 4))}, {}, "without gaps"),
+        # The stride of one picture says nothing: pycuda's to_gpu(picture[None]) has an element's there.
+        ({"picture": OnGpu((1, 3, 136, 192), (4, 136 * 192 * 4, 192 * 4, 4))}, {}, "runs on the CPU"),
         ({"picture": [[1.0]]}, {}, "expected an array, got list"),
         ({"picture": picture().astype(np.float64)}, {}, "float64"),
         ({"picture": picture()}, {"picture": picture()}, "some of latent"),
@@ -204,3 +207,26 @@ def test_a_plan_that_is_none(folder, change, word):
     path.write_text(json.dumps(data))
     with pytest.raises(ModelFormatError, match=word):
         read_bundle(folder)
+
+
+def test_channels_last_is_asked_for_on_cuda_alone_and_done_without_where_it_is_not_there(folder, monkeypatch):
+    pytest.importorskip("cuda.bindings", reason="needs cuda-bindings (pip install -e '.[cuda]')")
+    asked, session = [], open_session(folder / "encoder.onnx")
+
+    def opened(path, *, device, options=None, cuda_graph=False, **words):
+        asked.append((device, dict(options or {}), cuda_graph))
+        if options and refused:
+            raise ModelFormatError("no kernels for it")
+        return session
+
+    monkeypatch.setattr("secondeye.runtime.bundle.open_session", opened)
+    bundle, stream, last = read_bundle(folder), SimpleNamespace(handle=1), {"prefer_nhwc": "1"}
+    refused = False
+    bundle.engine("encoder", nhwc=True)
+    bundle.engine("encoder", device="cuda", stream=stream, nhwc=True)
+    bundle.engine("encoder", device="cuda", stream=stream)
+    refused = True
+    bundle.engine("encoder", device="cuda", stream=stream, nhwc=True)
+    assert asked == [
+        ("cpu", {}, False), ("cuda", last, True), ("cuda", {}, True), ("cuda", last, True), ("cuda", {}, True),
+    ]  # fmt: skip

@@ -8,8 +8,8 @@ from bundles import DEPTH_SIZE, make_bundle
 import secondeye
 from secondeye import InvalidInputError, ModelFormatError, StereoConfig, StereoConverter, ops
 from secondeye.runtime.interpolate import interpolate
-from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity, blend, blend_mask
-from secondeye.runtime.quality import painting_mask
+from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity
+from secondeye.runtime.quality import QualityPainter, painting_mask
 from secondeye.runtime.stream_batch import StreamBatch
 from secondeye.runtime.tiles import CELL, CONTEXT, cut, join, lay_out
 
@@ -147,17 +147,23 @@ def test_the_authors_two_resizes():
     np.testing.assert_array_equal(authors_disparity(raw, 800, 1280), want)
 
 
+def mask_by_definition(holes, radius):
+    """Holes grown by twice a radius, then averaged over squares of that radius."""
+    near = np.lib.stride_tricks.sliding_window_view(np.pad(holes, 2 * radius), (4 * radius + 1,) * 2).any((2, 3))
+    return secondeye.ops.feather(near.astype(np.uint8), radius, backend="reference")
+
+
 def test_blending():
     holes = np.zeros((40, 60), np.uint8)
     holes[10:20, 30:33] = 255
-    mask = blend_mask(holes, 3)
-    assert (mask[7:23, 27:36] == 255).all()
-    assert not mask[:, :20].any()
-    assert not mask[:, 43:].any()
+    mask = painting_mask(holes)  # a radius of 2
+    assert (mask[8:22, 28:35] == 255).all()
+    assert not mask[:, :24].any()
+    assert not mask[:, 39:].any()
     assert (np.diff(mask[15, 32:].astype(int)) <= 0).all()
-    np.testing.assert_array_equal(blend_mask(holes, 0), holes)
+    np.testing.assert_array_equal(mask, mask_by_definition(holes, 2))
     a, b = (np.random.default_rng(s).integers(0, 256, (40, 60, 3), np.uint8) for s in (0, 1))
-    mixed = blend(a, b, mask)
+    mixed = secondeye.ops.blend(a, b, mask)
     np.testing.assert_array_equal(mixed[mask == 0], a[mask == 0])
     np.testing.assert_array_equal(mixed[mask == 255], b[mask == 255])
     exact = a + (b.astype(float) - a) * (mask / 255)[:, :, None]
@@ -216,7 +222,7 @@ def test_sparse_tiles_are_the_dense_picture_where_it_counts(tmp_path):
     source, warped = (rng.integers(0, 256, (520, 776, 3), np.uint8) for _ in range(2))
     holes = np.zeros((520, 776), np.uint8)
     holes[100:300, 40:60] = holes[510:, 700:] = 255
-    where, told = blend_mask(holes, 3), []
+    where, told = mask_by_definition(holes, 3), []
     schedule, noise = model.schedule("ddim", 3, 0.8), model.noise(520, 776, 1)
     dense = model(source, warped, holes, schedule, noise)
     layout = model.lay_out(where)
@@ -307,6 +313,43 @@ def test_tiles_cover_a_mask_with_context_and_come_to_less_than_the_picture(seed)
     joined = join(np.zeros_like(picture), canvas, layout)
     np.testing.assert_array_equal(joined[seen > 0], picture[seen > 0])
     assert not joined[(joined != picture).any(2)].any()  # what no tile covers is the base
+
+
+def join_by_definition(base, canvas, layout):
+    """The mean of all pieces, whole arrays at a time."""
+    total, weights = np.zeros(base.shape), np.zeros((*base.shape[:2], 1))
+    for y, x, tall, wide, top, left in layout.pieces:
+        down, across = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 1 for n in (tall, wide))
+        weight = np.minimum(np.minimum(down[:, None], across), CONTEXT * CELL)[:, :, None]
+        total[y : y + tall, x : x + wide] += weight * canvas[top : top + tall, left : left + wide]
+        weights[y : y + tall, x : x + wide] += weight
+    mean = (total + weights // 2) // np.maximum(weights, 1)
+    return np.where(weights > 0, mean, base).astype(np.uint8)
+
+
+@pytest.mark.parametrize("conditioning", ["stereo", "authors"])
+@pytest.mark.parametrize("tiles", ["dense", "sparse"])
+def test_a_view_that_is_there_is_not_warped_again(tmp_path, scene, monkeypatch, tiles, conditioning):
+    authors = conditioning == "authors"
+    config = options(tiled(tmp_path), tiles=tiles, conditioning=conditioning, depth="auto" if authors else "cues")
+    pixels = np.repeat(np.repeat(scene[0], 3, 0), 3, 1)[:640, :1024]
+    want = StereoConverter(config).convert(pixels)
+    warped = ops.warp(pixels, want.disparity, law="nearest" if authors else "surface", wrap=authors)
+    painter = QualityPainter(config)
+    given = (pixels, want.disparity, ops.fill(warped), warped.holes, "right", lambda *step: None)
+    np.testing.assert_array_equal(painter(*given), want.right)  # by a warp of its own
+    monkeypatch.setattr(ops, "warp", lambda *arrays, **options: pytest.fail("warped again"))
+    np.testing.assert_array_equal(painter(*given, view=warped.view), want.right)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pieces_that_overlap_are_averaged(seed):
+    rng = np.random.default_rng(seed)
+    layout = lay_out(strips(rng, 480, 640, 3 + seed), (128, 128))
+    assert not layout.whole
+    base = rng.integers(0, 256, (480, 640, 3), np.uint8)
+    canvas = rng.integers(0, 256, (layout.height, layout.width, 3), np.uint8)
+    np.testing.assert_array_equal(join(base, canvas, layout), join_by_definition(base, canvas, layout))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])

@@ -2,6 +2,7 @@
 """What is asked of TensorRT-RTX and CUDA, and in which order. Stand-ins have the installed module's own names, so a
 call that it does not have fails here; whether a GPU does it right is for a GPU to say."""
 
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import create_autospec
@@ -12,7 +13,7 @@ from bundles import make_bundle
 
 from secondeye.runtime import plans
 from secondeye.runtime.backends import cuda
-from secondeye.runtime.backends.trt import TrtEngine
+from secondeye.runtime.backends.trt import ALIGNMENT, TrtEngine
 from secondeye.runtime.bundle import read_bundle
 from secondeye.runtime.errors import EngineError
 from secondeye.runtime.files import file_hash
@@ -34,9 +35,10 @@ class Cuda:
         assert hasattr(cuda._module(), name)
         self.asked.append(name)
         if name == "cudaMalloc":
-            buffer = np.zeros(arguments[0], np.uint8)
-            self.held[buffer.ctypes.data] = buffer
-            return buffer.ctypes.data
+            buffer = np.zeros(arguments[0] + ALIGNMENT, np.uint8)
+            address = -(-buffer.ctypes.data // ALIGNMENT) * ALIGNMENT
+            self.held[address] = buffer
+            return address
         return 7
 
     def take(self):
@@ -59,6 +61,15 @@ def vendor(monkeypatch):
     """The module with its classes' methods, none of which does anything."""
     context = create_autospec(rtx.IExecutionContext, instance=True)
     context.execute_async_v3.return_value = True
+    latent = {}
+
+    def set_input_shape(name, shape):
+        n, _, high, wide = shape
+        latent["shape"] = rtx.Dims((n, 4, high // 8, wide // 8))
+        return True
+
+    context.set_input_shape.side_effect = set_input_shape
+    context.get_tensor_shape.side_effect = lambda name: latent["shape"]
     cache = create_autospec(rtx.IRuntimeCache, instance=True)
     cache.serialize.return_value = b"kernels"
     settings = create_autospec(rtx.IRuntimeConfig, instance=True)
@@ -153,6 +164,64 @@ def test_a_callers_stream_is_waited_for_on_the_gpu(made, device, vendor):
     waits = ["EventCreateWithFlags", "EventRecord", "StreamWaitEvent", "EventDestroy"]
     assert device.take() == [*waits, "StreamSynchronize"]
     assert isinstance(result, cuda.Buffer)
+
+
+def gpu_array(memory, shape, offset=0, **more):
+    """An array on the GPU as pycuda 2025 shows it: strides always, no stream."""
+    strides = tuple(4 * int(np.prod(shape[k + 1 :])) for k in range(len(shape)))
+    interface = {
+        "shape": shape, "strides": strides, "data": (memory.ptr + offset, False), "typestr": "<f4", "stream": None,
+        "version": 3,
+    }  # fmt: skip
+    return SimpleNamespace(__cuda_array_interface__=interface | more, memory=memory)
+
+
+def test_addresses_that_the_vendor_does_not_take_are_copied_on_the_gpu(made, device, vendor):
+    engine, _ = made("tensorrt")
+    theirs, room = cuda.Buffer((4, 1 << 16), np.float32), cuda.Buffer((4, 1 << 16), np.float32)
+    device.take()
+    for offset, copies in ((0, 0), (256, 0), (4, 2), (128, 2)):
+        out = gpu_array(room, (1, 4, 16, 16), offset)
+        got = engine.run({"picture": gpu_array(theirs, PICTURE.shape, offset)}, {"latent": out})["latent"]
+        assert got is out
+        assert device.take().count("MemcpyAsync") == copies
+        for call in vendor.context.set_tensor_address.call_args_list:
+            assert call.args[1] % ALIGNMENT == 0
+
+
+def test_results_are_of_the_kind_that_the_inputs_are_of(made, device, vendor, monkeypatch):
+    """With pycuda's names and signatures, whose arrays cannot be made without a driver."""
+
+    class GPUArray:
+        def __init__(self, shape, dtype, allocator=None):
+            self.memory, self.allocator, self.shape = cuda.Buffer(shape, dtype), allocator, shape
+            self.__cuda_array_interface__ = gpu_array(self.memory, shape).__cuda_array_interface__
+
+        def __eq__(self, other):
+            raise AssertionError("theirs compares elements")
+
+        __hash__ = None
+
+    GPUArray.__module__ = "pycuda.gpuarray"
+    monkeypatch.setitem(sys.modules, "pycuda.gpuarray", SimpleNamespace(empty=GPUArray))
+    engine, _ = made("tensorrt")
+
+    class Own(GPUArray):
+        """A class of the caller's, derived from theirs."""
+
+    for kind in (GPUArray, Own):
+        got = engine.run({"picture": kind(PICTURE.shape, np.float32, "a pool")})["latent"]
+        assert type(got) is GPUArray
+        assert got.allocator == "a pool"
+        assert got.shape == (1, 4, 16, 16)
+
+
+def test_a_plan_that_gives_another_shape_than_the_manifest_is_not_run(made, device, vendor):
+    engine, _ = made("tensorrt")
+    vendor.context.get_tensor_shape.side_effect = lambda name: rtx.Dims((1, 4, 32, 32))
+    with pytest.raises(EngineError, match=r"gives \[1, 4, 32, 32\] where the manifest says \[1, 4, 16, 16\]"):
+        engine.run({"picture": PICTURE})
+    vendor.context.execute_async_v3.assert_not_called()
 
 
 def test_failures_tell_what_the_vendor_said(made, device, vendor):

@@ -157,6 +157,17 @@ SE_API int32_t se_inpaint_mask(const se_exec *exec, const se_mask_params *params
 SE_API int32_t se_mask_cells(const se_exec *exec, int32_t side, int32_t area, const se_array *mask,
                              const se_array *out);
 
+/* ---- blend: one picture over another by a mask, and a mask's soft border ------------------------------------ */
+
+/* mask, out: uint8 [H, W]; radius 0..16: the share, 0..255, of the pixels within so many of each that are not 0.
+ * Class EXACT. */
+SE_API int32_t se_feather(const se_exec *exec, int32_t radius, const se_array *mask, const se_array *out);
+
+/* base, over, out: uint8 [H, W, C], C 1..4; mask: uint8 [H, W], how much of `over` is taken: base where it is 0, over
+ * where it is 255. Class EXACT. */
+SE_API int32_t se_blend(const se_exec *exec, const se_array *base, const se_array *over, const se_array *mask,
+                        const se_array *out);
+
 /* ---- resample: a picture at another size, to bytes or to a network's tensor ------------------------------- */
 
 /* Weights of one axis: output i takes inputs first[i] .. first[i] + count[i] - 1 with weights[i * stride + k], each
