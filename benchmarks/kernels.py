@@ -6,8 +6,9 @@
 Medians of warm runs at 720p, 1080p and 4K on all cores (and on one): milliseconds, GB/s of the bytes that the op must
 move (inputs read once, outputs written once), the share of this machine's measured copy bandwidth, and the ratio to
 its peer: cv2.remap with float maps for warp, cv2.resize for resize and prepare, cv2.dilate for widen and the mask,
-cv2.medianBlur for smooth, a copy of the output for the packers. Under 1 is faster than the peer. On a GPU: see
-kernels_device.py.
+cv2.medianBlur for smooth, cv2.blur for feather, cv2.cvtColorTwoPlane for NV12, a copy of the output for the packers.
+Motion, at the size of a session's map, has OpenCV's fastest dense optical flow. Under 1 is faster than the peer. On a
+GPU: see kernels_device.py.
 """
 
 from __future__ import annotations
@@ -88,6 +89,10 @@ def cases(height: int, width: int) -> list[Case]:
         return ops.fill(ops.warp(picture, disparity, out=out, threads=threads), out=filled, threads=threads)
 
     twin, other, mask = np.empty_like(full), np.empty_like(picture), np.empty_like(warped.holes)
+    luma, chroma = np.ascontiguousarray(picture[:, :, 1]), np.ascontiguousarray(picture[::2, ::2, :2])
+    small = ops.resize(picture, *CELLS)[:, :, 1].copy()
+    moved_small = np.roll(small, (2, 3), (0, 1))
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     tensor = np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32) / np.float32(255)
     return [
         Case(
@@ -133,6 +138,26 @@ def cases(height: int, width: int) -> list[Case]:
             op="inpainting mask", moved=6 * n, peer="cv2.dilate 17 x 17, bytes",
             run=lambda t: ops.inpaint_mask(warped, out=mask, threads=t),
             run_peer=lambda: cv2.dilate(warped.holes, np.ones((17, 17), np.uint8), dst=mask),
+        ),
+        Case(
+            op="feather, radius 8", moved=2 * n, peer="cv2.blur 17 x 17",
+            run=lambda t: ops.feather(warped.holes, 8, out=mask, threads=t),
+            run_peer=lambda: cv2.blur(warped.holes, (17, 17), dst=mask),
+        ),
+        Case(
+            op="blend", moved=3 * p + n, peer="NumPy",
+            run=lambda t: ops.blend(picture, filled, mask, out=other, threads=t),
+            run_peer=lambda: picture + ((filled - picture) * (mask[:, :, None] / np.float32(255))).astype(np.uint8),
+        ),
+        Case(
+            op="NV12 to RGB", moved=n * 3 // 2 + p, peer="cv2.cvtColorTwoPlane",
+            run=lambda t: ops.nv12(luma, chroma, out=other, threads=t),
+            run_peer=lambda: cv2.cvtColorTwoPlane(luma, chroma, cv2.COLOR_YUV2RGB_NV12, dst=other),
+        ),
+        Case(
+            op="motion 256 x 384, radius 8", moved=2 * small.nbytes, peer="cv2 DIS flow, ultrafast",
+            run=lambda t: ops.motion(small, moved_small, threads=t),
+            run_peer=lambda: flow.calc(moved_small, small, None),
         ),
         Case(
             op="pack side by side", moved=2 * full.nbytes, peer="copy of the output",

@@ -77,16 +77,43 @@ inline int32_t nv12_lanes(const Nv12Args& p, const uint8_t* luma, const uint8_t*
 }
 #endif
 
+// Pixels [x, width) of a row whose bytes lie side by side, three of them a pixel.
+inline void nv12_packed(const Nv12Args& p, const uint8_t* __restrict luma, const uint8_t* __restrict chroma, uint8_t* __restrict out, int32_t x) {
+  constexpr int32_t kPart = 64;
+  const int32_t m0 = p.matrix[0], m1 = p.matrix[1], m2 = p.matrix[2], m3 = p.matrix[3], m4 = p.matrix[4], black = p.black;
+  for (; x < p.out.width; x += kPart) {
+    const int32_t n = min_i32(kPart, p.out.width - x);
+    int32_t red[kPart + 1], green[kPart + 1], blue[kPart + 1];  // what a pair's chroma adds, for both pixels of it
+    for (int32_t k = 0; k < n; k += 2) {
+      const int32_t du = chroma[x + k] - 128, dv = chroma[x + k + 1] - 128;
+      red[k] = red[k + 1] = m1 * dv;
+      green[k] = green[k + 1] = m2 * du + m3 * dv;
+      blue[k] = blue[k + 1] = m4 * du;
+    }
+    for (int32_t k = 0; k < n; ++k) {
+      const int32_t l = m0 * (luma[x + k] - black) + 32768;
+      out[3 * (x + k)] = (uint8_t)clamp_i32((l + red[k]) >> 16, 0, 255);
+      out[3 * (x + k) + 1] = (uint8_t)clamp_i32((l + green[k]) >> 16, 0, 255);
+      out[3 * (x + k) + 2] = (uint8_t)clamp_i32((l + blue[k]) >> 16, 0, 255);
+    }
+  }
+}
+
 inline void nv12_rows(const Nv12Args& p, int32_t y0, int32_t y1) {
   const int32_t width = p.out.width, channels = p.out.channels;
+  const bool packed = p.luma.stride_x == 1 && p.chroma.stride_x == 2 && p.chroma.stride_c == 1 && p.out.stride_c == 1 && p.out.stride_x == channels;
   for (int32_t y = y0; y < y1; ++y) {
     int32_t x = 0;
 #if defined(__AVX2__)
-    if (p.luma.stride_x == 1 && p.chroma.stride_x == 2 && p.chroma.stride_c == 1 && p.out.stride_c == 1 && p.out.stride_x == channels) {
+    if (packed) {
       const auto lanes = channels == 3 ? nv12_lanes<3> : nv12_lanes<4>;
       x = lanes(p, p.luma.row(y), p.chroma.row(y >> 1), p.out.row(y));
     }
 #endif
+    if (packed && channels == 3) {
+      nv12_packed(p, p.luma.row(y), p.chroma.row(y >> 1), p.out.row(y), x);
+      continue;
+    }
     for (; x < width; ++x) {
       const uint32_t pixel = nv12_at(p, y, x);
       for (int32_t c = 0; c < channels; ++c) *p.out.at(y, x, c) = (uint8_t)(pixel >> (8 * c));
