@@ -157,7 +157,7 @@ def cases(height: int, width: int) -> list[Case]:
         Case(
             op="motion 256 x 384, radius 8", moved=2 * small.nbytes, peer="cv2 DIS flow, ultrafast",
             run=lambda t: ops.motion(small, moved_small, threads=t),
-            run_peer=lambda: flow.calc(moved_small, small, None),
+            run_peer=lambda: flow.calc(moved_small, small, np.zeros((*CELLS, 2), np.float32)),
         ),
         Case(
             op="pack side by side", moved=2 * full.nbytes, peer="copy of the output",

@@ -26,9 +26,7 @@ extern "C" int32_t se_inpaint_mask(const se_exec* exec, const se_mask_params* pa
     args.out = mirrored(args.out);
   }
   if (runs_blocks(*exec)) return run_blocks(*exec, args);
-  const int64_t words = (out->width + 31) / 32;
-  return run_rows(*exec, out->height, 2 * base::kMaskBand, args, op_table(exec->isa).mask_rows,
-                  12 * words * (base::kMaskBand + 2 * base::MaskBand::reach(args)));
+  return run_rows(*exec, out->height, base::kMaskBand, args, op_table(exec->isa).mask_rows, base::mask_scratch(args));
 }
 
 extern "C" int32_t se_mask_cells(const se_exec* exec, int32_t side, int32_t area, const se_array* mask,

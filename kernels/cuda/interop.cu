@@ -11,6 +11,7 @@
 extern "C" cudaError_t CUDARTAPI cudaGraphicsGLRegisterBuffer(cudaGraphicsResource** resource, unsigned int buffer, unsigned int flags);
 extern "C" cudaError_t CUDARTAPI cudaGraphicsGLRegisterImage(cudaGraphicsResource** resource, unsigned int image, unsigned int target,
                                                              unsigned int flags);
+extern "C" cudaError_t CUDARTAPI cudaGLGetDevices(unsigned int* count, int* devices, unsigned int most, int list);
 
 struct se_gl_resource {
   cudaGraphicsResource* resource;
@@ -44,6 +45,22 @@ void put_handle(Desc& desc, intptr_t handle, int32_t kind) {
     desc.handle.fd = static_cast<int>(handle);
   else
     desc.handle.win32.handle = reinterpret_cast<void*>(handle);
+}
+
+// Whether the context that is current on this thread may be on the current GPU: what is registered from another one fails
+// only when it is mapped.
+bool gl_is_here() {
+  constexpr int kAll = 1;  // cudaGLDeviceListAll
+  int current = 0, devices[16];
+  unsigned int count = 0;
+  const cudaError_t error = cudaGLGetDevices(&count, devices, 16, kAll);
+  if (error == cudaSuccess && cudaGetDevice(&current) == cudaSuccess) {
+    for (unsigned int k = 0; k < count && k < 16; ++k)
+      if (devices[k] == current) return true;
+    return false;
+  }
+  (void)cudaGetLastError();
+  return error != cudaErrorNoDevice;
 }
 
 int32_t gl_made(cudaError_t error, cudaGraphicsResource* resource, bool texture, se_gl_resource** to) {
@@ -165,7 +182,7 @@ void se_external_semaphore_release(se_external_semaphore* semaphore) {
 int32_t se_gl_register_buffer(uint32_t buffer, se_gl_resource** resource) {
   if (resource == nullptr) return SE_ERROR_NULL_POINTER;
   *resource = nullptr;
-  if (se_cuda_device_count() == 0) return SE_ERROR_NO_BACKEND;
+  if (se_cuda_device_count() == 0 || !gl_is_here()) return SE_ERROR_NO_BACKEND;
   cudaGraphicsResource* made = nullptr;
   return gl_made(cudaGraphicsGLRegisterBuffer(&made, buffer, cudaGraphicsRegisterFlagsNone), made, false, resource);
 }
@@ -173,7 +190,7 @@ int32_t se_gl_register_buffer(uint32_t buffer, se_gl_resource** resource) {
 int32_t se_gl_register_texture(uint32_t texture, uint32_t target, se_gl_resource** resource) {
   if (resource == nullptr) return SE_ERROR_NULL_POINTER;
   *resource = nullptr;
-  if (se_cuda_device_count() == 0) return SE_ERROR_NO_BACKEND;
+  if (se_cuda_device_count() == 0 || !gl_is_here()) return SE_ERROR_NO_BACKEND;
   cudaGraphicsResource* made = nullptr;
   return gl_made(cudaGraphicsGLRegisterImage(&made, texture, target, cudaGraphicsRegisterFlagsNone), made, true, resource);
 }

@@ -201,7 +201,6 @@ struct MaskBand {
     }
   }
 
-  // Rows [first, first + count) of the picture.
   // The bytes of sixteen bits.
   SE_HD static Chunk16 sixteen(uint32_t gap, uint32_t edge) {
     Chunk16 chunk{{0, 0, 0, 0}};
@@ -215,6 +214,21 @@ struct MaskBand {
     return chunk;
   }
 
+  // The pixels of word i of row y of the picture.
+  SE_HD void put(int32_t y, int32_t i, uint32_t gap, uint32_t edge) const {
+    const int32_t n = min_i32(32, p.out.width - 32 * i);
+    uint8_t* o = p.out.at(y, 32 * i);
+    const int64_t step = p.out.stride_x;
+    if (step == 1 && n == 32 && ((uintptr_t)o & 15) == 0) {
+      ((Chunk16*)o)[0] = sixteen(gap, edge);
+      ((Chunk16*)o)[1] = sixteen(gap >> 16, edge >> 16);
+      return;
+    }
+    for (int32_t j = 0; j < n; ++j)
+      o[j * step] = (uint8_t)(((gap >> j) & 1u) != 0 ? 255 : (((edge >> j) & 1u) != 0 ? 128 : 0));
+  }
+
+  // Rows [first, first + count) of the picture.
   SE_HD void write(int32_t first, int32_t count) const {
     for (MaskWalk w(words, thread, threads); w.row < count; w.next()) {
       const int32_t y = first + w.row, i = w.i, row = y - y0;
@@ -225,16 +239,7 @@ struct MaskBand {
         gap |= two[(int64_t)(row + s) * words + i];
         edge |= three[(int64_t)(row + s) * words + i];
       }
-      const int32_t n = min_i32(32, p.out.width - 32 * i);
-      uint8_t* o = p.out.at(y, 32 * i);
-      const int64_t step = p.out.stride_x;
-      if (step == 1 && n == 32 && ((uintptr_t)o & 15) == 0) {
-        ((Chunk16*)o)[0] = sixteen(gap, edge);
-        ((Chunk16*)o)[1] = sixteen(gap >> 16, edge >> 16);
-        continue;
-      }
-      for (int32_t j = 0; j < n; ++j)
-        o[j * step] = (uint8_t)(((gap >> j) & 1u) != 0 ? 255 : (((edge >> j) & 1u) != 0 ? 128 : 0));
+      put(y, i, gap, edge);
     }
   }
 
@@ -271,17 +276,94 @@ SE_HD uint8_t mask_cell(const CellsArgs& p, int32_t i, int32_t j) {
 }
 
 #if !defined(__CUDACC__)
-constexpr int32_t kMaskBand = 32;  // rows that share their neighbours' work
+constexpr int32_t kMaskBand = 64;  // rows that share their neighbours' work
 
-// scratch: 3 * (kMaskBand + 2 * reach) * words uint32.
+// What a band's across, down and write do, a row at a time, in loops that become lanes. spare: 2 * words + 2 words.
+struct MaskRows : MaskBand {
+  uint32_t* spare;
+
+  MaskRows(const MaskArgs& args, int32_t first, uint32_t* scratch)
+      : MaskBand(args, first, kMaskBand, scratch, 0, 1), spare(three + (int64_t)rows * words) {}
+
+  template <bool All>
+  static uint32_t join(uint32_t a, uint32_t b) { return All ? a & b : a | b; }
+
+  template <bool All>
+  void across(int32_t n) const {
+    const uint32_t outside = All ? 0xffffffffu : 0u, last = valid(words - 1);
+    uint32_t* __restrict row = spare;  // with what lies beyond its ends
+    row[0] = row[words + 1] = outside;
+    for (int32_t y = 0; y < rows; ++y) {
+      const uint32_t* from = one + (int64_t)y * words;
+      uint32_t* __restrict to = two + (int64_t)y * words;
+      for (int32_t i = 0; i < words; ++i) row[i + 1] = from[i];
+      row[words] = (row[words] & last) | (outside & ~last);
+      for (int32_t i = 0; i < words; ++i) to[i] = row[i + 1];
+      for (int32_t s = 1; s <= n; ++s)
+        for (int32_t i = 0; i < words; ++i) {
+          const uint32_t after = row[i + 1] >> s | row[i + 2] << (32 - s), before = row[i + 1] << s | row[i] >> (32 - s);
+          to[i] = join<All>(to[i], join<All>(after, before));
+        }
+      to[words - 1] &= last;
+    }
+  }
+
+  template <bool All>
+  void down(int32_t n) const {
+    for (int32_t y = 0; y < rows; ++y) {
+      uint32_t* __restrict to = one + (int64_t)y * words;
+      for (int32_t i = 0; i < words; ++i) to[i] = All ? 0xffffffffu : 0u;
+      for (int32_t s = -n; s <= n; ++s) {
+        if (!inside(y + s)) continue;
+        const uint32_t* __restrict from = two + (int64_t)(y + s) * words;
+        for (int32_t i = 0; i < words; ++i) to[i] = join<All>(to[i], from[i]);
+      }
+      to[words - 1] &= valid(words - 1);
+    }
+  }
+
+  template <bool All>
+  void window(int32_t n) const {
+    across<All>(n);
+    down<All>(n);
+  }
+
+  void write(int32_t first, int32_t count) const {
+    uint32_t *__restrict gap = spare, *__restrict edge = spare + words;
+    for (int32_t y = first; y < first + count; ++y) {
+      for (int32_t i = 0; i < 2 * words; ++i) spare[i] = 0;
+      for (int32_t s = -p.tall; s <= p.tall; ++s) {
+        const int32_t row = y - y0 + s;
+        if (!inside(row)) continue;
+        const uint32_t *__restrict g = two + (int64_t)row * words, *__restrict e = three + (int64_t)row * words;
+        for (int32_t i = 0; i < words; ++i) gap[i] |= g[i];
+        for (int32_t i = 0; i < words; ++i) edge[i] |= e[i];
+      }
+      for (int32_t i = 0; i < words; ++i) put(y, i, gap[i], edge[i]);
+    }
+  }
+};
+
+// Bytes of scratch.
+inline int64_t mask_scratch(const MaskArgs& p) {
+  const int64_t words = (p.out.width + 31) / 32;
+  return 4 * (3 * words * (kMaskBand + 2 * MaskBand::reach(p)) + 2 * words + 2);
+}
+
 inline void mask_rows(const MaskArgs& p, int32_t y0, int32_t y1, int32_t* scratch) {
   for (int32_t y = y0; y < y1; y += kMaskBand) {
-    const MaskBand band(p, y, kMaskBand, scratch, 0, 1);
-    for (int32_t k = 0; k < MaskBand::kSteps; ++k) {
-      // Windows of one pixel change nothing.
-      if ((k >= 1 && k <= 4 && p.close == 0) || (k >= 5 && k <= 8 && p.speck == 0)) continue;
-      band.step(k);
+    const MaskRows band(p, y, (uint32_t*)scratch);
+    band.gather();
+    if (p.close > 0) {
+      band.window<false>(p.close);
+      band.window<true>(p.close);
     }
+    if (p.speck > 0) {
+      band.window<true>(p.speck);
+      band.window<false>(p.speck);
+    }
+    band.clear(band.three);
+    band.clear(band.two);
     band.runs();
     band.write(y, min_i32(kMaskBand, y1 - y));
   }

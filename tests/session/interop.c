@@ -199,7 +199,13 @@ static void opengl(void) {
   EGLDeviceEXT devices[8];
   EGLint count = 0, configs = 0;
   SKIP_UNLESS(query(8, devices, &count) && count > 0, "no EGL device");
-  const EGLDisplay display = display_of(EGL_PLATFORM_DEVICE_EXT, devices[0], NULL);
+  // A machine may show EGL more GPUs than CUDA, and in another order: the context has to be on CUDA's.
+  const PFNEGLQUERYDEVICEATTRIBEXTPROC attribute_of = (PFNEGLQUERYDEVICEATTRIBEXTPROC)eglGetProcAddress("eglQueryDeviceAttribEXT");
+  EGLint one = 0;
+  for (EGLAttrib cuda = -1; one < count; ++one)
+    if (attribute_of != NULL && attribute_of(devices[one], EGL_CUDA_DEVICE_NV, &cuda) && cuda == 0) break;
+  SKIP_UNLESS(one < count, "none of EGL's devices is CUDA's first GPU");
+  const EGLDisplay display = display_of(EGL_PLATFORM_DEVICE_EXT, devices[one], NULL);
   SKIP_UNLESS(display != EGL_NO_DISPLAY && eglInitialize(display, NULL, NULL), "no EGL display");
   SKIP_UNLESS(strstr(eglQueryString(display, EGL_VENDOR), "NVIDIA") != NULL, "no EGL of NVIDIA's");
   const EGLint wanted[] = {EGL_SURFACE_TYPE, EGL_PBUFFER_BIT, EGL_RENDERABLE_TYPE, EGL_OPENGL_BIT, EGL_NONE};

@@ -46,7 +46,7 @@ SE_API int32_t se_external_signal(se_external_semaphore *semaphore, uint64_t val
 SE_API void se_external_semaphore_release(se_external_semaphore *semaphore);
 
 /* A buffer or texture of OpenGL's, by its name; its context is current on the calling thread, and runs on CUDA's current
- * device. SE_ERROR_CUDA when OpenGL does not know it, SE_ERROR_NO_BACKEND without a GPU. */
+ * device. SE_ERROR_CUDA when OpenGL does not know it, SE_ERROR_NO_BACKEND without a GPU or where the context is on another. */
 typedef struct se_gl_resource se_gl_resource;
 SE_API int32_t se_gl_register_buffer(uint32_t buffer, se_gl_resource **resource);
 SE_API int32_t se_gl_register_texture(uint32_t texture, uint32_t target, se_gl_resource **resource);
