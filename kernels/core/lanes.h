@@ -52,6 +52,13 @@ SE_HD void lanes_fetch(const View<const float>& from, int32_t next, const View<f
 }
 
 #if defined(__AVX2__)
+// Eight bytes from either place, one after another. Loads one by one: gathers are no faster on most processors, and many
+// times slower on those that guard against "Downfall".
+inline __m128i lanes_load_two(const void* first, const void* second) {
+  const __m128i one = _mm_loadl_epi64((const __m128i*)first);
+  return _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(one), (const __m64*)second));
+}
+
 // Byte k of the 48 of sixteen pixels is a channel of pixel k / 3; both halves of a register alike.
 struct alignas(32) RgbOrder {
   uint8_t from[3][3][32] = {};

@@ -31,7 +31,6 @@ inline int32_t anaglyph_pair(const int32_t* m, int32_t c, int32_t pair) {
   const uint32_t a = (uint32_t)m[6 * c + 2 * pair], b = (uint32_t)m[6 * c + 2 * pair + 1];
   return (int32_t)((a & 0xffffu) | b << 16);
 }
-#endif
 
 #if defined(__AVX512VBMI__) && defined(__AVX512VNNI__)
 // Where bytes go on their way into lanes and back.
@@ -91,7 +90,7 @@ struct AnaglyphLanes {
     }
   }
 };
-#elif defined(__AVX2__)
+#else
 // Where bytes go on their way into lanes; both halves of a register alike.
 struct alignas(32) AnaglyphOrder {
   // Of twelve bytes, from the register's first or fifth on: l0 and l1; l2; r0; r1 and r2.
@@ -154,7 +153,6 @@ struct AnaglyphLanes {
 };
 #endif
 
-#if defined(__AVX2__)
 // Packed rows, as many pixels at a time as lanes take; gives how many of each row it did.
 inline int32_t anaglyph_lanes(const AnaglyphArgs& p, int32_t y0, int32_t y1) {
   for (const auto& channel : p.matrix)

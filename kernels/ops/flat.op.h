@@ -2,11 +2,12 @@
 // keep and lay: what lies flat over a finished view. Of sessions alone (session/canvas.h), which cut the rectangles.
 //
 // Law (class EXACT). keep: to[y][x] = from[y][x] where cover[y][x] is not 0; uint8 [h, w, C], cover uint8 [h, w].
-// lay: to[c] = (a over[c] + (255 - a) to[c] + 127) / 255 rounded down, c < 3, a = over[3]; over: uint8 [h, w, 4]; to: uint8
+// lay: to[c] = blend (blend.op.h) of to[c] and over[c] by over[3], c < 3; over: uint8 [h, w, 4]; to: uint8
 // [h, w, 3|4], whose alpha stays. No rectangle, no pixels: h and w may be 0.
 #pragma once
 #include "core/block.h"
 #include "core/types.h"
+#include "ops/blend.op.h"
 
 namespace se {
 
@@ -31,8 +32,7 @@ SE_HD void keep_pixel(const KeepArgs& p, int32_t y, int32_t x) {
 SE_HD void lay_pixel(const LayArgs& p, int32_t y, int32_t x) {
   const uint8_t* over = p.over.at(y, x);
   uint8_t* to = p.to.at(y, x);
-  const int32_t alpha = over[3];
-  for (int32_t c = 0; c < 3; ++c) to[c] = (uint8_t)((alpha * over[c] + (255 - alpha) * to[c] + 127) / 255);
+  for (int32_t c = 0; c < 3; ++c) to[c] = blend_value(to[c], over[c], over[3]);
 }
 
 #if !defined(__CUDACC__)

@@ -65,21 +65,26 @@ inline void moves_rows(const MovesArgs& p, int32_t y0, int32_t y1) {  // of pack
   }
 }
 
+// A row of a map, pixel by pixel and hole by hole: seen(t) of what is no hole, hole(l, r) of the hole [l, r).
+template <typename Seen, typename Hole>
+inline void walk_map_row(const View<const int32_t>& map, int32_t y, const Seen& seen, const Hole& hole) {
+  for (int32_t t = 0; t < map.width;) {
+    const int32_t l = t;
+    while (t < map.width && *map.at(y, t) < 0) ++t;
+    if (t > l)
+      hole(l, t);
+    else
+      seen(t++);
+  }
+}
+
 inline void view_moves_rows(const ViewMovesArgs& given, int32_t y0, int32_t y1) {
   const ViewMovesArgs p = given;  // or the compiler would read its fields again after each value that is written
-  const int32_t width = p.map.width;
   for (int32_t y = y0; y < y1; ++y) {
-    for (int32_t t = 0; t < width;) {
-      if (*p.map.at(y, t) >= 0) {
-        *p.picture.out.at(y, t) = moves_of_view(p, y, t);
-        ++t;
-        continue;
-      }
-      const int32_t l = t;
-      while (t < width && *p.map.at(y, t) < 0) ++t;
-      const float moves = moves_of_hole(p, y, l, t);
-      for (int32_t k = l; k < t; ++k) *p.picture.out.at(y, k) = moves;
-    }
+    walk_map_row(p.map, y, [&](int32_t t) { *p.picture.out.at(y, t) = moves_of_view(p, y, t); }, [&](int32_t l, int32_t r) {
+      const float moves = moves_of_hole(p, y, l, r);
+      for (int32_t k = l; k < r; ++k) *p.picture.out.at(y, k) = moves;
+    });
   }
 }
 #endif

@@ -137,18 +137,11 @@ inline void follow_rows(const FollowArgs& given, int32_t y0, int32_t y1) {
 
 inline void recall_rows(const RecallArgs& given, int32_t y0, int32_t y1) {
   const RecallArgs p = given;
-  const int32_t width = p.map.width;
   for (int32_t y = y0; y < y1; ++y) {
-    for (int32_t t = 0; t < width;) {
-      if (*p.map.at(y, t) >= 0) {
-        ++t;
-        continue;
-      }
-      const int32_t l = t;
-      while (t < width && *p.map.at(y, t) < 0) ++t;
-      const RecallSides sides = recall_sides(p, y, l, t);
-      for (int32_t k = l; sides.any && k < t; ++k) recall_pixel(p, y, k, sides);
-    }
+    walk_map_row(p.map, y, [](int32_t) {}, [&](int32_t l, int32_t r) {
+      const RecallSides sides = recall_sides(p, y, l, r);
+      for (int32_t k = l; sides.any && k < r; ++k) recall_pixel(p, y, k, sides);
+    });
   }
 }
 #endif

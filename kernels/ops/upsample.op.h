@@ -18,9 +18,6 @@
 #include "core/block.h"
 #include "core/lanes.h"
 #include "core/types.h"
-#if defined(__AVX2__) && !defined(__CUDACC__)
-#include <immintrin.h>
-#endif
 
 namespace se {
 
@@ -266,11 +263,8 @@ inline void upsample_bilinear_row(const UpsampleArgs& p, int32_t y, int64_t* scr
     float* __restrict out = p.out.row(y);
     int32_t x = 0;
 #if defined(__AVX2__)
-    // Both cells of a pixel in one load; see warp_sample_lanes for why this is no gather.
-    const auto two = [&](const int32_t* at) {
-      const __m128i one = _mm_loadl_epi64((const __m128i*)(v + at[0]));
-      return _mm_loadh_pi(_mm_castsi128_ps(one), (const __m64*)(v + at[1]));
-    };
+    // Both cells of a pixel in one load.
+    const auto two = [&](const int32_t* at) { return _mm_castsi128_ps(lanes_load_two(v + at[0], v + at[1])); };
     const __m256i whole = _mm256_set1_epi32(256), half = _mm256_set1_epi32(32768);
     for (; x + 8 <= width; x += 8) {
       const __m256 even = _mm256_insertf128_ps(_mm256_castps128_ps256(two(column + x)), two(column + x + 4), 1);

@@ -18,10 +18,8 @@
 // step rounded to float32: (p[i] (256 - f) + p[i+1] f) / 256, rounded once more for float16; NaN has one form. The left
 // view is the mirror image of the right view of the mirrored picture.
 #pragma once
+#include "core/lanes.h"
 #include "core/types.h"
-#if defined(__AVX2__) && !defined(__CUDACC__)
-#include <immintrin.h>
-#endif
 
 namespace se {
 
@@ -294,14 +292,9 @@ inline bool warp_sample_lanes(const uint8_t* __restrict src, int32_t width, cons
   if (_mm256_movemask_epi8(_mm256_andnot_si256(hole, out_of_reach)) != 0) return false;
   const __m256i offset =
       _mm256_andnot_si256(hole, C == 4 ? _mm256_slli_epi32(i, 2) : _mm256_add_epi32(i, _mm256_slli_epi32(i, 1)));
-  // Loads one by one: gathers are no faster on most processors, and many times slower on those that guard against
-  // "Downfall".
   alignas(32) int32_t at[8];
   _mm256_store_si256((__m256i*)at, offset);
-  const auto two = [&](int32_t k) {
-    const __m128i one = _mm_loadl_epi64((const __m128i*)(src + at[k]));
-    return _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(one), (const __m64*)(src + at[k + 1])));
-  };
+  const auto two = [&](int32_t k) { return lanes_load_two(src + at[k], src + at[k + 1]); };
   const __m256i lo = _mm256_inserti128_si256(_mm256_castsi128_si256(two(0)), two(2), 1);
   const __m256i hi = _mm256_inserti128_si256(_mm256_castsi128_si256(two(4)), two(6), 1);
   // In each half: the two pixels' bytes, then their neighbours', a 32-bit lane each.

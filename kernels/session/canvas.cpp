@@ -81,6 +81,14 @@ void copy_array(const se_array& from, const se_array& to, int32_t threads) {
   parallel_rows(threads, from.height, static_cast<int32_t>(1 + (int64_t{1} << 20) / row_bytes), Copy::rows, &copy);
 }
 
+int32_t read_nv12(const se_exec& exec, const se_session_config& config, const se_array& frame, const se_array& to) {
+  se_array luma = frame;
+  luma.height = config.height;
+  const se_array chroma{static_cast<uint8_t*>(frame.data) + config.height * frame.stride_y, (config.height + 1) / 2, config.width / 2, 2,
+                        SE_UINT8, frame.stride_y, 2, 1};
+  return se_nv12(&exec, config.standard, config.full_range, &luma, &chroma, &to);
+}
+
 bool same_launches(const se_session_params& a, const se_session_params& b) {
   const auto sign = [](float v) { return (v > 0) - (v < 0); };
   return a.layout == b.layout && a.both == b.both && a.fill == b.fill && sign(a.strength) == sign(b.strength) && sign(a.roll) == sign(b.roll);

@@ -21,6 +21,9 @@ inline se_array packed(const void* data, int32_t height, int32_t width, int32_t 
 // threads: as parallel_rows'; 1 stays on the caller's.
 void copy_array(const se_array& from, const se_array& to, int32_t threads = 1);
 
+// A session's frame in NV12, luma above chroma in one array, as a picture.
+int32_t read_nv12(const se_exec& exec, const se_session_config& config, const se_array& frame, const se_array& to);
+
 // Of frames that cross to a GPU: one thread copies slower than the bus carries.
 constexpr int32_t kCopyThreads = 4;
 

@@ -68,18 +68,10 @@ int32_t PictureMaker::bring(Place& place, const uint8_t* frame) {
 int32_t PictureMaker::bring(Place& place, const se_array& frame, void* stream) {
   SE_TRY(place.up_.follow(stream));
   const se_exec exec = exec_on(stream);
-  if (config_.nv12 != 0) {
-    se_array luma = frame, chroma = frame;
-    luma.height = config_.height;
-    chroma.data = static_cast<uint8_t*>(frame.data) + config_.height * frame.stride_y;
-    chroma.height = (config_.height + 1) / 2;
-    chroma.width = config_.width / 2;
-    chroma.channels = 2;
-    chroma.stride_x = 2;
-    SE_TRY(se_nv12(&exec, config_.standard, config_.full_range, &luma, &chroma, &place.frame));
-  } else {
+  if (config_.nv12 != 0)
+    SE_TRY(read_nv12(exec, config_, frame, place.frame));
+  else
     SE_TRY(se_pack(&exec, SE_PACK_ROWS, &frame, &frame, &place.frame));  // a copy
-  }
   return place.up_.set(stream);
 }
 

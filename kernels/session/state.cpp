@@ -330,16 +330,11 @@ Slot* State::next(Owner owner) {
 }
 
 void State::copy(const se_array& frame, uint8_t* to) const {
-  const int32_t width = config_.width;
-  const se_array out = packed(to, config_.height, width, config_.channels, SE_UINT8, 1);
+  const se_array out = packed(to, config_.height, config_.width, config_.channels, SE_UINT8, 1);
   if (config_.nv12 != 0) {
     se_exec exec{};
     exec.threads = config_.threads;
-    se_array luma = frame;
-    luma.height = config_.height;
-    const se_array chroma{static_cast<uint8_t*>(frame.data) + config_.height * frame.stride_y, (config_.height + 1) / 2, width / 2, 2,
-                          SE_UINT8, frame.stride_y, 2, 1};
-    se_nv12(&exec, config_.standard, config_.full_range, &luma, &chroma, &out);
+    (void)read_nv12(exec, config_, frame, out);
     return;
   }
   copy_array(frame, out, config_.device == SE_CPU ? 1 : kCopyThreads);
