@@ -147,5 +147,6 @@ class Call {
 void bind_pixels(py::module_& m);
 void bind_session(py::module_& m);
 void bind_frame(py::module_& m);
+void bind_network(py::module_& m);
 
 }  // namespace se_py

@@ -14,4 +14,5 @@ PYBIND11_MODULE(_native, m) {
   bind_pixels(m);
   bind_session(m);
   bind_frame(m);
+  bind_network(m);
 }

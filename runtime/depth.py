@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import ops
+from secondeye.runtime.backends.own import KernelSession
 from secondeye.runtime.errors import (
+    BackendUnavailableError,
     EngineError,
     InvalidInputError,
     MediaError,
@@ -32,6 +34,7 @@ from secondeye.runtime.sessions import Device, open_session, run_network
 Map = NDArray[np.float32]
 Normalisation = Literal["auto", "imagenet", "half", "none"]
 OutputKind = Literal["auto", "disparity", "depth"]
+Runner = Literal["auto", "kernels", "onnxruntime"]
 
 AUTO = "auto"
 BUILTIN = "builtin"
@@ -65,6 +68,8 @@ class DepthOptions:
         output: ``disparity`` when larger is nearer (Depth Anything V2, MiDaS), ``depth`` when larger is farther.
         device: ``cpu`` or ``cuda`` (onnxruntime's CUDA provider; no silent fall-back).
         threads: 0 for one per core.
+        runner: what runs it: ``kernels`` (our own: small convolutional networks on the CPU, the built-in one among
+            them; see ``secondeye/network.h``), ``onnxruntime``, or ``auto``: the kernels where they have its layers.
     """
 
     size: int | None = None
@@ -72,6 +77,12 @@ class DepthOptions:
     output: OutputKind = "auto"
     device: Device = "cpu"
     threads: int = 0
+    runner: Runner = "auto"
+
+
+def builtin_path() -> Path:
+    """The built-in network's file."""
+    return Path(str(resources.files("secondeye.runtime") / "assets" / "depth_builtin.onnx"))
 
 
 def open_depth(
@@ -93,8 +104,7 @@ def open_depth(
     if str(spec) == CUES:
         return CueDepth()
     if str(spec) == BUILTIN:
-        path = Path(str(resources.files("secondeye.runtime") / "assets" / "depth_builtin.onnx"))
-        return OnnxDepth(path, options, name="built-in depth", limits=limits)
+        return OnnxDepth(builtin_path(), options, name="built-in depth", limits=limits)
     return OnnxDepth(Path(spec), options, limits=limits)
 
 
@@ -133,7 +143,7 @@ class _InputRule:
 
 
 class OnnxDepth:
-    """A depth network in ONNX, run by ONNX Runtime.
+    """A depth network in ONNX, run by our own kernels or by ONNX Runtime; ``runner`` says by which.
 
     The file's metadata (ours), or a ``preprocessor_config.json`` beside it (transformers' layout), say how to feed
     it; otherwise ImageNet normalisation and a shorter side of 518 in steps of 14 are taken (Depth Anything V2), or
@@ -152,6 +162,7 @@ class OnnxDepth:
         self.name = name or path.name
         self._label = str(path)
         self._session = _open_session(path, self._options, limits)
+        self.runner: Runner = "kernels" if isinstance(self._session, KernelSession) else "onnxruntime"
         self._input = self._only_input()
         self._channels_last = _is_channels_last(self._input.shape)
         self._output_name = _pick_output(self._label, self._session.get_outputs())
@@ -252,6 +263,14 @@ def _open_session(path: Path, options: DepthOptions, limits: Limits) -> Any:
         raise MediaError(f"{path}: is a folder where an ONNX file is meant.")
     if size > limits.max_model_bytes:
         raise ResourceLimitError(f"{path}: {size >> 20} MiB is over the limit of {limits.max_model_bytes >> 20} MiB.")
+    if options.runner == "kernels" and options.device != "cpu":
+        raise BackendUnavailableError(f"device {options.device}: our kernels run networks on the CPU alone.")
+    if options.runner != "onnxruntime" and options.device == "cpu":
+        try:
+            return KernelSession(path, threads=options.threads)
+        except (ValueError, OSError) as error:
+            if options.runner == "kernels":
+                raise ModelFormatError(f"{path}: not a network that our kernels run: {error}") from error
     return open_session(path, device=options.device, threads=options.threads)
 
 

@@ -12,8 +12,6 @@ import atexit
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import resources
-from pathlib import Path
 from types import TracebackType
 from typing import Any, get_args
 
@@ -21,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye import _native
-from secondeye.runtime.depth import BUILTIN
+from secondeye.runtime.depth import BUILTIN, builtin_path
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.live_config import CHEAPER_BITS, LOOKS, LiveConfig, LiveFrame, LiveStats, Policy, StageStats
 from secondeye.runtime.live_models import Labelling, depth_function, onnxruntime_library, open_segmenter
@@ -72,8 +70,7 @@ class LiveSession:
             "depth_model": "", "onnxruntime": "", "depth": None, "depth_width": 0, "depth_height": 0,
         }  # fmt: skip
         if isinstance(config.depth, str) and config.depth == BUILTIN:
-            path = Path(str(resources.files("secondeye.runtime") / "assets" / "depth_builtin.onnx"))
-            options |= {"depth_model": str(path), "onnxruntime": onnxruntime_library()}
+            options |= {"depth_model": str(builtin_path()), "onnxruntime": onnxruntime_library()}
         else:
             function = depth_function(config)
             first = function(np.zeros((config.height, config.width, config.channels), np.uint8))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A depth network in ONNX Runtime, whose library is loaded when one is opened.
+// A depth network: by our own kernels (net/network.h) where they have its layers, else in ONNX Runtime, whose library is loaded then.
 #pragma once
 #include <array>
 #include <memory>

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstdio>
+
+#include "core/check.h"
+#include "net/network.h"
+#include "secondeye/network.h"
+
+using namespace se;
+
+struct se_network {
+  Network network;
+};
+
+namespace {
+
+void say(char* message, size_t size, const char* text) {
+  if (message != nullptr && size != 0) std::snprintf(message, size, "%s", text);
+}
+
+// What `work` throws, as a status.
+template <typename Work>
+int32_t guarded(const Work& work) {
+  try {
+    return work();
+  } catch (const Unfit&) {
+    return SE_ERROR_BAD_SHAPE;
+  } catch (const std::bad_alloc&) {
+    return SE_ERROR_OUT_OF_MEMORY;
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+int32_t se_network_open(const void* onnx, size_t size, int32_t isa, se_network** network, char* message, size_t message_size) {
+  if (network == nullptr || (onnx == nullptr && size != 0)) return SE_ERROR_NULL_POINTER;
+  *network = nullptr;
+  try {
+    *network = new se_network{Network(onnx, size, isa)};
+    return SE_OK;
+  } catch (const Unfit& error) {
+    say(message, message_size, error.what());
+    return SE_ERROR_MODEL;
+  } catch (const std::exception&) {
+    say(message, message_size, "there is not enough memory for the network.");
+    return SE_ERROR_OUT_OF_MEMORY;
+  }
+}
+
+void se_network_close(se_network* network) { delete network; }
+
+const char* se_network_metadata(const se_network* network, const char* key) {
+  if (network == nullptr || key == nullptr) return nullptr;
+  const auto at = network->network.metadata().find(key);
+  return at == network->network.metadata().end() ? nullptr : at->second.c_str();
+}
+
+int32_t se_network_input(const se_network* network, int32_t* height, int32_t* width) {
+  if (network == nullptr || height == nullptr || width == nullptr) return SE_ERROR_NULL_POINTER;
+  *height = network->network.fixed_height();
+  *width = network->network.fixed_width();
+  return SE_OK;
+}
+
+int32_t se_network_shape(se_network* network, int32_t height, int32_t width, int32_t* map_height, int32_t* map_width) {
+  if (network == nullptr || map_height == nullptr || map_width == nullptr) return SE_ERROR_NULL_POINTER;
+  return guarded([&]() -> int32_t {
+    network->network.shape(height, width, map_height, map_width);
+    return SE_OK;
+  });
+}
+
+int32_t se_network_run(se_network* network, const se_exec* exec, const se_array* picture, const se_array* map) {
+  if (network == nullptr) return SE_ERROR_NULL_POINTER;
+  SE_TRY(check_exec(exec));
+  if (exec->device != SE_CPU) return SE_ERROR_NO_BACKEND;
+  SE_TRY(check_array(picture, 1u << SE_FLOAT32, 3, 3));
+  SE_TRY(check_array(map, 1u << SE_FLOAT32, 1, 1));
+  SE_TRY(check_disjoint(*map, *picture));
+  const int64_t row = int64_t{4} * picture->width;
+  if (picture->stride_x != 4 || picture->stride_y != row || picture->stride_c != row * picture->height || map->stride_x != 4 ||
+      map->stride_y != int64_t{4} * map->width)
+    return SE_ERROR_BAD_STRIDE;
+  return guarded([&]() -> int32_t {
+    return network->network.run(exec->threads, static_cast<const float*>(picture->data), picture->height, picture->width,
+                                static_cast<float*>(map->data), map->height, map->width, nullptr);
+  });
+}
+
+}  // extern "C"
