@@ -3,8 +3,8 @@
 
     python -m secondeye.benchmarks.network [MODEL] [--json FILE]
 
-Milliseconds (median and least of warm runs) on one thread and on all cores, multiply-adds counted from the graph, how many
-of them a second that makes, and how far the two maps lie apart. Under 1 is faster than ONNX Runtime.
+Milliseconds (median and least of warm runs) on one thread and on all cores, multiply-adds counted from the graph, how
+many of them a second that makes, and how far the two maps lie apart. Under 1 is faster than ONNX Runtime.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small depth networks by our own kernels.
+// Small networks by our own kernels.
 #include <memory>
 
 #include "arrays.h"
@@ -36,15 +36,16 @@ class Network {
     return {height, width};
   }
 
-  std::tuple<int32_t, int32_t> shape(int32_t height, int32_t width) const {
-    int32_t high, wide;
-    raise_status(se_network_shape(network_.get(), height, width, &high, &wide), "network");
-    return {high, wide};
+  // Channels, height and width of the map.
+  std::tuple<int32_t, int32_t, int32_t> shape(int32_t height, int32_t width) const {
+    int32_t high, wide, channels;
+    raise_status(se_network_shape(network_.get(), height, width, &high, &wide, &channels), "network");
+    return {channels, high, wide};
   }
 
   void run(const py::object& picture, const py::object& map, int32_t threads) const {
     Call call("network", threads, 0);
-    const se_array in = call.view(picture, Axes::CHW, false), out = call.view(map, Axes::HW, true);
+    const se_array in = call.view(picture, Axes::CHW, false), out = call.view(map, Axes::CHW, true);
     call.run([&](const se_exec* exec) { return se_network_run(network_.get(), exec, &in, &out); });
   }
 

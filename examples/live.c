@@ -3,11 +3,11 @@
  * A film or a camera to side-by-side 3D, through pipes (C99):
  *
  *   cc -std=c99 live.c -o live $(pkg-config --cflags --libs secondeye)
- *   ffmpeg -i film.mp4 -f rawvideo -pix_fmt rgb24 - | ./live 640 360 depth_builtin.onnx libonnxruntime.so |
+ *   ffmpeg -i film.mp4 -f rawvideo -pix_fmt rgb24 - | ./live 640 360 depth_builtin.onnx |
  *     ffplay -f rawvideo -pixel_format rgb24 -video_size 1280x360 -
  *
  * A camera: ffmpeg -f v4l2 -video_size 640x360 -i /dev/video0 in place of the film. The model lies in the Python package
- * (secondeye/runtime/assets); any ONNX Runtime from 1.11 on does.
+ * (secondeye/runtime/assets). Other models may need ONNX Runtime, 1.11 or later: name its library as the last argument.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,15 +44,15 @@ int main(int argc, char **argv) {
   uint8_t *memory;
   se_array frame;
   size_t bytes;
-  if (argc != 5) {
-    fprintf(stderr, "usage: live WIDTH HEIGHT MODEL.onnx LIBONNXRUNTIME < rgb24 > rgb24, twice as wide\n");
+  if (argc != 4 && argc != 5) {
+    fprintf(stderr, "usage: live WIDTH HEIGHT MODEL.onnx [LIBONNXRUNTIME] < rgb24 > rgb24, twice as wide\n");
     return 2;
   }
   se_session_defaults(&config, atoi(argv[1]), atoi(argv[2]), 3);
   config.policy = SE_POLICY_EVERY;
   config.depth_every = 2;
   config.depth_model = argv[3];
-  config.onnxruntime = argv[4];
+  config.onnxruntime = argc == 5 ? argv[4] : NULL;
   status = se_session_create(&config, &session, message, sizeof message);
   if (status != SE_OK) {
     fprintf(stderr, "live: %s\n", message);

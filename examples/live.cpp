@@ -2,7 +2,7 @@
 // The same as live.c, in C++17, with depth by a function of one's own when no model is named:
 //
 //   c++ -std=c++17 live.cpp -o live $(pkg-config --cflags --libs secondeye)
-//   ffmpeg -i film.mp4 -f rawvideo -pix_fmt rgb24 - | ./live 640 360 [MODEL.onnx LIBONNXRUNTIME] | ffplay ...
+//   ffmpeg -i film.mp4 -f rawvideo -pix_fmt rgb24 - | ./live 640 360 [MODEL.onnx [LIBONNXRUNTIME]] | ffplay ...
 #include <cstdlib>
 #include <iostream>
 #include <memory>
@@ -77,12 +77,12 @@ void run(int width, int height, const char* model, const char* library) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3 && argc != 5) {
-    std::cerr << "usage: live WIDTH HEIGHT [MODEL.onnx LIBONNXRUNTIME] < rgb24 > rgb24, twice as wide\n";
+  if (argc < 3 || argc > 5) {
+    std::cerr << "usage: live WIDTH HEIGHT [MODEL.onnx [LIBONNXRUNTIME]] < rgb24 > rgb24, twice as wide\n";
     return 2;
   }
   try {
-    run(std::atoi(argv[1]), std::atoi(argv[2]), argc == 5 ? argv[3] : nullptr, argc == 5 ? argv[4] : nullptr);
+    run(std::atoi(argv[1]), std::atoi(argv[2]), argc > 3 ? argv[3] : nullptr, argc > 4 ? argv[4] : nullptr);
   } catch (const std::exception& error) {
     std::cerr << "live: " << error.what() << "\n";
     return 1;

@@ -4,7 +4,7 @@
  * each eye sees its own view, made anew for every displayed frame.
  *
  *   cc -std=c99 openxr.c -o openxr $(pkg-config --cflags --libs secondeye openxr x11 gl)
- *   ffmpeg -i film.mp4 -f rawvideo -pix_fmt rgba - | ./openxr 1280 720 depth_builtin.onnx libonnxruntime.so
+ *   ffmpeg -i film.mp4 -f rawvideo -pix_fmt rgba - | ./openxr 1280 720 depth_builtin.onnx
  *
  * Two rates: a thread reads frames and submits them; the headset's loop calls se_session_render for both eyes at the display's
  * rate. The picture goes through the CPU's memory (glTexSubImage2D). The swapchain is a texture array of two layers, one for
@@ -146,14 +146,14 @@ int main(int argc, char **argv) {
   uint32_t count = 0, k;
   char message[512] = "";
   int eye, running = 0, over = 0;
-  if (argc != 5) {
-    fprintf(stderr, "usage: openxr WIDTH HEIGHT MODEL.onnx LIBONNXRUNTIME < rgba\n");
+  if (argc != 4 && argc != 5) {
+    fprintf(stderr, "usage: openxr WIDTH HEIGHT MODEL.onnx [LIBONNXRUNTIME] < rgba\n");
     return 2;
   }
   se_session_defaults(&config, atoi(argv[1]), atoi(argv[2]), 4);
   config.depth_every = 0; /* depth as often as it can be had; the views never wait for it */
   config.depth_model = argv[3];
-  config.onnxruntime = argv[4];
+  config.onnxruntime = argc == 5 ? argv[4] : NULL;
   if (se_session_create(&config, &in.session, message, sizeof message) != SE_OK) {
     fprintf(stderr, "openxr: %s\n", message);
     return 1;

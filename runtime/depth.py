@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import ops
-from secondeye.runtime.backends.own import KernelSession
+from secondeye.runtime.backends.own import KernelSession, Runner, open_small
 from secondeye.runtime.errors import (
-    BackendUnavailableError,
     EngineError,
     InvalidInputError,
     MediaError,
@@ -29,12 +28,11 @@ from secondeye.runtime.errors import (
     ResourceLimitError,
 )
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
-from secondeye.runtime.sessions import Device, open_session, run_network
+from secondeye.runtime.sessions import Device, run_network
 
 Map = NDArray[np.float32]
 Normalisation = Literal["auto", "imagenet", "half", "none"]
 OutputKind = Literal["auto", "disparity", "depth"]
-Runner = Literal["auto", "kernels", "onnxruntime"]
 
 AUTO = "auto"
 BUILTIN = "builtin"
@@ -263,15 +261,7 @@ def _open_session(path: Path, options: DepthOptions, limits: Limits) -> Any:
         raise MediaError(f"{path}: is a folder where an ONNX file is meant.")
     if size > limits.max_model_bytes:
         raise ResourceLimitError(f"{path}: {size >> 20} MiB is over the limit of {limits.max_model_bytes >> 20} MiB.")
-    if options.runner == "kernels" and options.device != "cpu":
-        raise BackendUnavailableError(f"device {options.device}: our kernels run networks on the CPU alone.")
-    if options.runner != "onnxruntime" and options.device == "cpu":
-        try:
-            return KernelSession(path, threads=options.threads)
-        except (ValueError, OSError) as error:
-            if options.runner == "kernels":
-                raise ModelFormatError(f"{path}: not a network that our kernels run: {error}") from error
-    return open_session(path, device=options.device, threads=options.threads)
+    return open_small(path, device=options.device, threads=options.threads, runner=options.runner)
 
 
 def _takes(dimension: object, size: int) -> bool:

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime import borders, ops
+from secondeye.runtime.backends.own import open_small
 from secondeye.runtime.bundle import MANIFEST
 from secondeye.runtime.errors import InvalidInputError, MediaError, ModelFormatError
 from secondeye.runtime.files import file_hash
 from secondeye.runtime.labels import components
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 from secondeye.runtime.pictures import read_values
-from secondeye.runtime.sessions import Device, open_session, run_network
+from secondeye.runtime.sessions import Device, run_network
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.uint16]
@@ -59,7 +60,7 @@ def open_labeller(
         raise MediaError(f"{path}: no such file; give sgt:FOLDER, an ONNX network, a picture of labels, or off.")
     if path.suffix.lower() != ".onnx":
         return FixedLabels(path, limits)
-    session = open_session(path, device=device, threads=threads)
+    session = open_small(path, device=device, threads=threads)
     draws = session.get_modelmeta().custom_metadata_map.get("kind") == borders.KIND
     return borders.BorderLabels(session, str(path)) if draws else OnnxLabels(path, session)
 

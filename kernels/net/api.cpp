@@ -17,6 +17,12 @@ void say(char* message, size_t size, const char* text) {
   if (message != nullptr && size != 0) std::snprintf(message, size, "%s", text);
 }
 
+// Planes of floats, one behind the other.
+bool packed(const se_array& a) {
+  const int64_t row = int64_t{4} * a.width;
+  return a.stride_x == 4 && a.stride_y == row && (a.channels == 1 || a.stride_c == row * a.height);
+}
+
 // What `work` throws, as a status.
 template <typename Work>
 int32_t guarded(const Work& work) {
@@ -63,10 +69,11 @@ int32_t se_network_input(const se_network* network, int32_t* height, int32_t* wi
   return SE_OK;
 }
 
-int32_t se_network_shape(se_network* network, int32_t height, int32_t width, int32_t* map_height, int32_t* map_width) {
-  if (network == nullptr || map_height == nullptr || map_width == nullptr) return SE_ERROR_NULL_POINTER;
+int32_t se_network_shape(se_network* network, int32_t height, int32_t width, int32_t* map_height, int32_t* map_width, int32_t* channels) {
+  if (network == nullptr || map_height == nullptr || map_width == nullptr || channels == nullptr) return SE_ERROR_NULL_POINTER;
   return guarded([&]() -> int32_t {
     network->network.shape(height, width, map_height, map_width);
+    *channels = network->network.channels();
     return SE_OK;
   });
 }
@@ -76,12 +83,10 @@ int32_t se_network_run(se_network* network, const se_exec* exec, const se_array*
   SE_TRY(check_exec(exec));
   if (exec->device != SE_CPU) return SE_ERROR_NO_BACKEND;
   SE_TRY(check_array(picture, 1u << SE_FLOAT32, 3, 3));
-  SE_TRY(check_array(map, 1u << SE_FLOAT32, 1, 1));
+  SE_TRY(check_array(map, 1u << SE_FLOAT32, 1, INT32_MAX));
   SE_TRY(check_disjoint(*map, *picture));
-  const int64_t row = int64_t{4} * picture->width;
-  if (picture->stride_x != 4 || picture->stride_y != row || picture->stride_c != row * picture->height || map->stride_x != 4 ||
-      map->stride_y != int64_t{4} * map->width)
-    return SE_ERROR_BAD_STRIDE;
+  if (map->channels != network->network.channels()) return SE_ERROR_BAD_SHAPE;
+  if (!packed(*picture) || !packed(*map)) return SE_ERROR_BAD_STRIDE;
   return guarded([&]() -> int32_t {
     return network->network.run(exec->threads, static_cast<const float*>(picture->data), picture->height, picture->width,
                                 static_cast<float*>(map->data), map->height, map->width, nullptr);

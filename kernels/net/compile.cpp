@@ -40,10 +40,9 @@ class Network::Compiler {
     for (const OnnxNode& node : graph_.nodes)
       if (done_.count(&node) == 0) take(node);
     const auto last = tensors_.find(graph_.outputs[0].name);
-    if (last == tensors_.end() || tensor(last->second).channels != 1 || tensor(last->second).vector) throw Unfit("its output is not one map.");
-    draw_in(last->second);
-    // The output is the last step's.
-    if (to_.steps_.back().out != last->second) throw Unfit("its output is not what its last layer makes.");
+    if (last == tensors_.end() || tensor(last->second).vector) throw Unfit("its output is not a map.");
+    to_.output_ = last->second;
+    draw_in();
   }
 
  private:
@@ -108,6 +107,7 @@ class Network::Compiler {
     if (op == "Mul" || op == "Sub" || op == "Add" || op == "Div") return arithmetic(node);
     if (op == "Resize") return resize(node);
     if (op == "Concat") return concat(node);
+    if (op == "Slice") return slice(node);
     if (op == "ReduceMean" || op == "GlobalAveragePool") return mean(node);
     if (op == "Gemm") return linear(node);
     if (op == "Unsqueeze" || op == "Squeeze" || op == "Flatten") {
@@ -261,6 +261,23 @@ class Network::Compiler {
     tensors_[output(node)] = id;
   }
 
+  void slice(const OnnxNode& node) {
+    const int32_t in = input(node, 0);
+    const OnnxTensor *starts = constant(node, 1), *ends = constant(node, 2), *axes = constant(node, 3), *steps = constant(node, 4);
+    const auto one = [](const OnnxTensor* t) { return t != nullptr && t->whole.size() == 1; };
+    if (tensor(in).vector || !one(starts) || !one(ends) || !one(axes) || (axes->whole[0] != 1 && axes->whole[0] != -3) ||
+        (node.inputs.size() > 4 && !node.inputs[4].empty() && (!one(steps) || steps->whole[0] != 1)))
+      throw Unfit("it slices otherwise than channels.");
+    const int64_t channels = tensor(in).channels;
+    const auto place = [&](int64_t at) { return std::clamp<int64_t>(at < 0 ? at + channels : at, 0, channels); };
+    const int64_t first = place(starts->whole[0]), end = place(ends->whole[0]);
+    Step step;
+    step.kind = Kind::kCopy;
+    step.in = in;
+    step.first = static_cast<int32_t>(first);
+    emit(std::move(step), output(node), static_cast<int32_t>(end - first), false);
+  }
+
   void mean(const OnnxNode& node) {
     const int32_t in = input(node, 0);
     std::vector<int64_t> axes = {2, 3};
@@ -298,9 +315,9 @@ class Network::Compiler {
 
   // What lies between a pointwise layer and a depthwise one is the network's largest maps: band by band it never goes to memory.
   // Drawn in before, where it makes many channels of few; else behind.
-  void draw_in(int32_t last) {
+  void draw_in() {
     std::vector<int32_t> uses(to_.tensors_.size());
-    ++uses[static_cast<size_t>(last)];
+    ++uses[static_cast<size_t>(to_.output_)];
     for (const Step& step : to_.steps_) {
       if (step.in >= 0) ++uses[static_cast<size_t>(step.in)];
       if (step.add >= 0) ++uses[static_cast<size_t>(step.add)];

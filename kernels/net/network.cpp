@@ -54,6 +54,9 @@ struct Sums {
   float* out;
   int64_t in_plane, out_plane, pixels;
 };
+void copy_tasks(const Sums& a, int32_t i0, int32_t i1) {
+  for (int32_t c = i0; c < i1; ++c) std::memcpy(a.out + c * a.out_plane, a.in + c * a.in_plane, sizeof(float) * static_cast<size_t>(a.pixels));
+}
 void add_tasks(const Sums& a, int32_t i0, int32_t i1) {
   for (int32_t c = i0; c < i1; ++c)
     for (int64_t k = 0; k < a.pixels; ++k) a.out[c * a.out_plane + k] = a.in[c * a.in_plane + k] + a.add[c];
@@ -129,9 +132,7 @@ std::unique_ptr<Network::Plan> Network::plan(int32_t height, int32_t width) {
       out.height = height;
       out.width = width;
     } else {
-      Place in = place(step.in);
-      for (size_t i = 0; in.height == 0 && i < tensors_.size(); ++i)  // a concatenation's first part
-        if (tensors_[i].whole == step.in) in = made->places[i];
+      const Place& in = place(step.in);
       const auto side = [&](int32_t n, int32_t pads) { return (n + pads - step.kernel) / step.stride + 1; };
       const bool vector = tensors_[static_cast<size_t>(step.out)].vector;
       out.height = vector ? 1 : step.kind == Kind::kEnlarge ? 2 * in.height : side(in.height, step.top + step.bottom);
@@ -140,7 +141,6 @@ std::unique_ptr<Network::Plan> Network::plan(int32_t height, int32_t width) {
         throw Unfit("its layers do not take a picture of " + std::to_string(width) + " x " + std::to_string(height) + ".");
       if (step.add >= 0 && step.kind != Kind::kAddVector && (place(step.add).height != out.height || place(step.add).width != out.width))
         throw Unfit("the maps of a sum differ in size.");
-      place(step.in) = in;
     }
     for (int32_t whole = tensors_[static_cast<size_t>(step.out)].whole; whole >= 0; whole = tensors_[static_cast<size_t>(whole)].whole) {
       Place& of = place(whole);
@@ -179,6 +179,8 @@ void Network::lay_out(Plan* plan) const {
             need.first = std::min(need.first, s);
             need.last = std::max(need.last, s);
           }
+  for (Need& need : needs)
+    if (need.id == root(output_)) need.last = static_cast<int32_t>(steps_.size());
   std::sort(needs.begin(), needs.end(), [](const Need& a, const Need& b) { return a.floats != b.floats ? a.floats > b.floats : a.id < b.id; });
   int64_t total = 0;
   std::vector<const Need*> placed;
@@ -284,6 +286,8 @@ int32_t Network::run_step(const Step& step, const Plan& plan, int32_t threads, c
       const NetEnlarge args{source, from.plane, out, to.plane, channels(step.in), from.height, from.width, std::min(32, from.height)};
       return run_tasks(threads, args.channels * net_ceil(args.height, args.rows), args, table_->enlarge_tasks, net_scratch(args));
     }
+    case Kind::kCopy:
+      return run_rows(exec, channels(step.out), 1, Sums{source + step.first * from.plane, nullptr, out, from.plane, to.plane, pixels}, copy_tasks);
     case Kind::kMean:
       return run_rows(exec, channels(step.in), 64, Sums{source, nullptr, out, from.plane, 0, int64_t{from.height} * from.width}, mean_tasks);
     case Kind::kAddVector:
@@ -301,7 +305,7 @@ void Network::keep(std::unique_ptr<Plan> plan) {
 
 void Network::shape(int32_t height, int32_t width, int32_t* out_height, int32_t* out_width) {
   std::unique_ptr<Plan> made = plan(height, width);
-  const Place& last = made->places[static_cast<size_t>(steps_.back().out)];
+  const Place& last = made->places[static_cast<size_t>(output_)];
   *out_height = last.height;
   *out_width = last.width;
   keep(std::move(made));
@@ -311,12 +315,13 @@ int32_t Network::run(int32_t threads, const float* in, int32_t height, int32_t w
                      const std::atomic<bool>* stop) {
   if (threads <= 0) threads = cpu_count();
   std::unique_ptr<Plan> made = plan(height, width);
-  const Place& last = made->places[static_cast<size_t>(steps_.back().out)];
+  const Place& last = made->places[static_cast<size_t>(output_)];
   int32_t status = last.height == out_height && last.width == out_width ? SE_OK : SE_ERROR_BAD_SHAPE;
   for (size_t i = 0; status == SE_OK && i < steps_.size(); ++i)
     status = stop != nullptr && stop->load(std::memory_order_relaxed) ? SE_ERROR_CLOSED : run_step(steps_[i], *made, threads, in);
-  if (status == SE_OK)
-    std::memcpy(out, at(*made, steps_.back().out), sizeof(float) * static_cast<size_t>(last.height) * static_cast<size_t>(last.width));
+  const size_t pixels = static_cast<size_t>(last.height) * static_cast<size_t>(last.width);
+  for (int32_t c = 0; status == SE_OK && c < channels(); ++c)
+    std::memcpy(out + static_cast<size_t>(c) * pixels, at(*made, output_) + c * last.plane, sizeof(float) * pixels);
   keep(std::move(made));
   return status;
 }

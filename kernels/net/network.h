@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Small convolutional networks on the CPU by kernels of our own (ops/net.op.h): convolutions of one batch and one group, or of
-// as many groups as channels, with ReLU, ReLU6, sums, concatenation, bilinear doubling and one global mean: the built-in depth network and
-// its like. Anything else is Unfit, for a runtime that knows more.
+// as many groups as channels, with ReLU, ReLU6, sums, concatenation and slices of channels, bilinear doubling and one global mean: the
+// built-in depth network, students of SGT and their like. Anything else is Unfit, for a runtime that knows more.
 #pragma once
 #include <atomic>
 #include <map>
@@ -32,10 +32,12 @@ class Network {
   int32_t fixed_height() const { return fixed_height_; }  // 0: of any
   int32_t fixed_width() const { return fixed_width_; }
 
+  int32_t channels() const { return tensors_[static_cast<size_t>(output_)].channels; }  // of the map
+
   // The map's size for a picture's. Throws Unfit where the layers do not meet.
   void shape(int32_t height, int32_t width, int32_t* out_height, int32_t* out_width);
 
-  // in: float [3, height, width], packed; out: float of `shape`, packed. stop: if not null, a run that finds it set ends soon.
+  // in: float [3, height, width], packed; out: float [channels] of `shape`, packed. stop: if not null, a run that finds it set ends soon.
   // Gives an se_status; throws Unfit, and std::bad_alloc at the first run of a size. From any thread.
   int32_t run(int32_t threads, const float* in, int32_t height, int32_t width, float* out, int32_t out_height, int32_t out_width,
               const std::atomic<bool>* stop);
@@ -44,7 +46,7 @@ class Network {
   int64_t bytes();
 
  private:
-  enum class Kind { kStart, kPoint, kDepth, kDense, kEnlarge, kMean, kLinear, kAddVector };
+  enum class Kind { kStart, kPoint, kDepth, kDense, kEnlarge, kCopy, kMean, kLinear, kAddVector };
 
   struct Tensor {
     int32_t channels = 0;
@@ -55,6 +57,7 @@ class Network {
   struct Step {
     Kind kind{};
     int32_t in = -1, out = -1, add = -1;
+    int32_t first = 0;  // of the channels that are copied
     int32_t kernel = 1, stride = 1, top = 0, left = 0, bottom = 0, right = 0;
     std::vector<float> weights, bias;
     float low = 0, high = 0;
@@ -88,7 +91,7 @@ class Network {
 
   const NetTable* table_;
   std::map<std::string, std::string> metadata_;
-  int32_t fixed_height_ = 0, fixed_width_ = 0;
+  int32_t fixed_height_ = 0, fixed_width_ = 0, output_ = 0;
   std::vector<Tensor> tensors_;
   std::vector<Step> steps_;
   std::mutex mutex_;

@@ -21,6 +21,7 @@ class OwnEngine final : public DepthEngine {
   }
 
   void add(DepthShape* shape) override {
+    if (network_.channels() != 1) throw std::runtime_error("not a depth model that a session takes: one float32 map as output is wanted.");
     network_.shape(shape->height, shape->width, &shape->map_height, &shape->map_width);
     shape->output.assign(static_cast<size_t>(shape->map_height) * static_cast<size_t>(shape->map_width), 0.0f);
     const std::string error = run(*shape, 0);

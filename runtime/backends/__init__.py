@@ -7,6 +7,8 @@
 | ``tensorrt`` | ONNX Runtime's TensorRT provider, which compiles when it opens | TensorRT itself |
 | ``tensorrt-rtx`` | ONNX Runtime's plug-in provider of that name | TensorRT-RTX itself |
 
+Small networks outside bundles (depth, objects) run on our own kernels on the CPU: ``own.py``.
+
 Nothing falls back to another device: what was asked for runs, or an error says why not; inside ONNX Runtime, operators
 that a GPU's provider does not take (of shapes, mostly) run on the CPU, as is its way. ``cuda`` has run on an H200;
 plans are written against the vendors' interfaces and **have not been opened on a GPU yet**.

@@ -36,7 +36,7 @@ def in_onnxruntime(model, tensor):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return np.squeeze(session.run(None, {session.get_inputs()[0].name: tensor})[0], (0, 1))
+    return session.run(None, {session.get_inputs()[0].name: tensor})[0][0]
 
 
 @pytest.mark.parametrize("size", [(256, 384), (32, 32), (64, 352), (320, 288), (32, 416)])
@@ -115,6 +115,10 @@ class Drawing:
             return self.node("Clip", [x, self.constant(np.float32(-0.5)), self.constant(np.float32(1.5))])
         return x
 
+    def part(self, x, first, end):
+        places = [self.constant(np.array([v], np.int64)) for v in (first, end, 1)]
+        return self.node("Slice", [x, *places])
+
     def model(self):
         rng = self.rng
         channels = int(rng.integers(1, 21))
@@ -164,7 +168,13 @@ class Drawing:
         if rng.random() < 0.7:
             parts = [x, start] if rng.random() < 0.5 else [start, x]
             x, channels = self.node("Concat", parts, axis=1), channels + 3
-        x = self.conv(x, channels, 1, kernel=3)
+        if rng.random() < 0.5:
+            x = self.conv(x, channels, 1, kernel=3)
+        else:  # a border and what else a student says of a pixel
+            y = self.conv(x, channels, 5, kernel=3)
+            one, two = self.part(y, 0, 1), self.part(y, 1, 2**63 - 1)
+            one = self.node("Add", [one, self.conv(x, channels, 1, kernel=1)])
+            x = self.node("Concat", [one, two], axis=1)
         self.nodes[-1].output[0] = "map"
         return made(self.nodes, self.constants)
 
@@ -172,7 +182,7 @@ class Drawing:
 def made(nodes, constants, shape=(1, 3, "height", "width")):
     graph = helper.make_graph(
         nodes, "g", [helper.make_tensor_value_info("picture", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("map", TensorProto.FLOAT, [1, 1, "h", "w"])], constants,
+        [helper.make_tensor_value_info("map", TensorProto.FLOAT, [1, "c", "h", "w"])], constants,
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     model.ir_version = 10
@@ -215,6 +225,7 @@ SCALES = numpy_helper.from_array(np.array([1, 1, 3, 3], np.float32), "s")
         (first("Resize", inputs=("x", "", "s"), constants=[SCALES], mode="linear"), "resizes otherwise"),
         (first("ReduceMean", keepdims=1), "mean otherwise"),
         (first("Concat", inputs=("x", "x"), axis=2), "concatenates otherwise"),
+        (first("Concat", inputs=("x", "x"), axis=1), "part of two"),
         (b"", "no graph"),
         (b"\xff" * 99, "not an ONNX file"),
         (BUILT_IN[:-1], "not an ONNX file"),
@@ -292,12 +303,12 @@ def test_sizes_that_do_not_fit_are_refused():
             network.shape(height, width)
     tensor = picture(32, 64)
     with pytest.raises(InvalidInputError):
-        network.run(tensor[0], np.empty((32, 32), np.float32), 0)
+        network.run(tensor[0], np.empty((1, 32, 32), np.float32), 0)
     with pytest.raises(InvalidInputError):
-        network.run(tensor[0][:, ::-1], np.empty((32, 64), np.float32), 0)
+        network.run(tensor[0][:, ::-1], np.empty((1, 32, 64), np.float32), 0)
     weight = numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "w")
     fixed = _native.Network(made([helper.make_node("Conv", ["picture", "w"], ["map"])], [weight], (1, 3, 16, 24)), 0)
     assert fixed.input() == (16, 24)
-    assert fixed.shape(16, 24) == (16, 24)
+    assert fixed.shape(16, 24) == (1, 16, 24)
     with pytest.raises(InvalidInputError):
         fixed.shape(16, 32)

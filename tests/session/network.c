@@ -44,8 +44,8 @@ int main(int argc, char **argv) {
   free(onnx); /* its bytes are not needed any more */
   CHECK(strcmp(se_network_metadata(network, "kind"), "disparity") == 0 && se_network_metadata(network, "none") == NULL);
   CHECK(se_network_input(network, &high, &wide) == SE_OK && high == 0 && wide == 0);
-  CHECK(se_network_shape(network, HEIGHT + 1, WIDTH, &high, &wide) == SE_ERROR_BAD_SHAPE);
-  CHECK(se_network_shape(network, HEIGHT, WIDTH, &high, &wide) == SE_OK && high == HEIGHT && wide == WIDTH);
+  CHECK(se_network_shape(network, HEIGHT + 1, WIDTH, &high, &wide, &c) == SE_ERROR_BAD_SHAPE);
+  CHECK(se_network_shape(network, HEIGHT, WIDTH, &high, &wide, &c) == SE_OK && high == HEIGHT && wide == WIDTH && c == 1);
 
   for (c = 0; c < 3; ++c)
     for (y = 0; y < HEIGHT; ++y)

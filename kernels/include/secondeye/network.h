@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Small depth networks on the CPU, by kernels of our own and without any other library (C99).
+ * Small networks for depth and objects on the CPU, by kernels of our own and without any other library (C99).
  *
  *   se_network_open(onnx, size, SE_ISA_AUTO, &network, message, sizeof message);
  *   se_network_run(network, &exec, &picture, &map)
  *
  * The network is an ONNX file with one picture as its input and one map as its output, of these layers: convolutions of 1 x 1,
  * 3 x 3 and 5 x 5 with a stride of 1 or 2, of one group or of as many groups as channels; Relu, Clip, Add, Concat of channels,
- * bilinear Resize to the double, and one mean of whole channels with Gemms behind it. The built-in network is of these; others are
- * refused with a sentence that says what they would need, and run in ONNX Runtime (session.h does so by itself).
+ * Slice of channels, bilinear Resize to the double, and one mean of whole channels with Gemms behind it. The built-in network is of these,
+ * and what secondeye.export.distill trains; others are refused with a sentence that says what they would need, and run in ONNX Runtime (session.h does so by itself).
  *
  * What comes out does not depend on threads, and is the same for SE_ISA_AVX2, SE_ISA_AVX512 and SE_ISA_NEON; SE_ISA_BASE rounds
  * otherwise. It is within rounding of ONNX Runtime's.
@@ -37,11 +37,12 @@ SE_API const char *se_network_metadata(const se_network *network, const char *ke
 /* The height and width that the file fixes; 0 where it takes any. */
 SE_API int32_t se_network_input(const se_network *network, int32_t *height, int32_t *width);
 
-/* The map's size for a picture's. SE_ERROR_BAD_SHAPE: the layers do not take that. Has the memory that a run needs. */
-SE_API int32_t se_network_shape(se_network *network, int32_t height, int32_t width, int32_t *map_height, int32_t *map_width);
+/* The map's size for a picture's, and its channels. SE_ERROR_BAD_SHAPE: the layers do not take that. Takes the memory that a run needs. */
+SE_API int32_t se_network_shape(se_network *network, int32_t height, int32_t width, int32_t *map_height, int32_t *map_width,
+                                int32_t *channels);
 
-/* picture: float32 [H, W, 3], planes packed one behind the other (stride_c = 4 H W); map: float32 [map_height, map_width], packed.
- * exec: threads alone is obeyed. May be called from several threads at once. */
+/* picture: float32 [H, W, 3], planes packed one behind the other (stride_c = 4 H W); map: float32 [map_height, map_width,
+ * channels] likewise. exec: threads alone is obeyed. May be called from several threads at once. */
 SE_API int32_t se_network_run(se_network *network, const se_exec *exec, const se_array *picture, const se_array *map);
 
 #ifdef __cplusplus

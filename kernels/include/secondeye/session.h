@@ -24,7 +24,8 @@
  * there, and go when no frame needs them any more; render works beside the frames, on a stream of its own. A GPU that fails
  * ends the session: every call then gives SE_ERROR_DEVICE_LOST.
  *
- * ONNX Runtime's own library is loaded when a model is named, and is not needed otherwise.
+ * On the CPU small networks, the built-in one among them, run on kernels of our own (network.h). ONNX Runtime's library is loaded
+ * for other models and on a GPU, and is not needed otherwise.
  */
 #ifndef SECONDEYE_SESSION_H
 #define SECONDEYE_SESSION_H
@@ -101,7 +102,7 @@ typedef struct se_session_config {
   int32_t key_every;    /* 1..1000: key frames are offered to a segmenter of yours (se_session_wait_key), the first of each shot,
                          * this many frames after the last one, and when a fifth of the picture is no longer known; 0: none */
   const char *depth_model; /* an ONNX depth network, or null for `depth` */
-  const char *onnxruntime; /* path of ONNX Runtime's shared library; null: libonnxruntime.so as the loader finds it */
+  const char *onnxruntime; /* path of ONNX Runtime's shared library, if the model needs it; null: libonnxruntime.so as the loader finds it */
   int32_t depth_width, depth_height; /* of the network's input, or of the map of `depth`; 0: what the model says */
   float mean[3], std[3];   /* of the input; std[0] == 0: what the model says */
   int32_t farther;         /* not 0: larger is farther in the network's output; -1: what the model says */
