@@ -227,6 +227,18 @@ class OnnxDepth:
         failure: Exception | None = None
         for rule in rules:
             height, width = rule.size_for(480, 640)
+            if isinstance(self._session, KernelSession):  # which knows without a run
+                try:
+                    channels, high, wide = self._session.shape(height, width)
+                except InvalidInputError as error:
+                    failure = error
+                    continue
+                if channels != 1 or min(high, wide) < 8:
+                    raise ModelFormatError(
+                        f"{self._label}: not a depth model: expected one map of numbers as output, got "
+                        f"{channels} of {wide} x {high}."
+                    )
+                return rule
             noise = np.random.default_rng(1).random((1, 3, height, width), np.float32).astype(self._dtype)
             try:
                 self._run(noise)

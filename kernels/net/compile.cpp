@@ -17,11 +17,15 @@ constexpr int32_t kMostChannels = 1 << 16;
 // [outputs][rest] -> [tile][rest][outputs of the tile].
 std::vector<float> in_tiles(const std::vector<float>& weights, int32_t outputs, int32_t tile) {
   const size_t rest = weights.size() / static_cast<size_t>(outputs);
-  std::vector<float> packed;
-  packed.reserve(weights.size());
-  for (int32_t first = 0; first < outputs; first += tile)
-    for (size_t k = 0; k < rest; ++k)
-      for (int32_t r = first; r < std::min(outputs, first + tile); ++r) packed.push_back(weights[static_cast<size_t>(r) * rest + k]);
+  std::vector<float> packed(weights.size());
+  for (int32_t first = 0; first < outputs; first += tile) {
+    const auto count = static_cast<size_t>(std::min(tile, outputs - first));
+    float* to = packed.data() + static_cast<size_t>(first) * rest;
+    for (size_t r = 0; r < count; ++r) {
+      const float* from = weights.data() + (static_cast<size_t>(first) + r) * rest;
+      for (size_t k = 0; k < rest; ++k) to[k * count + r] = from[k];
+    }
+  }
   return packed;
 }
 
@@ -122,7 +126,8 @@ class Network::Compiler {
   void cast(const OnnxNode& node) {
     const OnnxTensor* from = constant(node, 0);
     if (from == nullptr || node.whole("to", 0) != 1 || (from->real.empty() && !from->dims.empty())) throw Unfit("it casts values.");
-    graph_.constants[output(node)] = *from;
+    OnnxTensor copy = user(node.inputs[0]) != nullptr ? std::move(*const_cast<OnnxTensor*>(from)) : *from;  // weights are large
+    graph_.constants.insert_or_assign(output(node), std::move(copy));
   }
 
   void conv(const OnnxNode& node) {

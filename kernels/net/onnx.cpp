@@ -105,27 +105,14 @@ float of_half(uint16_t half) {
   return v;
 }
 
-void take_raw(const uint8_t* bytes, size_t size, int32_t type, OnnxTensor* to) {
-  const size_t item = type == kInt64 ? 8 : type == kHalf ? 2 : 4, n = size / item;
-  for (size_t i = 0; i < n; ++i) {
-    const uint8_t* at = bytes + i * item;
-    if (type == kFloat) {
-      float v;
-      std::memcpy(&v, at, 4);
-      to->real.push_back(v);
-    } else if (type == kHalf) {
-      uint16_t v;
-      std::memcpy(&v, at, 2);
-      to->real.push_back(of_half(v));
-    } else if (type == kInt64) {
-      int64_t v;
-      std::memcpy(&v, at, 8);
-      to->whole.push_back(v);
-    } else {
-      int32_t v;
-      std::memcpy(&v, at, 4);
-      to->whole.push_back(v);
-    }
+// Numbers as they lie in memory.
+template <typename T, typename To, typename Made>
+void take_raw(const uint8_t* bytes, size_t size, std::vector<To>* to, const Made& made) {
+  to->resize(size / sizeof(T));
+  for (size_t i = 0; i < to->size(); ++i) {
+    T v;
+    std::memcpy(&v, bytes + i * sizeof(T), sizeof(T));
+    (*to)[i] = made(v);
   }
 }
 
@@ -156,7 +143,10 @@ OnnxTensor read_tensor(Message m) {
   if (raw != nullptr) {
     tensor.real.clear();
     tensor.whole.clear();
-    take_raw(raw, raw_size, type, &tensor);
+    if (type == kFloat) take_raw<float>(raw, raw_size, &tensor.real, [](float v) { return v; });
+    if (type == kHalf) take_raw<uint16_t>(raw, raw_size, &tensor.real, of_half);
+    if (type == kInt32) take_raw<int32_t>(raw, raw_size, &tensor.whole, [](int32_t v) { return int64_t{v}; });
+    if (type == kInt64) take_raw<int64_t>(raw, raw_size, &tensor.whole, [](int64_t v) { return v; });
   } else if (type == kHalf) {  // halves without raw data stand as integers
     for (const int64_t v : tensor.whole) tensor.real.push_back(of_half(static_cast<uint16_t>(v)));
     tensor.whole.clear();

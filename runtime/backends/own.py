@@ -62,12 +62,20 @@ class KernelSession:
         found = {key: self._network.metadata(key) for key in _KEYS}
         return SimpleNamespace(custom_metadata_map={key: value for key, value in found.items() if value is not None})
 
+    def shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Channels, height and width of the map of a picture of a size; takes the memory that a run needs.
+
+        Raises:
+            InvalidInputError: the network does not take that size.
+        """
+        return self._network.shape(height, width)
+
     def run(self, names: list[str], feeds: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """The map of a picture, float32 [1, 3, height, width] -> [1, channels, height, width]."""
         picture = np.ascontiguousarray(feeds[self._input.name], np.float32)
         if picture.ndim != 4 or picture.shape[:2] != (1, 3):
             raise EngineError(f"expected a picture [1, 3, height, width], got {list(picture.shape)}")
-        made = np.empty(self._network.shape(picture.shape[2], picture.shape[3]), np.float32)
+        made = np.empty(self.shape(picture.shape[2], picture.shape[3]), np.float32)
         self._network.run(picture[0], made, self._threads)
         return [made[None]]
 

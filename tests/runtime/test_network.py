@@ -248,6 +248,10 @@ def test_what_they_lack_runs_in_onnxruntime(tmp_path):
         open_depth(path, DepthOptions(runner="kernels"))
     with pytest.raises(BackendUnavailableError, match="CPU alone"):
         open_depth(BUILTIN, DepthOptions(runner="kernels", device="cuda"))
+    two = numpy_helper.from_array(np.ones((2, 3, 1, 1), np.float32), "w")
+    path.write_bytes(made([helper.make_node("Conv", ["picture", "w"], ["map"])], [two]))
+    with pytest.raises(ModelFormatError, match="expected one map"):
+        open_depth(path)
     ours, theirs = open_depth(BUILTIN), open_depth(BUILTIN, DepthOptions(runner="onnxruntime"))
     assert (ours.runner, theirs.runner) == ("kernels", "onnxruntime")
     np.testing.assert_allclose(ours(source), theirs(source), rtol=1e-3, atol=1e-3)
