@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from networks import brightness_network
 
+from secondeye.runtime.stream.sources import Source, SourceOptions
+
 COMMAND = (sys.executable, "-m", "secondeye")
 QUICK = ("--size", "192x108", "--depth-model", "cues", "--depth-every", "4")
 needs_display = pytest.mark.skipif(shutil.which("Xvfb") is None, reason="no Xvfb (a display for tests) is installed")
@@ -161,9 +163,23 @@ def test_a_film_held_upright_is_shown_upright(film, tmp_path):
     with av.open(str(turned)) as source:
         first = next(source.decode(video=0))
         true = np.rot90(first.to_ndarray(format="rgb24"), round(first.rotation / 90) % 4)
-    shown = pictures(out)[0]
-    assert shown.shape == true.shape == (192, 108, 3)
-    assert np.abs(shown.astype(int) - true).mean() < 4
+    shown = pictures(out)
+    assert len(shown) == len(pictures(turned))
+    assert shown[0].shape == true.shape == (192, 108, 3)
+    assert np.abs(shown[0].astype(int) - true).mean() < 4
+
+
+def test_a_film_is_opened_once(film, monkeypatch):
+    opened = []
+    plain = av.open
+    monkeypatch.setattr(av, "open", lambda *words, **options: opened.append(words) or plain(*words, **options))
+    frames = Source(str(film), SourceOptions(paced=False, loop=True)).frames()
+    found = [next(frames) for _ in range(14)]  # twelve, and the first two again
+    frames.close()
+    assert len(opened) == 1
+    np.testing.assert_array_equal(found[12][0], found[0][0])
+    np.testing.assert_array_equal(found[13][0], found[1][0])
+    assert [due for _, due in found] == sorted({due for _, due in found})
 
 
 def test_an_address_is_opened_with_leave_only(film, tmp_path):

@@ -401,20 +401,26 @@ def test_a_film_that_changes_its_size_keeps_its_first(tmp_path):
     assert sizes == {(128, 48)}
 
 
-def test_transparent_films_lose_their_transparency(tmp_path):
-    source = tmp_path / "film.mov"
+@pytest.mark.parametrize(("name", "codec", "pixels"), [
+    ("film.mov", "png", "rgba"), ("film.webm", "libvpx-vp9", "yuva420p"), ("film.mov", "prores_ks", "yuva444p10le"),
+])  # fmt: skip
+def test_films_lose_their_transparency_and_say_so(tmp_path, name, codec, pixels):
+    source = tmp_path / name
     picture, _ = render_sample(96, 64)
+    rgba = np.dstack([picture, np.full(picture.shape[:2], 128, np.uint8)])
     with av.open(str(source), "w") as file:
-        stream = file.add_stream("png", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "rgba"
+        stream = file.add_stream(codec, rate=25, options={"profile": "4"} if codec == "prores_ks" else {})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
+        stream.bit_rate = 4_000_000
+        stream.metadata["alpha_mode"] = "1"  # a WebM's flag
         for _ in range(4):
-            rgba = np.dstack([picture, np.full(picture.shape[:2], 128, np.uint8)])
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, "rgba")))
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, "rgba").reformat(format=pixels)))
         file.mux(stream.encode(None))
-    convert_video(source, tmp_path / "out.mkv", FilmConfig(stereo=CUES, codec="ffv1"))
+    report = convert_video(source, tmp_path / "out.mkv", FilmConfig(stereo=CUES, codec="ffv1"))
     with av.open(str(tmp_path / "out.mkv")) as file:
         got = next(file.decode(video=0)).to_ndarray(format="rgb24")
-    assert np.abs(got[:, :96].astype(int) - picture).mean() < 1.5
+    assert np.abs(got[:, :96].astype(int) - picture).mean() < (1.5 if codec == "png" else 5)
+    assert sum("transparency (alpha)" in note for note in report.notes) == 1
 
 
 def test_turned_films_are_upright_and_pixels_keep_their_shape(tmp_path):
