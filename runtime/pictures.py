@@ -12,11 +12,11 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from secondeye.runtime.errors import InvalidInputError, MediaError, ResourceLimitError, SecondEyeError
 from secondeye.runtime.files import explain_os_error
@@ -64,13 +64,14 @@ def read_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: L
         ResourceLimitError: too many bytes or pixels.
     """
     notes: list[str] = []
-    with opened_picture(source, limits=limits) as (image, name):
+    with opened_picture(source, limits=limits) as (file, name):
+        image: Image.Image = file
         frames = int(getattr(image, "n_frames", 1))
         if frames > 1:
             kind = "a stereo photo of" if image.format == "MPO" else "an animation or stack of"
             notes.append(f"{name}: {kind} {frames} frames; the first is used.")
         image.seek(0)
-        data: bytes = image.fp.getvalue() if _is_deep(image) else b""
+        data: bytes = cast(io.BytesIO, file.fp).getvalue() if _is_deep(file) else b""
         image.load()
         if on_a_sphere(image):
             notes.append(f"{name}: a panorama on a sphere (equirectangular); it is treated as if it were flat.")
@@ -83,7 +84,7 @@ def read_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: L
 @contextlib.contextmanager
 def opened_picture(
     source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits = DEFAULT_LIMITS
-) -> Iterator[tuple[Image.Image, str]]:
+) -> Iterator[tuple[ImageFile.ImageFile, str]]:
     """A picture file as Pillow's image, and what to call it; errors, within too, are those of :func:`read_picture`."""
     data, name = _bytes_of(source, limits)
     with warnings.catch_warnings():
@@ -235,7 +236,7 @@ def _to_srgb8(image: Image.Image, name: str, notes: list[str]) -> NDArray[np.uin
     return np.concatenate([rgb, alpha[:, :, None]], axis=2)
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _is_deep(image: ImageFile.ImageFile) -> bool:
     """Whether an opened PNG or TIFF has colours or alpha of 16 bits, of which Pillow keeps the upper 8."""
     if image.mode in (*_GREY_16, "F"):
         return False

@@ -327,6 +327,15 @@ def _frames(info: FilmInfo, first: int) -> Iterator[tuple[int, Any]]:
             return
 
 
+def near(info: FilmInfo, index: int) -> Iterator[Any]:
+    """Frames from the key frame before a frame on, as they are decoded; none where the file's index leads nowhere."""
+    with opened(info.path) as container:
+        stream = video_stream(container, info.path)
+        if index > 0:
+            container.seek(int(info.pts[index]), stream=stream, backward=True)
+        yield from _decoded(container, stream)
+
+
 def _indexed(info: FilmInfo, decoded: Iterator[Any]) -> Iterator[tuple[int, Any]]:
     last = -1
     for count, frame in enumerate(decoded):
