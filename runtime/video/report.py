@@ -32,6 +32,7 @@ class Shot:
         begins: it begins with a cut (or with the film); otherwise it goes on from the segment before.
         low, high: its least and greatest disparity (1st and 99th percentile of a frame), percent of the width; over 0
             stands out of the screen.
+        reach: from the one to the other in one frame, the widest.
         convergence: mean depth of the screen, 0 far to 1 near.
         window: the widest bar of a floating window, percent of the width.
         pictures: JPEG files in base64: the left view, depth in colour, an anaglyph.
@@ -46,6 +47,7 @@ class Shot:
     convergence: float
     window: float = 0.0
     pictures: tuple[str, ...] = ()
+    reach: float = 0.0
 
     def joined(self, other: Shot) -> Shot:
         """This part and the next one of the same shot."""
@@ -54,7 +56,7 @@ class Shot:
         longer = self if self.frames > _TYPICAL or other.frames <= self.frames else other
         return replace(
             self, frames=frames, low=min(self.low, other.low), high=max(self.high, other.high), convergence=mean,
-            window=max(self.window, other.window), pictures=longer.pictures,
+            window=max(self.window, other.window), pictures=longer.pictures, reach=max(self.reach, other.reach),
         )  # fmt: skip
 
 
@@ -75,7 +77,7 @@ class ShotLog:
         pictures = _pictures(frame) if last is None or cut or last.frames == _TYPICAL else ()
         one = Shot(
             first=index, seconds=seconds, frames=1, begins=cut, low=low, high=high, convergence=convergence,
-            window=window, pictures=pictures,
+            window=window, pictures=pictures, reach=high - low,
         )  # fmt: skip
         if fresh or last is None:
             self._shots.append(one)
@@ -118,7 +120,7 @@ def _pictures(frame: StereoFrame) -> tuple[str, ...]:
 def warnings_of(report: FilmReport) -> list[str]:
     """Sentences about what a viewer may find hard to look at."""
     told = []
-    wide = [k for k, one in enumerate(report.shot_list, 1) if one.high - one.low > COMFORT_PERCENT]
+    wide = [k for k, one in enumerate(report.shot_list, 1) if one.reach > COMFORT_PERCENT]
     if wide:
         told.append(f"Over the comfort limit of {COMFORT_PERCENT:g} % of the width: {_listed('shot', wide)}.")
     near = [k for k, one in enumerate(report.shot_list, 1) if one.high > COMFORT_PERCENT / 2]
@@ -195,7 +197,7 @@ def _row(number: int, shot: Shot, reach: float) -> str:
         return 130 + 120 * percent / reach
 
     half = COMFORT_PERCENT / 2
-    colour = "#d98e04" if shot.high - shot.low > COMFORT_PERCENT or shot.high > half else "#3d6fd9"
+    colour = "#d98e04" if shot.reach > COMFORT_PERCENT or shot.high > half else "#3d6fd9"
     wide = max(1.0, x(shot.high) - x(shot.low))
     chart = (
         f"<svg width=260 height=34><line x1=130 x2=130 y1=2 y2=22 stroke=#888 />"

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from secondeye import FilmConfig, InvalidInputError, MediaError, StereoConfig, convert_video
+from secondeye import FilmConfig, InvalidInputError, MediaError, StereoConfig, StereoConverter, convert_video
 from secondeye.runtime.sample import render_sample
 from secondeye.runtime.video import adjust, media
+from secondeye.runtime.video.film import FilmReport
 from secondeye.runtime.video.pipe import stream_video
+from secondeye.runtime.video.report import ShotLog, joined_shots, warnings_of
 
 CUES = StereoConfig(depth="cues")
 FAST = {"stereo": CUES, "preset": "ultrafast"}
@@ -481,6 +483,19 @@ def test_the_report_shows_every_shot(cli, tmp_path, make_clip):
     assert "comfort limit" in told
     for stage in ("decode", "depth", "steady", "warp", "encode"):
         assert f"<td>{stage}</td>" in text
+
+
+def test_a_screen_that_moves_within_a_shot_is_no_discomfort(scene):
+    log = ShotLog()
+    for k in range(3):  # each frame has 2.5 percent of the width, and the screen goes from the back to the front
+        converter = StereoConverter(StereoConfig(depth="cues", convergence=k / 2))
+        log.add(k, k / 25, k == 0, converter.convert(scene[0]), k / 2)
+    (shot,) = joined_shots([log.shots()])
+    assert shot.high - shot.low > 3.0 > shot.reach > 1.0
+    report = FilmReport(
+        output=Path("out.mkv"), frames=3, reused=0, shots=1, seconds=1.0, timings={}, notes=(), shot_list=(shot,)
+    )
+    assert not any("comfort" in told for told in warnings_of(report))
 
 
 def test_the_report_takes_no_films_place(cli, clip):
