@@ -94,7 +94,9 @@ class Source:
         return itertools.chain([first], frames)
 
     def _broken(self, error: av.FFmpegError) -> MediaError:
-        return MediaError(f"{self.spec}: breaks off ({error.strerror or error}).")
+        late = self.spec == "-" and self._container is not None and self._container.format.name.startswith("mov")
+        tip = "; an MP4's index has to come first in a pipe: name the file, or make it with -movflags +faststart"
+        return MediaError(f"{self.spec}: breaks off ({error.strerror or error}){tip if late else ''}.")
 
     def close(self) -> None:
         """Ends :meth:`frames` soon, from any thread."""
@@ -200,7 +202,8 @@ def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
     try:
         container = av.open(target, "r", format=kind, options=asked, timeout=None if spec == "-" else (10.0, 10.0))
     except (av.FFmpegError, ValueError, OSError) as error:
-        raise MediaError(f"{spec}: cannot be opened ({getattr(error, 'strerror', None) or error}).") from error
+        tip = f"; it needs an X11 display, and DISPLAY names {target}" if spec == "screen" else ""
+        raise MediaError(f"{spec}: cannot be opened ({getattr(error, 'strerror', None) or error}){tip}.") from error
     found = pictures_of(container)
     if found is None:
         container.close()

@@ -146,11 +146,11 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#1a1c20;background:#fff}
 h1{font-size:1.5em;margin:0 0 .2em}h2{font-size:1.1em;margin:2em 0 .5em}p.sub{color:#5a606b;margin:0}
 table{border-collapse:collapse;width:100%}td,th{padding:.35em .6em;text-align:left;vertical-align:middle}
-tr+tr td{border-top:1px solid #e3e5e9}th{color:#5a606b;font-weight:500;font-size:.85em}
+tr+tr td,tr+tr th{border-top:1px solid #e3e5e9}th{color:#5a606b;font-weight:500;font-size:.85em}
 td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}img{display:block;border-radius:3px;width:150px}
 ul.w{background:#fff4e0;border-left:4px solid #d98e04;padding:.6em 1em .6em 2em;border-radius:3px}
 .bar{background:#3d6fd9;height:.8em;border-radius:2px;min-width:1px}svg text{font:10px system-ui;fill:#5a606b}
-@media(prefers-color-scheme:dark){body{background:#16181c;color:#e6e8ec}tr+tr td{border-color:#2c3037}
+@media(prefers-color-scheme:dark){body{background:#16181c;color:#e6e8ec}tr+tr td,tr+tr th{border-color:#2c3037}
 p.sub,th{color:#9aa1ad}ul.w{background:#33270f}svg text{fill:#9aa1ad}}
 """
 

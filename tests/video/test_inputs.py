@@ -550,6 +550,15 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path, cl
     assert [p.name for p in tmp_path.iterdir()] == ["film.mkv"]
 
 
+def test_what_is_refused_before_the_first_frame_has_no_bar(tmp_path, cli):
+    source = luma_steps(tmp_path / "film.mkv", 6)
+    code, _, err = cli("convert", source, "-o", tmp_path / "out.mkv", "--start", "9:00")
+    assert (code, len(err.splitlines())) == (2, 1)
+    code, _, err = cli("convert", source, "-o", tmp_path / "out.png")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "out_%05d.png" in err
+
+
 def test_a_run_that_finishes_nothing_leaves_nothing(tmp_path, cli, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     source = luma_steps(tmp_path / "film.mkv", 6)
