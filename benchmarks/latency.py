@@ -125,29 +125,31 @@ def run(
     settled, second = memory_mib(), list[float]()
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[now]}"))
     meter = PowerMeter()
-    with meter, Progress(*columns, transient=True, disable=seconds < 3) as progress:
-        task = progress.add_task(f"{config.width} x {config.height}", total=seconds, now="")
-        while (now := time.perf_counter()) < end and not (frames_most and len(latencies) >= frames_most):
-            frame = session.wait(0.2)
-            if frame is not None:
-                moments.append(time.perf_counter())
-                second.append(frame.latency_ms)
-                latencies.append(frame.latency_ms)
-                del frame
-            if stall and rng.random() < 0.02:
-                time.sleep(rng.random() * 0.1)
-            if now - begun >= len(series) + 1:
-                if len(series) == 2:
-                    settled = memory_mib()
-                sorted_ms = np.array(second or [0.0])
-                series.append(
-                    {"fps": len(second), "p50_ms": round(float(np.median(sorted_ms)), 2),
-                     "p99_ms": round(float(np.quantile(sorted_ms, 0.99)), 2), "memory_mib": round(memory_mib(), 1)}
-                )  # fmt: skip
-                second = []
-                progress.update(task, completed=now - begun, now=f"{series[-1]['fps']} frames/s")
-    stop.set()
-    feeder.join()
+    try:
+        with meter, Progress(*columns, transient=True, disable=seconds < 3) as progress:
+            task = progress.add_task(f"{config.width} x {config.height}", total=seconds, now="")
+            while (now := time.perf_counter()) < end and not (frames_most and len(latencies) >= frames_most):
+                frame = session.wait(0.2)
+                if frame is not None:
+                    moments.append(time.perf_counter())
+                    second.append(frame.latency_ms)
+                    latencies.append(frame.latency_ms)
+                    del frame
+                if stall and rng.random() < 0.02:
+                    time.sleep(rng.random() * 0.1)
+                if now - begun >= len(series) + 1:
+                    if len(series) == 2:
+                        settled = memory_mib()
+                    sorted_ms = np.array(second or [0.0])
+                    series.append(
+                        {"fps": len(second), "p50_ms": round(float(np.median(sorted_ms)), 2),
+                         "p99_ms": round(float(np.quantile(sorted_ms, 0.99)), 2), "memory_mib": round(memory_mib(), 1)}
+                    )  # fmt: skip
+                    second = []
+                    progress.update(task, completed=now - begun, now=f"{series[-1]['fps']} frames/s")
+    finally:
+        stop.set()
+        feeder.join()
     taken = time.perf_counter() - begun
     rate = (len(moments) - 1) / (moments[-1] - moments[0])  # from the first result to the last
     stats = session.stats
@@ -238,7 +240,8 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots.")] = None,
     compare_files: Annotated[
-        tuple[Path, Path] | None, typer.Option("--compare", help="Compare two results; measures nothing.")
+        tuple[Path, Path] | None,
+        typer.Option("--compare", metavar="BEFORE AFTER", help="Two results; nothing is measured."),
     ] = None,
     counted_only: Annotated[
         bool, typer.Option("--counted", help="What fits which Jetson, by counting; measures nothing.")

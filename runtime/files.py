@@ -23,13 +23,15 @@ def check_place(path: str | os.PathLike[str]) -> None:
     """Refuse a place where no file can be written, before any work is done for it.
 
     Raises:
-        MediaError: it is a folder, or lies in one that does not exist.
+        MediaError: it is a folder, or lies in one that does not exist or may not be written to.
     """
     target = Path(path)
     if target.is_dir():
         raise MediaError(f"{target}: is a folder; give a file name inside it.")
     if not target.parent.is_dir():
         raise MediaError(f"{target}: the folder {target.parent} does not exist; make it first.")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise MediaError(f"{target}: no file may be made in the folder {target.parent}; choose another place.")
 
 
 def for_ffmpeg(path: str | os.PathLike[str]) -> str:

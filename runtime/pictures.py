@@ -12,11 +12,11 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from secondeye.runtime.errors import InvalidInputError, MediaError, ResourceLimitError, SecondEyeError
 from secondeye.runtime.files import explain_os_error
@@ -29,6 +29,7 @@ READ_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".ppm", ".pgm"),
 )
 _GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_BITS, _EXTRA = 258, 338  # TIFF's tags BitsPerSample and ExtraSamples; of the latter 1 is alpha that is multiplied in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +64,19 @@ def read_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: L
         ResourceLimitError: too many bytes or pixels.
     """
     notes: list[str] = []
-    with opened_picture(source, limits=limits) as (image, name):
+    with opened_picture(source, limits=limits) as (file, name):
+        image: Image.Image = file
         frames = int(getattr(image, "n_frames", 1))
         if frames > 1:
             kind = "a stereo photo of" if image.format == "MPO" else "an animation or stack of"
             notes.append(f"{name}: {kind} {frames} frames; the first is used.")
         image.seek(0)
+        data: bytes = cast(io.BytesIO, file.fp).getvalue() if _is_deep(file) else b""
         image.load()
         if on_a_sphere(image):
             notes.append(f"{name}: a panorama on a sphere (equirectangular); it is treated as if it were flat.")
+        if data:
+            image = _rounded(image, data, name, notes)
         pixels = _to_srgb8(image, name, notes)
     return Picture(pixels=pixels, name=name, notes=tuple(notes))
 
@@ -79,7 +84,7 @@ def read_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: L
 @contextlib.contextmanager
 def opened_picture(
     source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: Limits = DEFAULT_LIMITS
-) -> Iterator[tuple[Image.Image, str]]:
+) -> Iterator[tuple[ImageFile.ImageFile, str]]:
     """A picture file as Pillow's image, and what to call it; errors, within too, are those of :func:`read_picture`."""
     data, name = _bytes_of(source, limits)
     with warnings.catch_warnings():
@@ -229,6 +234,56 @@ def _to_srgb8(image: Image.Image, name: str, notes: list[str]) -> NDArray[np.uin
     if alpha is None:
         return np.ascontiguousarray(rgb)
     return np.concatenate([rgb, alpha[:, :, None]], axis=2)
+
+
+def _is_deep(image: ImageFile.ImageFile) -> bool:
+    """Whether an opened PNG or TIFF has colours or alpha of 16 bits, of which Pillow keeps the upper 8."""
+    if image.mode in (*_GREY_16, "F"):
+        return False
+    if image.format == "PNG":
+        return any(";16" in str(tile) for tile in image.tile)
+    return image.format == "TIFF" and 16 in tuple(image.tag_v2.get(_BITS, ()))  # type: ignore[attr-defined]
+
+
+def _rounded(image: Image.Image, data: bytes, name: str, notes: list[str]) -> Image.Image:
+    """A loaded image of 16 bits, decoded again by FFmpeg and rounded to 8; its profile and orientation stay."""
+    values = _values16(image, data)
+    if values is None:
+        notes.append(f"{name}: of its 16-bit samples the upper 8 bits are used.")
+        return image
+    notes.append(f"{name}: 16-bit samples are rounded to 8 bits.")
+    rounded = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    rounded.info = {"icc_profile": image.info.get("icc_profile")}
+    rounded.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return rounded
+
+
+def _values16(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
+    """uint16 [H, W, 3 or 4] of a PNG or TIFF, alpha not multiplied in; None for a kind that FFmpeg does not read so."""
+    if image.mode not in ("RGB", "RGBA", "LA"):
+        return None
+    import av
+
+    try:
+        decoder = av.CodecContext.create("png" if image.format == "PNG" else "tiff", "r")
+        frame: Any = [*decoder.decode(av.Packet(data)), *decoder.decode(None)][0]
+    except (av.FFmpegError, IndexError):
+        return None
+    kind = re.fullmatch(r"(rgb48|rgba64|ya16|gbrp16|gbrap16)(le|be)", frame.format.name)
+    if kind is None or (frame.width, frame.height) != image.size:
+        return None
+    channels = {"rgb48": 3, "rgba64": 4, "ya16": 2}.get(kind[1], 1)
+    dtype = np.dtype("<u2" if kind[2] == "le" else ">u2")
+    planes = [
+        np.ndarray((frame.height, frame.width, channels), dtype, plane, strides=(plane.line_size, 2 * channels, 2))
+        for plane in frame.planes
+    ]
+    order = {"ya16": (0, 0, 0, 1), "gbrp16": (2, 0, 1), "gbrap16": (2, 0, 1, 3)}.get(kind[1], range(channels))
+    values = np.concatenate(planes, axis=2)[:, :, list(order)].astype(np.uint16)
+    if image.format == "TIFF" and values.shape[2] == 4 and image.tag_v2.get(_EXTRA) == (1,):  # type: ignore[attr-defined]
+        alpha = np.maximum(values[:, :, 3:], 1).astype(np.float64)
+        values[:, :, :3] = np.minimum(np.rint(values[:, :, :3] * (65535.0 / alpha)), 65535)
+    return values
 
 
 def _alpha_of(image: Image.Image) -> NDArray[np.uint8] | None:

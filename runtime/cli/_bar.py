@@ -31,14 +31,31 @@ def progress_bar(
     """
     from rich import progress as rich
     from rich.console import Console
+    from rich.table import Column
+    from rich.text import Text
 
-    text = rich.TextColumn("{task.description}")
+    class Words(rich.TextColumn):
+        """What is cut short where the terminal is narrow, in place of the numbers."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__(text, markup=False, table_column=Column())
+
+        def render(self, task: rich.Task) -> Text:
+            text = super().render(task)
+            text.no_wrap, text.overflow = True, "ellipsis"
+            return text
+
+    def whole() -> Column:
+        return Column(no_wrap=True)
+
+    text = Words("{task.description}")
+    bar = rich.BarColumn(12 if told else 40)
     columns: list[rich.ProgressColumn] = (
-        [text, rich.BarColumn(), rich.MofNCompleteColumn()] if counted else [rich.SpinnerColumn(), text]
+        [text, bar, rich.MofNCompleteColumn(table_column=whole())] if counted else [rich.SpinnerColumn(), text]
     )
     if told:
-        columns.append(rich.TextColumn("{task.fields[told]}"))
-    columns.append(rich.TimeElapsedColumn())
+        columns.append(Words("{task.fields[told]}"))
+    columns.append(rich.TimeElapsedColumn(table_column=whole()))
     if remaining:
-        columns.append(rich.TimeRemainingColumn())
+        columns.append(rich.TimeRemainingColumn(table_column=whole()))
     return rich.Progress(*columns, console=console or Console(stderr=True), disable=disable, transient=transient)

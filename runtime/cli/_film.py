@@ -200,18 +200,24 @@ def _sized(source: str, size: str, config: FilmConfig) -> tuple[int, int]:
 def _with_bar(source: str, target: Path, config: FilmConfig, options: FilmOptions, *, quiet: bool) -> FilmReport:
     from secondeye.runtime.video.film import convert_video
 
-    with progress_bar(told=True, remaining=True, disable=quiet) as bar:
-        task = bar.add_task(target.name[:40], total=None, told="")
+    bar = progress_bar(told=True, remaining=True, disable=quiet)
+    task = bar.add_task(target.name[:40], total=None, told="")
 
-        def told(now: Told) -> None:
-            bar.update(task, total=now.total, completed=now.done, told=status(now, bar.tasks[0].speed))
+    def told(now: Told) -> None:
+        bar.start()  # with the first frame: what is refused before that has no bar
+        bar.update(task, total=now.total, completed=now.done, told=status(now, bar.tasks[0].speed))
 
+    try:
         try:
             return convert_video(source, target, config, jobs=options.jobs, cluster=options.cluster, progress=told)
-        except KeyboardInterrupt:
-            bar.stop()
-            typer.echo(f"secondeye: stopped; the same command goes on from {target}.parts.", err=True)
-            raise typer.Exit(130) from None
+        finally:
+            if bar.live.is_started:
+                bar.stop()
+    except KeyboardInterrupt:
+        kept = target.with_name(f"{target.name}.parts")
+        told_so = f"stopped; the same command goes on from {kept}." if kept.exists() else "stopped."
+        typer.echo(f"secondeye: {told_so}", err=True)
+        raise typer.Exit(130) from None
 
 
 def status(now: Told, speed: float | None) -> str:

@@ -16,7 +16,7 @@ import typer
 
 from secondeye.runtime.cli._bar import progress_bar
 from secondeye.runtime.errors import InvalidInputError, MediaError, SecondEyeError
-from secondeye.runtime.files import check_place, make_folder
+from secondeye.runtime.files import check_place, explain_os_error, make_folder
 
 if TYPE_CHECKING:
     from secondeye.runtime.converter import StereoConverter, StereoFrame
@@ -223,7 +223,7 @@ def expand(inputs: list[str], recursive: bool, output: str | None) -> Iterator[s
         if word == "-" or path.is_file():
             found = [word]
         elif path.is_dir():
-            walk = path.rglob("*") if recursive else path.iterdir()
+            walk = _files_in(path, recursive)
             pictures = sorted(p for p in walk if p.suffix.lower() in suffixes and p.is_file())
             made = None if output is None else Path(output).resolve()
             if made is not None and path.resolve() in made.parents:
@@ -242,6 +242,21 @@ def expand(inputs: list[str], recursive: bool, output: str | None) -> Iterator[s
         if count > DEFAULT_LIMITS.max_files:
             raise InvalidInputError(f"over {DEFAULT_LIMITS.max_files} files; convert them in parts.")
         yield from found
+
+
+def _files_in(folder: Path, recursive: bool) -> Iterator[Path]:
+    """What lies in a folder, and in those within it; one of these that cannot be read is told and left out."""
+
+    def unread(error: OSError) -> None:
+        told = f"{error.filename}: cannot be read ({explain_os_error(error)})"
+        if Path(error.filename) == folder:
+            raise MediaError(f"{told}.") from error
+        typer.echo(f"note: {told}; it is left out.", err=True)
+
+    for home, within, names in os.walk(folder, onerror=unread):
+        yield from (Path(home, name) for name in names)
+        if not recursive:
+            within.clear()
 
 
 def is_folder(output: str) -> bool:
@@ -290,10 +305,13 @@ def targets_of(
 ) -> list[str]:
     """Where each picture's result goes: folders within a folder become folders within the output's."""
     from secondeye.runtime.layouts import LAYOUTS
-    from secondeye.runtime.writers import MPO_SUFFIX, format_of
+    from secondeye.runtime.writers import FORMATS, MPO_SUFFIX, format_of
 
     if suffix != MPO_SUFFIX:
-        format_of("x" + suffix)
+        endings = [ending for one in FORMATS for ending in one.suffixes]
+        if suffix not in endings:
+            known = ", ".join(ending.removeprefix(".") for ending in (*endings, MPO_SUFFIX))
+            raise InvalidInputError(f"--format: expected one of {known}, got {suffix.removeprefix('.')!r}.")
     if output == "-":
         _check_photo(suffix, layout)
         if many or layout == "separate" or suffix == MPO_SUFFIX:

@@ -11,4 +11,6 @@ def bench(context: typer.Context) -> None:
     from secondeye.benchmarks.latency import command  # benchmarks stand above the runtime; only this command reaches up
 
     app = command(context.args)
-    app(args=context.args, prog_name="secondeye bench", standalone_mode=False)
+    code = app(args=context.args, prog_name="secondeye bench", standalone_mode=False)
+    if isinstance(code, int) and code:  # Ctrl-C's
+        raise typer.Exit(code)

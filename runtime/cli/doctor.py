@@ -124,7 +124,8 @@ def _models() -> list[Row]:
 
     rows: list[Row] = []
     try:
-        rows.append(("built-in depth", True, open_depth(BUILTIN).name))
+        open_depth(BUILTIN)
+        rows.append(("built-in depth", True, "in the package, and opens"))
     except SecondEyeError as error:
         rows.append(("built-in depth", False, str(error)))
     here = [name for name in MODELS if local_path(name)]

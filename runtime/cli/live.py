@@ -147,6 +147,7 @@ def live(
     from secondeye.runtime.live_config import LiveConfig
     from secondeye.runtime.stream.sinks import Sink
     from secondeye.runtime.stream.window import HELP, Window
+    from secondeye.runtime.video.signals import signal_of
 
     if Path(output).is_file() and Path(source).is_file() and os.path.samefile(source, output):
         raise InvalidInputError(f"{output}: is the source itself; choose another name.")
@@ -180,7 +181,8 @@ def live(
 
     def opened(session: LiveSession) -> Sink | Window:
         if output != "window":
-            return Sink(output, kind=format, rate=fps)
+            signal = signal_of(layout, "dubois-red-cyan")
+            return Sink(output, kind=format, rate=fps, stereo=None if signal is None else signal.matroska)
         typer.echo(HELP, err=True)
         wide = 2 * origin.width if layout == "sbs" else origin.width
         return Window(wide, 2 * origin.height if layout == "tb" else origin.height, lambda key: _turn(session, key))

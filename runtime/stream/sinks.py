@@ -37,14 +37,17 @@ class Sink:
             loopback device.
         kind: of what goes to standard output: ``nut`` and ``y4m`` as it is, ``mpegts`` compressed.
         rate: frames a second, about; what is written goes by the timestamps.
+        stereo: what a Matroska film says of its layout, StereoMode's value by FFmpeg's name.
 
     Raises:
         InvalidInputError: a suffix or kind that is none of these.
         MediaError: it cannot be written.
     """
 
-    def __init__(self, target: str, *, kind: str = "nut", rate: float = 30.0) -> None:
+    def __init__(self, target: str, *, kind: str = "nut", rate: float = 30.0, stereo: str | None = None) -> None:
         self.target = target
+        self._stereo = stereo
+        self._fault: Exception | None = None
         self.written = 0
         self.ended = False  # a film does not end by itself
         self._part: Path | None = None
@@ -113,12 +116,16 @@ class Sink:
         stream: Any = self._container.add_stream(self._codec, rate=self._rate, options=live)
         stream.height, stream.width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
         stream.pix_fmt = "yuv420p"
+        if self._stereo is not None:
+            stream.metadata["stereo_mode"] = self._stereo
         stream.codec_context.time_base = 1 / self._rate if self._kind in _COUNTED else MICROSECONDS
         self._stream = stream
 
     def _lost(self, error: Exception) -> MediaError:
-        name = "standard output: its reader has gone" if self.target == "-" else self.target
-        return MediaError(f"{name}: {_reason(error)}")
+        self._fault = error = self._fault or error  # closing fails after writing has, with words that say less
+        gone = self.target == "-" and isinstance(error, BrokenPipeError)
+        name = "standard output" if self.target == "-" else self.target
+        return MediaError(f"{name}: {'its reader has gone' if gone else _reason(error)}.")
 
     def close(self) -> None:
         """Finish; a film gets its name now.
@@ -139,7 +146,7 @@ class Sink:
                 self._part.unlink(missing_ok=True)
         except (av.FFmpegError, OSError) as error:
             lost = self._lost(error)
-            raise MediaError(f"{lost} (what was written lies in {self._part})") if self._part else lost from error
+            raise MediaError(f"{lost} What was written lies in {self._part}.") if self._part else lost from error
 
     def __enter__(self) -> Sink:
         return self

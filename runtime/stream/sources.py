@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import sys
@@ -73,10 +74,29 @@ class Source:
             self._container = _open(spec, self.options)
             self._stream = pictures_of(self._container)
             native = (self._stream.codec_context.width, self._stream.codec_context.height)
-            if os.path.isfile(spec):
-                self._turns = _turns_of(spec)
+            self._frames: Iterator[Any] = self._container.decode(self._stream)
+            if not _is_live(spec):
+                self._frames = self._upright(self._frames)
             self.width, self.height = self.options.size or (native[::-1] if self._turns % 2 else native)
         limits.check_size("source", self.width, self.height)
+
+    def _upright(self, frames: Iterator[Any]) -> Iterator[Any]:
+        """The same frames; the first one says how they are turned."""
+        import av
+
+        try:
+            first = next(frames, None)
+        except av.FFmpegError as error:
+            raise self._broken(error) from error
+        if first is None:
+            return iter(())
+        self._turns = turns_of(first)
+        return itertools.chain([first], frames)
+
+    def _broken(self, error: av.FFmpegError) -> MediaError:
+        late = self.spec == "-" and self._container is not None and self._container.format.name.startswith("mov")
+        tip = "; an MP4's index has to come first in a pipe: name the file, or make it with -movflags +faststart"
+        return MediaError(f"{self.spec}: breaks off ({error.strerror or error}){tip if late else ''}.")
 
     def close(self) -> None:
         """Ends :meth:`frames` soon, from any thread."""
@@ -124,7 +144,7 @@ class Source:
             first: float | None = None
             count = 0
             try:
-                for frame in container.decode(self._stream):
+                for frame in self._frames:
                     at = float(frame.time) if frame.time is not None else last + 1 / 30
                     first = at if first is None else first
                     last = offset + max(0.0, at - first)
@@ -136,11 +156,12 @@ class Source:
                         return
             except av.FFmpegError as error:
                 if count == 0 or live:
-                    raise MediaError(f"{self.spec}: breaks off ({error.strerror or error}).") from error
+                    raise self._broken(error) from error
             if live or not self.options.loop or self.spec == "-" or count == 0:
                 return
             offset = last + 1 / 30
             container.seek(0)
+            self._frames = container.decode(self._stream)
 
     def _pixels(self, frame: Any) -> Pixels:
         size = (self.width, self.height) if self._turns % 2 == 0 else (self.height, self.width)
@@ -181,24 +202,14 @@ def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
     try:
         container = av.open(target, "r", format=kind, options=asked, timeout=None if spec == "-" else (10.0, 10.0))
     except (av.FFmpegError, ValueError, OSError) as error:
-        raise MediaError(f"{spec}: cannot be opened ({getattr(error, 'strerror', None) or error}).") from error
+        tip = f"; it needs an X11 display, and DISPLAY names {target}" if spec == "screen" else ""
+        raise MediaError(f"{spec}: cannot be opened ({getattr(error, 'strerror', None) or error}){tip}.") from error
     found = pictures_of(container)
     if found is None:
         container.close()
         raise MediaError(f"{spec}: holds no pictures.")
     found.thread_type = "AUTO"
     return container
-
-
-def _turns_of(path: str) -> int:
-    """Quarter turns counter-clockwise that show a film upright, as its first frame says."""
-    import av
-
-    try:
-        with av.open(for_ffmpeg(path)) as container:
-            return turns_of(next(container.decode(pictures_of(container))))
-    except (av.FFmpegError, StopIteration):
-        return 0  # what is wrong with it is said when its frames are read
 
 
 def _check_film(path: Path) -> None:

@@ -62,8 +62,11 @@ def at_rate(info: media.FilmInfo, rate: Fraction) -> media.FilmInfo:
 def made_whole(info: media.FilmInfo) -> media.FilmInfo:
     """The film with its frames made whole of their fields, if some that are looked at are flagged as interlaced."""
     for k in range(3):
-        frames = itertools.islice(media.frames(info, k * info.frames // 3), _LOOKED_AT)
-        if any(frame.interlaced_frame for _, frame in frames):
+        index = k * info.frames // 3
+        frames = list(itertools.islice(media.near(info, index), _LOOKED_AT)) if info.seekable else []
+        if not frames:
+            frames = [frame for _, frame in itertools.islice(media.frames(info, index), _LOOKED_AT)]
+        if any(frame.interlaced_frame for frame in frames):
             note = "It is interlaced: each frame is made whole of its two fields (--deinterlace off keeps them)."
             return replace(info, interlaced=True, notes=(*info.notes, note))
     return info

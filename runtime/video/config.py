@@ -11,7 +11,7 @@ from typing import Literal
 
 from secondeye.runtime import ops
 from secondeye.runtime.config import StereoConfig, plain_numbers
-from secondeye.runtime.errors import InvalidInputError, MediaError
+from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import check_place
 from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS
 from secondeye.runtime.video import adjust, encode, media, mux, projection, sequence
@@ -159,9 +159,9 @@ def checked_target(target: Path, source: Path, config: FilmConfig) -> Path:
     if config.codec == encode.PICTURES:
         raise InvalidInputError(f"{target}: the codec {config.codec} is numbered pictures'; choose another.")
     if suffix not in mux.CONTAINERS:
-        raise InvalidInputError(f"{target}: expected a name ending in {', '.join(mux.CONTAINERS)}.")
-    if target.is_dir() or not target.parent.is_dir():
-        raise MediaError(f"{target}: the folder {target.parent} does not exist, or this is one; name a file in one.")
+        tip = f" Numbered pictures are {target.stem}_%05d.png." if suffix in (".png", ".tif", ".tiff") else ""
+        raise InvalidInputError(f"{target}: expected a name ending in {', '.join(mux.CONTAINERS)}.{tip}")
+    check_place(target)
     if target.exists() and source.exists() and os.path.samefile(target, source):
         raise InvalidInputError(f"{target}: is the source itself; choose another name.")
     if suffix == ".webm" and not config.codec.startswith("av1"):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -80,6 +81,10 @@ CODECS: dict[str, Codec] = {
 }  # fmt: skip
 
 
+# Errors that are the disk's, and no encoder's.
+_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
+
+
 def tag(context: Any, info: FilmInfo) -> None:
     """Carry the colour tags over; RGB's matrix (0) means nothing here, and 2 is unspecified."""
     for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
@@ -118,7 +123,7 @@ class SegmentWriter:
         os.environ.setdefault("SVT_LOG", "1")  # that encoder tells its settings otherwise
         self._reformatter: Any = VideoReformatter()
         self._info, self._codec, self._frames, self._deep = info, CODECS[codec], 0, deep
-        self._drawn_on, self._preset = drawn_on, preset
+        self._drawn_on, self._preset, self._path = drawn_on, preset, path
         self._format = (self._codec.deep_format if deep else None) or self._codec.pixel_format
         file = for_ffmpeg(path) if isinstance(path, Path) else path
         self._container: Any = av.open(file, "w", format=self._codec.segments, options={"fflags": "+bitexact"})
@@ -220,6 +225,9 @@ class SegmentWriter:
     def _failure(self, error: Exception) -> str:
         """What the encoder's words mean, where they are hard to read: it is opened with the first frame."""
         name = self._codec.encoder
+        if isinstance(error, OSError) and error.errno in _PLACE:
+            place = self._path.parent if isinstance(self._path, Path) else "output"
+            return f"{place}: cannot be written ({reason(error)})."
         if self._frames == 0 and name.endswith("_nvenc"):
             return f"{name}: needs an NVIDIA GPU that encodes, and its driver ({reason(error)}); choose another codec."
         if self._frames == 0 and self._preset is not None:

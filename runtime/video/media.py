@@ -142,6 +142,9 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         aspect = aspect if turns % 2 == 0 else 1 / aspect
         hdr = HdrMetadata.of(first)
         notes = source_notes(first, file)
+        flags = {name.lower(): value for name, value in stream.metadata.items()}  # a WebM's; its decoder drops alpha
+        if any(c.is_alpha for c in first.format.components) or flags.get("alpha_mode") == "1":
+            notes.append("It has transparency (alpha), which is left out: its colours are shown as they lie beneath.")
     limits.check_size(str(file), width, height)
     if not seekable:
         count = packets or 1
@@ -322,6 +325,15 @@ def _frames(info: FilmInfo, first: int) -> Iterator[tuple[int, Any]]:
                     yield start
                 start = next(found, None)
             return
+
+
+def near(info: FilmInfo, index: int) -> Iterator[Any]:
+    """Frames from the key frame before a frame on, as they are decoded; none where the file's index leads nowhere."""
+    with opened(info.path) as container:
+        stream = video_stream(container, info.path)
+        if index > 0:
+            container.seek(int(info.pts[index]), stream=stream, backward=True)
+        yield from _decoded(container, stream)
 
 
 def _indexed(info: FilmInfo, decoded: Iterator[Any]) -> Iterator[tuple[int, Any]]:

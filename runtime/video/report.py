@@ -32,6 +32,7 @@ class Shot:
         begins: it begins with a cut (or with the film); otherwise it goes on from the segment before.
         low, high: its least and greatest disparity (1st and 99th percentile of a frame), percent of the width; over 0
             stands out of the screen.
+        reach: from the one to the other in one frame, the widest.
         convergence: mean depth of the screen, 0 far to 1 near.
         window: the widest bar of a floating window, percent of the width.
         pictures: JPEG files in base64: the left view, depth in colour, an anaglyph.
@@ -46,6 +47,7 @@ class Shot:
     convergence: float
     window: float = 0.0
     pictures: tuple[str, ...] = ()
+    reach: float = 0.0
 
     def joined(self, other: Shot) -> Shot:
         """This part and the next one of the same shot."""
@@ -54,7 +56,7 @@ class Shot:
         longer = self if self.frames > _TYPICAL or other.frames <= self.frames else other
         return replace(
             self, frames=frames, low=min(self.low, other.low), high=max(self.high, other.high), convergence=mean,
-            window=max(self.window, other.window), pictures=longer.pictures,
+            window=max(self.window, other.window), pictures=longer.pictures, reach=max(self.reach, other.reach),
         )  # fmt: skip
 
 
@@ -75,7 +77,7 @@ class ShotLog:
         pictures = _pictures(frame) if last is None or cut or last.frames == _TYPICAL else ()
         one = Shot(
             first=index, seconds=seconds, frames=1, begins=cut, low=low, high=high, convergence=convergence,
-            window=window, pictures=pictures,
+            window=window, pictures=pictures, reach=high - low,
         )  # fmt: skip
         if fresh or last is None:
             self._shots.append(one)
@@ -118,7 +120,7 @@ def _pictures(frame: StereoFrame) -> tuple[str, ...]:
 def warnings_of(report: FilmReport) -> list[str]:
     """Sentences about what a viewer may find hard to look at."""
     told = []
-    wide = [k for k, one in enumerate(report.shot_list, 1) if one.high - one.low > COMFORT_PERCENT]
+    wide = [k for k, one in enumerate(report.shot_list, 1) if one.reach > COMFORT_PERCENT]
     if wide:
         told.append(f"Over the comfort limit of {COMFORT_PERCENT:g} % of the width: {_listed('shot', wide)}.")
     near = [k for k, one in enumerate(report.shot_list, 1) if one.high > COMFORT_PERCENT / 2]
@@ -144,11 +146,11 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#1a1c20;background:#fff}
 h1{font-size:1.5em;margin:0 0 .2em}h2{font-size:1.1em;margin:2em 0 .5em}p.sub{color:#5a606b;margin:0}
 table{border-collapse:collapse;width:100%}td,th{padding:.35em .6em;text-align:left;vertical-align:middle}
-tr+tr td{border-top:1px solid #e3e5e9}th{color:#5a606b;font-weight:500;font-size:.85em}
+tr+tr td,tr+tr th{border-top:1px solid #e3e5e9}th{color:#5a606b;font-weight:500;font-size:.85em}
 td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}img{display:block;border-radius:3px;width:150px}
 ul.w{background:#fff4e0;border-left:4px solid #d98e04;padding:.6em 1em .6em 2em;border-radius:3px}
 .bar{background:#3d6fd9;height:.8em;border-radius:2px;min-width:1px}svg text{font:10px system-ui;fill:#5a606b}
-@media(prefers-color-scheme:dark){body{background:#16181c;color:#e6e8ec}tr+tr td{border-color:#2c3037}
+@media(prefers-color-scheme:dark){body{background:#16181c;color:#e6e8ec}tr+tr td,tr+tr th{border-color:#2c3037}
 p.sub,th{color:#9aa1ad}ul.w{background:#33270f}svg text{fill:#9aa1ad}}
 """
 
@@ -195,7 +197,7 @@ def _row(number: int, shot: Shot, reach: float) -> str:
         return 130 + 120 * percent / reach
 
     half = COMFORT_PERCENT / 2
-    colour = "#d98e04" if shot.high - shot.low > COMFORT_PERCENT or shot.high > half else "#3d6fd9"
+    colour = "#d98e04" if shot.reach > COMFORT_PERCENT or shot.high > half else "#3d6fd9"
     wide = max(1.0, x(shot.high) - x(shot.low))
     chart = (
         f"<svg width=260 height=34><line x1=130 x2=130 y1=2 y2=22 stroke=#888 />"

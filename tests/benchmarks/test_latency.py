@@ -2,6 +2,10 @@
 """The latency benchmark and ``secondeye bench``: results, page, comparison, what is counted, watts and clocks."""
 
 import json
+import os
+import signal
+import threading
+import time
 
 import pytest
 
@@ -25,6 +29,15 @@ def measured(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert "submit to ready" in done.stdout
     return folder / "out.json", folder / "out.html"
+
+
+def test_ctrl_c_ends_a_measurement_at_once(cli, tmp_path):
+    threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begun = time.monotonic()
+    words = ("--size", "160x96", "--depth", "cues", "--seconds", "60", "--json", tmp_path / "x.json")
+    assert cli("bench", *words)[0] == 130
+    assert time.monotonic() - begun < 30
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_a_result_holds_what_was_measured(measured):

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bad input: one line that says what, why and what to do; exit code 1 or 2; nothing half-written."""
 
+import os
+import shutil
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -45,6 +49,39 @@ def test_no_such_file(refused, tmp_path):
 
 def test_a_folder_where_a_depth_map_is_meant(refused, photo, tmp_path):
     assert "folder" in refused(photo, "--depth-map", tmp_path)
+
+
+def without_rights(*words):
+    """Runs the command where folders' modes hold, for root too."""
+    drop = "-dac_override,-dac_read_search"
+    before = ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}"] if os.geteuid() == 0 else []
+    command = [*before, sys.executable, "-m", "secondeye", *map(str, words), "--depth-model", "cues"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may do all, and no setpriv here")
+def test_folders_without_rights(photo, tmp_path):
+    shut, pictures = tmp_path / "shut", tmp_path / "pictures"
+    for folder in (shut, pictures, pictures / "within"):
+        folder.mkdir()
+        (folder / "photo.jpg").write_bytes(photo.read_bytes())
+    shut.chmod(0o555)
+    done = without_rights("convert", photo, "-o", shut / "out.png")
+    assert done.returncode == 2
+    assert "no file may be made in the folder" in done.stderr
+    done = without_rights("live", "sample", "--frames", "2", "-o", shut / "out.mkv")
+    assert done.returncode == 2
+    assert "no file may be made in the folder" in done.stderr
+    shut.chmod(0)
+    done = without_rights("convert", shut, "-o", tmp_path / "never")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "shut: cannot be read (permission denied)." in done.stderr
+    (pictures / "within").chmod(0)
+    done = without_rights("convert", pictures, "-r", "-o", tmp_path / "out")
+    assert done.returncode == 0
+    assert "within: cannot be read (permission denied); it is left out." in done.stderr
+    assert "1 converted" in done.stderr
+    (pictures / "within").chmod(0o755)
 
 
 def test_an_empty_folder(refused, tmp_path):
@@ -204,7 +241,7 @@ def test_a_second_run_over_a_folder_does_not_convert_the_results_of_the_first(cl
         (("--size", "4x4"), "too small"),
         (("--size", "99999x99999"), "over the limit"),
         (("--device", "tpu"), "cpu, cuda"),
-        (("--format", "bmp"), ".png"),
+        (("--format", "bmp"), "one of png"),
         (("--depth-model", "nothing.onnx"), "no such file"),
         (("--depth-model", "depth-anything-v2-small"), "secondeye models get"),
     ],
@@ -216,6 +253,7 @@ def test_options_out_of_range(refused, photo, words, says, monkeypatch, tmp_path
 
 def test_an_output_format_that_is_not_known_or_too_small(refused, photo):
     assert "end the name in" in refused(photo, out="x.xyz")
+    assert "--format: expected one of png, jpg" in refused(photo, "--format", "gif")
     assert "WebP holds at most" in refused(photo, "--size", "9000x400", out="x.webp")
 
 

@@ -176,6 +176,7 @@ def test_doctor_and_lists(cli):
         code, out, err = cli(*words)
         assert code == 0, err
         assert len(out) > 200
+        assert "built-in depth built-in depth" not in " ".join(out.split())  # what it says, beside what it is about
 
 
 def test_the_doctor_names_the_extra_that_would_help(cli, monkeypatch):

@@ -2,9 +2,13 @@
 """Several sources at once: films among them, names that meet, options that go with others."""
 
 import importlib.util
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
+from secondeye.runtime.cli._bar import progress_bar
 
 FILM = ("--depth-model", "cues", "--preset", "ultrafast", "-q")
 
@@ -103,3 +107,16 @@ def test_the_names_that_models_go_by_are_shown_whole(cli, monkeypatch):
     code, out, _ = cli("models", "list")
     assert code == 0
     assert "depth-anything-v2-small" in out
+
+
+def test_a_narrow_terminal_shows_whole_numbers():
+    for width, name in ((80, "[red]film.mp4"), (60, "a film of a very long name.mp4")):
+        page = io.StringIO()
+        with progress_bar(told=True, remaining=True, console=Console(file=page, width=width)) as bar:
+            task = bar.add_task(name, total=172800, told="")
+            bar.update(task, completed=123456, told="12.3 frames/s, shot 12: 1280 frames, slowest: depth")
+        line = page.getvalue().rstrip()
+        assert "\n" not in line
+        assert line.startswith(name[:8])
+        assert "123456/172800 12.3 fr" in line
+        assert line.endswith(" 0:00:00 -:--:--")

@@ -3,10 +3,13 @@
 
 import io
 import os
+import struct
+import zlib
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
 from secondeye import MediaError
@@ -53,6 +56,54 @@ def test_alpha_grey_palette_and_16_bits():
     assert "16-bit" in picture.notes[0]
     palette = Image.fromarray(PIXELS).quantize(64)
     np.testing.assert_array_equal(read_picture(encoded(palette)).pixels, np.asarray(palette.convert("RGB")))
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_16_bits_are_rounded(suffix, channels):
+    deep = RNG.integers(0, 65536, (31, 43, channels), np.uint16)
+    order = [2, 1, 0, 3][:channels]  # OpenCV's
+    data = cv2.imencode(suffix, np.ascontiguousarray(deep[:, :, order]))[1].tobytes()
+    picture = read_picture(data)
+    rounded = np.rint(deep / 257.0).astype(np.uint8)
+    assert (rounded != deep >> 8).mean() > 0.2  # cutting is something else
+    np.testing.assert_array_equal(picture.pixels, rounded)
+    assert "16-bit samples are rounded to 8 bits" in picture.notes[0]
+    with pytest.raises(MediaError):
+        read_picture(data[: len(data) // 2])
+
+
+def test_16_bits_keep_their_profile_orientation_and_transparency():
+    deep = RNG.integers(0, 65536, (31, 43, 3), np.uint16)
+    data = cv2.imencode(".png", np.ascontiguousarray(deep[:, :, ::-1]))[1].tobytes()
+    rounded = np.rint(deep / 257.0).astype(np.uint8)
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()  # not one of RGB: told, and left alone
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    clear = tuple(int(v) for v in deep[3, 5])
+    extra = (
+        chunk(b"gAMA", struct.pack(">I", 100000)) + chunk(b"iCCP", b"x\0\0" + zlib.compress(lab))
+        + chunk(b"eXIf", exif.tobytes()[6:]) + chunk(b"tRNS", struct.pack(">3H", *clear))
+    )  # fmt: skip
+    picture = read_picture(data[:33] + extra + data[33:])  # after IHDR
+    upright = np.rot90(np.dstack([rounded, np.where((deep == clear).all(2), 0, 255)]), -1)
+    np.testing.assert_array_equal(picture.pixels, upright)
+    assert any("profile cannot be used" in note for note in picture.notes)
+
+
+def test_16_bits_that_are_no_colours_of_ours_are_told():
+    values = RNG.integers(0, 65536, (16, 16, 4), np.uint16)
+    tags = {256: 16, 257: 16, 258: (16,) * 4, 259: 1, 262: 5, 277: 4, 278: 16, 279: values.nbytes, 273: 0}  # CMYK
+    ifd = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in tags.items():
+        ifd[tag] = value
+    head = b"II" + struct.pack("<HI", 42, 8)  # Pillow puts the strip after the tags
+    picture = read_picture(head + ifd.tobytes(8) + values.astype("<u2").tobytes())
+    assert any("the upper 8 bits are used" in note for note in picture.notes)
 
 
 def test_values_keep_their_depth(tmp_path):

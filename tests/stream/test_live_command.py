@@ -7,6 +7,7 @@ import http.server
 import os
 import pty
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,8 @@ import av
 import numpy as np
 import pytest
 from networks import brightness_network
+
+from secondeye.runtime.stream.sources import Source, SourceOptions
 
 COMMAND = (sys.executable, "-m", "secondeye")
 QUICK = ("--size", "192x108", "--depth-model", "cues", "--depth-every", "4")
@@ -131,6 +134,17 @@ def test_an_interrupt_finishes_the_film(tmp_path, ending):
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.parametrize("target", ["-", "out.mkv"])
+def test_a_full_disk_is_no_reader_that_has_gone(tmp_path, target):
+    words = [*COMMAND, "live", "sample", *QUICK, "--every", "--frames", "90", "-o", target]
+    with (tmp_path / "out.nut").open("wb") as out:
+        limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (40_000, 40_000))
+        done = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, cwd=tmp_path, preexec_fn=limit, timeout=120)
+    assert done.returncode == 2
+    name = "standard output" if target == "-" else "out.mkv"
+    assert f"{name}: file too large." in done.stderr.decode()
+
+
 def test_two_runs_into_one_file_leave_a_whole_one(tmp_path):
     out = tmp_path / "out.mkv"
     runs = [
@@ -161,9 +175,50 @@ def test_a_film_held_upright_is_shown_upright(film, tmp_path):
     with av.open(str(turned)) as source:
         first = next(source.decode(video=0))
         true = np.rot90(first.to_ndarray(format="rgb24"), round(first.rotation / 90) % 4)
-    shown = pictures(out)[0]
-    assert shown.shape == true.shape == (192, 108, 3)
-    assert np.abs(shown.astype(int) - true).mean() < 4
+    shown = pictures(out)
+    assert len(shown) == len(pictures(turned))
+    assert shown[0].shape == true.shape == (192, 108, 3)
+    assert np.abs(shown[0].astype(int) - true).mean() < 4
+
+
+def test_a_film_is_opened_once(film, monkeypatch):
+    opened = []
+    plain = av.open
+    monkeypatch.setattr(av, "open", lambda *words, **options: opened.append(words) or plain(*words, **options))
+    frames = Source(str(film), SourceOptions(paced=False, loop=True)).frames()
+    found = [next(frames) for _ in range(14)]  # twelve, and the first two again
+    frames.close()
+    assert len(opened) == 1
+    np.testing.assert_array_equal(found[12][0], found[0][0])
+    np.testing.assert_array_equal(found[13][0], found[1][0])
+    assert [due for _, due in found] == sorted({due for _, due in found})
+
+
+def test_a_film_of_matroska_says_its_layout(film, tmp_path, cli):
+    for layout, told in (
+        ("half-tb", "top-bottom, left view first"),
+        ("anaglyph", "anaglyph"),
+        ("right", "a flat film"),
+    ):
+        out = tmp_path / f"{layout}.mkv"
+        done = live(film, *QUICK, "--every", "--frames", "2", "--layout", layout, "-o", out)
+        assert done.returncode == 0, done.stderr
+        assert told in cli("inspect", out)[1]
+
+
+def test_an_mp4_through_a_pipe_that_cannot_be_read_says_why(tmp_path):
+    late = tmp_path / "late.mp4"  # its index lies behind the pictures, farther than what is read to look into it
+    random = np.random.default_rng(5)
+    with av.open(str(late), "w") as film:
+        stream = film.add_stream("libx264", rate=25, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 192, 128, "yuv420p"
+        for _ in range(20):
+            pixels = random.integers(0, 256, (128, 192, 3), np.uint8)
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        film.mux(stream.encode(None))
+    done = live("-", *QUICK, "-o", tmp_path / "out.mkv", input=late.read_bytes())
+    assert done.returncode == 2
+    assert b"+faststart" in done.stderr
 
 
 def test_an_address_is_opened_with_leave_only(film, tmp_path):

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """When something fails in the middle: whole segments are kept, and the message says how to go on."""
 
+import functools
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -47,6 +49,15 @@ def test_ctrl_c_says_how_to_go_on(source, wanted, tmp_path):
     assert "Traceback" not in told
     assert not out.exists()
     assert journal.exists()
+
+
+def test_a_full_disk_is_no_encoders_fault(source, tmp_path):
+    words = [sys.executable, "-m", "secondeye", "convert", source, "-o", tmp_path / "film.mkv", "--depth-model", "cues"]
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (40_000, 40_000))
+    done = subprocess.run([*words, "--codec", "ffv1"], stderr=subprocess.PIPE, text=True, preexec_fn=limit)
+    assert done.returncode == 2
+    assert "film.mkv.parts: cannot be written (file too large)." in done.stderr.lower()
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_encoder_that_fails_keeps_what_is_done(source, wanted, tmp_path, monkeypatch):

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from secondeye import FilmConfig, InvalidInputError, MediaError, StereoConfig, convert_video
+from secondeye import FilmConfig, InvalidInputError, MediaError, StereoConfig, StereoConverter, convert_video
 from secondeye.runtime.sample import render_sample
 from secondeye.runtime.video import adjust, media
+from secondeye.runtime.video.film import FilmReport
 from secondeye.runtime.video.pipe import stream_video
+from secondeye.runtime.video.report import ShotLog, joined_shots, warnings_of
 
 CUES = StereoConfig(depth="cues")
 FAST = {"stereo": CUES, "preset": "ultrafast"}
@@ -401,20 +403,26 @@ def test_a_film_that_changes_its_size_keeps_its_first(tmp_path):
     assert sizes == {(128, 48)}
 
 
-def test_transparent_films_lose_their_transparency(tmp_path):
-    source = tmp_path / "film.mov"
+@pytest.mark.parametrize(("name", "codec", "pixels"), [
+    ("film.mov", "png", "rgba"), ("film.webm", "libvpx-vp9", "yuva420p"), ("film.mov", "prores_ks", "yuva444p10le"),
+])  # fmt: skip
+def test_films_lose_their_transparency_and_say_so(tmp_path, name, codec, pixels):
+    source = tmp_path / name
     picture, _ = render_sample(96, 64)
+    rgba = np.dstack([picture, np.full(picture.shape[:2], 128, np.uint8)])
     with av.open(str(source), "w") as file:
-        stream = file.add_stream("png", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "rgba"
+        stream = file.add_stream(codec, rate=25, options={"profile": "4"} if codec == "prores_ks" else {})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
+        stream.bit_rate = 4_000_000
+        stream.metadata["alpha_mode"] = "1"  # a WebM's flag
         for _ in range(4):
-            rgba = np.dstack([picture, np.full(picture.shape[:2], 128, np.uint8)])
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, "rgba")))
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, "rgba").reformat(format=pixels)))
         file.mux(stream.encode(None))
-    convert_video(source, tmp_path / "out.mkv", FilmConfig(stereo=CUES, codec="ffv1"))
+    report = convert_video(source, tmp_path / "out.mkv", FilmConfig(stereo=CUES, codec="ffv1"))
     with av.open(str(tmp_path / "out.mkv")) as file:
         got = next(file.decode(video=0)).to_ndarray(format="rgb24")
-    assert np.abs(got[:, :96].astype(int) - picture).mean() < 1.5
+    assert np.abs(got[:, :96].astype(int) - picture).mean() < (1.5 if codec == "png" else 5)
+    assert sum("transparency (alpha)" in note for note in report.notes) == 1
 
 
 def test_turned_films_are_upright_and_pixels_keep_their_shape(tmp_path):
@@ -477,6 +485,19 @@ def test_the_report_shows_every_shot(cli, tmp_path, make_clip):
         assert f"<td>{stage}</td>" in text
 
 
+def test_a_screen_that_moves_within_a_shot_is_no_discomfort(scene):
+    log = ShotLog()
+    for k in range(3):  # each frame has 2.5 percent of the width, and the screen goes from the back to the front
+        converter = StereoConverter(StereoConfig(depth="cues", convergence=k / 2))
+        log.add(k, k / 25, k == 0, converter.convert(scene[0]), k / 2)
+    (shot,) = joined_shots([log.shots()])
+    assert shot.high - shot.low > 3.0 > shot.reach > 1.0
+    report = FilmReport(
+        output=Path("out.mkv"), frames=3, reused=0, shots=1, seconds=1.0, timings={}, notes=(), shot_list=(shot,)
+    )
+    assert not any("comfort" in told for told in warnings_of(report))
+
+
 def test_the_report_takes_no_films_place(cli, clip):
     code, _, told = cli("convert", clip, "--report", clip)
     assert (code, "ending in .html" in told) == (2, True)
@@ -527,6 +548,15 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path, cl
     assert code == 2
     assert "does not exist" in err
     assert [p.name for p in tmp_path.iterdir()] == ["film.mkv"]
+
+
+def test_what_is_refused_before_the_first_frame_has_no_bar(tmp_path, cli):
+    source = luma_steps(tmp_path / "film.mkv", 6)
+    code, _, err = cli("convert", source, "-o", tmp_path / "out.mkv", "--start", "9:00")
+    assert (code, len(err.splitlines())) == (2, 1)
+    code, _, err = cli("convert", source, "-o", tmp_path / "out.png")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "out_%05d.png" in err
 
 
 def test_a_run_that_finishes_nothing_leaves_nothing(tmp_path, cli, monkeypatch):

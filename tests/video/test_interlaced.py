@@ -85,6 +85,21 @@ def test_any_beginning_gives_the_same_frames(tmp_path):
         np.testing.assert_array_equal(frame.to_ndarray(), whole[2 * index])
 
 
+def test_few_frames_are_decoded_to_look_for_fields(tmp_path, monkeypatch):
+    film = interlaced(tmp_path / "film.mkv", 120, options={"crf": "20", "g": "250"}, flagged=lambda _: False)
+    counted = []
+    plain = media._decoded
+
+    def decoded(*words):
+        for frame in plain(*words):
+            counted.append(frame)
+            yield frame
+
+    monkeypatch.setattr(media, "_decoded", decoded)
+    assert not open_film(film, FilmConfig()).interlaced
+    assert 3 < len(counted) < 20  # not the 120 from the only key frame
+
+
 RUN = """
 import sys
 import secondeye
