@@ -8,9 +8,11 @@ import time
 
 import numpy as np
 import pytest
+from networks import beyond_the_kernels
 
 import secondeye
 from secondeye import InvalidInputError, LiveConfig, LiveSession, ops
+from secondeye.runtime import live
 from secondeye.runtime.ops._arrays import DeviceArray
 
 HEIGHT, WIDTH = 48, 96
@@ -416,5 +418,9 @@ def test_a_file_that_is_no_library_or_no_model(tmp_path, monkeypatch):
     text = tmp_path / "not.so"
     text.write_text("hello")
     monkeypatch.setenv("SECONDEYE_ONNXRUNTIME", str(text))
+    with LiveSession(LiveConfig(width=64, height=48)):
+        pass  # our own kernels need no library
+    model = beyond_the_kernels(tmp_path / "model.onnx")
+    monkeypatch.setattr(live, "builtin_path", lambda: model)
     with pytest.raises(secondeye.ModelFormatError, match="cannot be loaded"):
         LiveSession(LiveConfig(width=64, height=48))

@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from hypothesis import given, settings, strategies as st
+from networks import beyond_the_kernels
 from onnx import TensorProto, helper, numpy_helper
 
 from secondeye import LiveConfig, LiveSession, _native, ops
@@ -258,12 +259,7 @@ def test_what_they_lack_runs_in_onnxruntime(tmp_path):
 
 
 def test_a_session_runs_what_they_lack_in_onnxruntime(tmp_path, monkeypatch):
-    model = onnx.load_from_string(BUILT_IN)
-    last = model.graph.node[-1].output[0]
-    model.graph.node[-1].output[0] = "before"
-    model.graph.node.append(helper.make_node("Identity", ["before"], [last]))
-    path = tmp_path / "model.onnx"
-    onnx.save(model, path)
+    path = beyond_the_kernels(tmp_path / "model.onnx")
     with pytest.raises(ValueError, match="Identity"):
         KernelSession(path)
     frame = np.ascontiguousarray(

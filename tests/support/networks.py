@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small segmentation networks whose answers are known."""
+"""Small segmentation networks whose answers are known, and a depth network that our kernels do not run."""
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from secondeye.runtime.depth import builtin_path
 
 
 def brightness_network(path, *, outputs=2, kind="scores"):
@@ -25,5 +27,15 @@ def brightness_network(path, *, outputs=2, kind="scores"):
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     model.ir_version = 10
+    onnx.save(model, path)
+    return path
+
+
+def beyond_the_kernels(path):
+    """The built-in depth network with a layer that changes nothing and that our kernels lack: for ONNX Runtime."""
+    model = onnx.load(builtin_path())
+    last = model.graph.node[-1].output[0]
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(helper.make_node("Identity", ["before"], [last]))
     onnx.save(model, path)
     return path
