@@ -83,6 +83,7 @@ SE_HD uint16_t float_to_half(float f) {
 }
 
 SE_HD int32_t clamp_i32(int32_t v, int32_t lo, int32_t hi) { return v < lo ? lo : (v > hi ? hi : v); }
+SE_HD int32_t abs_i32(int32_t v) { return v < 0 ? -v : v; }
 SE_HD int32_t min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
 SE_HD int32_t max_i32(int32_t a, int32_t b) { return a > b ? a : b; }
 

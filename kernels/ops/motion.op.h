@@ -6,8 +6,6 @@
 //   cost = sum over the block of |now[y, x] - before[clamp(y + dy), clamp(x + dx)]| + 4 (|dy - sy| + |dx - sx|)
 // and the least wins, the first one in order of dy, then dx, on a tie. out[i, j] = (dy, dx, its sum of differences).
 #pragma once
-#include <cstdlib>
-
 #include "core/block.h"
 #include "core/types.h"
 #if defined(__AVX2__) && !defined(__CUDACC__)
@@ -59,13 +57,13 @@ SE_HD int32_t motion_sad(const MotionArgs& p, int32_t y0, int32_t x0, int32_t dy
 #endif
     for (int32_t y = y0; y < y1 && sum < enough; ++y) {
       const uint8_t *a = p.now.at(y, x0), *b = p.before.at(clamp_i32(y + dy, 0, height - 1), x0 + dx);
-      for (int32_t x = 0; x < 8; ++x) sum += std::abs(a[x] - b[x]);
+      for (int32_t x = 0; x < 8; ++x) sum += abs_i32(a[x] - b[x]);
     }
     return sum;
   }
   for (int32_t y = y0; y < y1; ++y)
     for (int32_t x = x0; x < x1; ++x)
-      sum += std::abs(*p.now.at(y, x) - *p.before.at(clamp_i32(y + dy, 0, height - 1), clamp_i32(x + dx, 0, width - 1)));
+      sum += abs_i32(*p.now.at(y, x) - *p.before.at(clamp_i32(y + dy, 0, height - 1), clamp_i32(x + dx, 0, width - 1)));
   return sum;
 }
 
@@ -108,7 +106,7 @@ struct MotionLanes {
     const __m128i best = _mm_minpos_epu16(_mm_or_si128(cost, beyond));
     const int32_t k = _mm_extract_epi16(best, 1);
     *which = dx + k;
-    *sad = _mm_extract_epi16(best, 0) - far - 4 * std::abs(*which - sx);
+    *sad = _mm_extract_epi16(best, 0) - far - 4 * abs_i32(*which - sx);
     return _mm_extract_epi16(best, 0);
   }
 };
@@ -129,7 +127,7 @@ SE_HD void motion_block(const MotionArgs& p, int32_t i, int32_t j) {
 #if !defined(__CUDACC__) && defined(__AVX2__)
       if (lanes.fit(dy, dx)) {
         int32_t which, sad;
-        const int32_t cost = lanes.least(dy, dx, sx, sx + r, 4 * std::abs(dy - sy), &which, &sad);
+        const int32_t cost = lanes.least(dy, dx, sx, sx + r, 4 * abs_i32(dy - sy), &which, &sad);
         if (cost < best) {
           best = cost;
           best_sad = sad;
@@ -140,7 +138,7 @@ SE_HD void motion_block(const MotionArgs& p, int32_t i, int32_t j) {
         continue;
       }
 #endif
-      const int32_t far = 4 * (std::abs(dy - sy) + std::abs(dx - sx));
+      const int32_t far = 4 * (abs_i32(dy - sy) + abs_i32(dx - sx));
       const int32_t sad = motion_sad(p, 8 * i, 8 * j, dy, dx, best - far), cost = sad + far;
       if (cost < best) {
         best = cost;

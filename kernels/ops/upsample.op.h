@@ -15,8 +15,6 @@
 // With labels (uint16 [H, W], 0 is none): where both the cell's centre and the pixel have one, colour(s) is at least 32
 //   when they are the same and 1 when they differ, so that edges fall on the borders of objects.
 #pragma once
-#include <cstdlib>
-
 #include "core/block.h"
 #include "core/lanes.h"
 #include "core/types.h"
@@ -86,7 +84,7 @@ inline void upsample_cell_rows(const UpsampleBuild& p, int32_t r0, int32_t r1) {
     int32_t* __restrict q = p.q + (int64_t)r * w;
     disparity_row_q8(p.map, r, q);
     int32_t greatest = 0;
-    for (int32_t s = 0; s < w; ++s) greatest = max_i32(greatest, std::abs(q[s]));
+    for (int32_t s = 0; s < w; ++s) greatest = max_i32(greatest, abs_i32(q[s]));
     p.greatest[r] = greatest;
     if (p.centre == nullptr) continue;
     const int32_t y = upsample_centre(r, h, p.picture.height);
@@ -155,7 +153,7 @@ struct UpsampleVoters {
         if (!is_near && rise > third) continue;
         const uint8_t* guide = t.guide + 4 * (int64_t)cell;
         voter[is_near ? near++ : kMost - ++far] =
-            Voter{guide[0], guide[1], guide[2], t.label[cell], upsample_space(std::abs(y - r) + std::abs(x - s)), rise};
+            Voter{guide[0], guide[1], guide[2], t.label[cell], upsample_space(abs_i32(y - r) + abs_i32(x - s)), rise};
       }
     }
   }
@@ -194,7 +192,7 @@ inline int32_t upsample_wide_vote(const UpsampleVoters& v, const UpsamplePixels&
   const auto side = [&](const UpsampleVoters::Voter* first, int32_t count, int64_t* sum) {
     int32_t votes = 0;
     for (const UpsampleVoters::Voter* c = first; c < first + count; ++c) {
-      const int32_t apart = std::abs(c->red - p.red[k]) + std::abs(c->green - p.green[k]) + std::abs(c->blue - p.blue[k]);
+      const int32_t apart = abs_i32(c->red - p.red[k]) + abs_i32(c->green - p.green[k]) + abs_i32(c->blue - p.blue[k]);
       const int32_t vote = c->weight * upsample_likeness(apart, c->label, p.label[k]);
       votes += vote;
       *sum += (int64_t)vote * c->rise;
@@ -363,8 +361,8 @@ struct UpsampleBlocks {
         const int32_t cell_label = p.labels.data != nullptr ? *p.labels.at(gy, gx) : 0;
         const int64_t step = p.picture.stride_c;
         const int32_t apart =
-            std::abs(guide[0] - red) + std::abs(guide[step] - green) + std::abs(guide[2 * step] - blue);
-        const int32_t distance = std::abs(cy - r) + std::abs(cx - s);
+            abs_i32(guide[0] - red) + abs_i32(guide[step] - green) + abs_i32(guide[2 * step] - blue);
+        const int32_t distance = abs_i32(cy - r) + abs_i32(cx - s);
         const int32_t weight = upsample_space(distance) * upsample_likeness(apart, cell_label, label);
         (is_near ? near : far) += weight;
         (is_near ? near_sum : far_sum) += (int64_t)weight * (q - lo);
@@ -507,7 +505,7 @@ struct UpsampleTileBlocks {
       for (int32_t dx = -2; dx <= 2; ++dx) {
         const int32_t i = at + dy * t.columns + dx;
         const Cell cell = t.cell[i];
-        const uint32_t rise = (uint32_t)(cell.q - lo), space = (uint32_t)upsample_space(std::abs(dy) + std::abs(dx));
+        const uint32_t rise = (uint32_t)(cell.q - lo), space = (uint32_t)upsample_space(abs_i32(dy) + abs_i32(dx));
         const int32_t apart = block_apart(cell.guide, pixel);
         // upsample_likeness, as a shift where there are no labels
         const uint32_t weight = Labels ? space * (uint32_t)upsample_likeness(apart, t.label[i], label)

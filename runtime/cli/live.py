@@ -181,8 +181,7 @@ def live(
 
     def opened(session: LiveSession) -> Sink | Window:
         if output != "window":
-            signal = signal_of(layout, "dubois-red-cyan")
-            return Sink(output, kind=format, rate=fps, stereo=None if signal is None else signal.matroska)
+            return Sink(output, kind=format, rate=fps, signal=signal_of(layout, "dubois-red-cyan"))
         typer.echo(HELP, err=True)
         wide = 2 * origin.width if layout == "sbs" else origin.width
         return Window(wide, 2 * origin.height if layout == "tb" else origin.height, lambda key: _turn(session, key))

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import check_place, for_ffmpeg, temporary_beside
+from secondeye.runtime.video.boxes import add_to_sample_entry
+from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, with_sei
 
 if TYPE_CHECKING:
     import av
@@ -37,16 +39,17 @@ class Sink:
             loopback device.
         kind: of what goes to standard output: ``nut`` and ``y4m`` as it is, ``mpegts`` compressed.
         rate: frames a second, about; what is written goes by the timestamps.
-        stereo: what a Matroska film says of its layout, StereoMode's value by FFmpeg's name.
+        signal: of the pictures' layout, which the film then tells: in Matroska's StereoMode, in the st3d box of MP4 and
+            MOV, and beside H.264's key frames.
 
     Raises:
         InvalidInputError: a suffix or kind that is none of these.
         MediaError: it cannot be written.
     """
 
-    def __init__(self, target: str, *, kind: str = "nut", rate: float = 30.0, stereo: str | None = None) -> None:
+    def __init__(self, target: str, *, kind: str = "nut", rate: float = 30.0, signal: Signal | None = None) -> None:
         self.target = target
-        self._stereo = stereo
+        self._signal = signal
         self._fault: Exception | None = None
         self.written = 0
         self.ended = False  # a film does not end by itself
@@ -106,18 +109,30 @@ class Sink:
             self._last = self._last + 1 if counted else max(self._last + 1, timestamp)
             frame.pts, frame.time_base = self._last, 1 / self._rate if counted else MICROSECONDS
             for packet in self._stream.encode(frame):
-                self._container.mux(packet)
+                self._container.mux(self._told(packet))
         except (av.FFmpegError, OSError) as error:
             raise self._lost(error) from error
         self.written += 1
+
+    def _told(self, packet: av.Packet) -> av.Packet:
+        """A packet, which says how its views lie if it is a key frame."""
+        import av
+
+        nal = None if self._signal is None or self._codec != "libx264" else frame_packing_nal("h264", self._signal)
+        if nal is None or not packet.is_keyframe:
+            return packet
+        made = av.Packet(with_sei("h264", nal, bytes(packet)))
+        made.is_keyframe, made.stream, made.time_base = True, packet.stream, packet.time_base
+        made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
+        return made
 
     def _begin(self, picture: NDArray[np.uint8]) -> None:
         live = {"preset": "veryfast", "tune": "zerolatency", "crf": "18"} if self._codec == "libx264" else {}
         stream: Any = self._container.add_stream(self._codec, rate=self._rate, options=live)
         stream.height, stream.width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
         stream.pix_fmt = "yuv420p"
-        if self._stereo is not None:
-            stream.metadata["stereo_mode"] = self._stereo
+        if self._signal is not None:
+            stream.metadata["stereo_mode"] = self._signal.matroska
         stream.codec_context.time_base = 1 / self._rate if self._kind in _COUNTED else MICROSECONDS
         self._stream = stream
 
@@ -138,9 +153,13 @@ class Sink:
         try:
             if self._stream is not None:
                 for packet in self._stream.encode(None):
-                    self._container.mux(packet)
+                    self._container.mux(self._told(packet))
             self._container.close()
             if self._part is not None and self._stream is not None:
+                new = stereo_boxes(self._signal) if self._kind in ("mp4", "mov") else []
+                if new:
+                    with self._part.open("r+b") as file:
+                        add_to_sample_entry(file, new)
                 os.replace(self._part, self.target)
             elif self._part is not None:
                 self._part.unlink(missing_ok=True)

@@ -194,13 +194,18 @@ def test_a_film_is_opened_once(film, monkeypatch):
     assert [due for _, due in found] == sorted({due for _, due in found})
 
 
-def test_a_film_of_matroska_says_its_layout(film, tmp_path, cli):
-    for layout, told in (
-        ("half-tb", "top-bottom, left view first"),
-        ("anaglyph", "anaglyph"),
-        ("right", "a flat film"),
+def test_a_film_says_its_layout(film, tmp_path, cli):
+    for layout, suffix, told in (
+        ("half-tb", ".mkv", "top-bottom, left view first"),
+        ("anaglyph", ".mkv", "anaglyph"),
+        ("right", ".mkv", "a flat film"),
+        ("sbs", ".mp4", "st3d"),
+        ("half-tb", ".mov", "st3d"),
+        ("sbs", ".mp4", "SEI"),
+        ("rows", ".ts", "SEI"),
+        ("right", ".mp4", "a flat film"),
     ):
-        out = tmp_path / f"{layout}.mkv"
+        out = tmp_path / f"{layout}{suffix}"
         done = live(film, *QUICK, "--every", "--frames", "2", "--layout", layout, "-o", out)
         assert done.returncode == 0, done.stderr
         assert told in cli("inspect", out)[1]
