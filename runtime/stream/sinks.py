@@ -114,7 +114,7 @@ class Sink:
             raise self._lost(error) from error
         self.written += 1
 
-    def _told(self, packet: av.Packet) -> av.Packet:
+    def _told(self, packet: Any) -> Any:
         """A packet, which says how its views lie if it is a key frame."""
         import av
 
