@@ -84,7 +84,7 @@ void linear_tasks(const Linear& a, int32_t i0, int32_t i1) {
 
 constexpr int32_t kChunk = 48;             // pixels of a pointwise task: a multiple of what any instruction set works on at once
 constexpr int64_t kBandBytes = 160 << 10;  // of what a depthwise task keeps on the way: it stays in the second cache
-constexpr int64_t kMostFloats = int64_t{1} << 31;
+constexpr int64_t kMostFloats = int64_t{1} << 28;  // of buffers; the built-in network of 2048 x 2048 takes half of that
 constexpr size_t kMostIdle = 4;
 
 }  // namespace

@@ -88,7 +88,7 @@ class EngineNetwork final : public DepthNetwork {
 
   std::string run(bool small, float* nearness) override {
     DepthShape& s = shapes_[small ? 1 : 0];
-    std::string error = engine_->run(s, small ? 1 : 0);
+    std::string error = engine_->run(&s, small ? 1 : 0);
     if (!error.empty()) return error;
     for (const float v : s.output)
       if (!std::isfinite(v)) return "the depth network gave values that are not finite";
@@ -186,8 +186,8 @@ class EngineNetwork final : public DepthNetwork {
   }
 
   const int32_t device_;
-  std::unique_ptr<DepthEngine> engine_;
   std::vector<DepthShape> shapes_;
+  std::unique_ptr<DepthEngine> engine_;  // goes first: it may have the shapes' memory in its hands
   std::array<float, 3> gain_{}, bias_{};
   bool farther_ = false;
 };

@@ -25,8 +25,8 @@ class DepthEngine {
   virtual std::string metadata(const char* key) = 0;  // empty where there is none
   // Takes a size of input, whose memory stays where it is, runs once and sets the map's size and memory. Throws std::runtime_error.
   virtual void add(DepthShape* shape) = 0;
-  // shape: the which-th that was added. Gives nothing on success, else a sentence.
-  virtual std::string run(const DepthShape& shape, size_t which) = 0;
+  // shape: the which-th that was added; its output is written. Gives nothing on success, else a sentence.
+  virtual std::string run(DepthShape* shape, size_t which) = 0;
   virtual void stop() = 0;
   virtual int64_t bytes() = 0;
 };

@@ -173,7 +173,7 @@ class OrtEngine final : public DepthEngine {
                          shape->output.size() * sizeof(float), static_cast<const int64_t*>(dims.data()), count, kFloat, &t.output));
   }
 
-  std::string run(const DepthShape&, size_t which) override {
+  std::string run(DepthShape*, size_t which) override {
     Tensors& t = tensors_[which];
     const char *in = input_name_.c_str(), *out = output_name_.c_str();
     const void* input = t.input;

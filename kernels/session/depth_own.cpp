@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A depth network by our own kernels, on the CPU.
 #include <fstream>
-#include <iterator>
 
 #include "net/network.h"
 #include "session/depth_engine.h"
@@ -24,14 +23,13 @@ class OwnEngine final : public DepthEngine {
     if (network_.channels() != 1) throw std::runtime_error("not a depth model that a session takes: one float32 map as output is wanted.");
     network_.shape(shape->height, shape->width, &shape->map_height, &shape->map_width);
     shape->output.assign(static_cast<size_t>(shape->map_height) * static_cast<size_t>(shape->map_width), 0.0f);
-    const std::string error = run(*shape, 0);
+    const std::string error = run(shape, 0);
     if (!error.empty()) throw std::runtime_error(error);
   }
 
-  std::string run(const DepthShape& shape, size_t) override {
-    // The map is the session's, which alone runs this.
-    float* const map = const_cast<float*>(shape.output.data());
-    const int32_t status = network_.run(threads_, shape.input.as<float>(), shape.height, shape.width, map, shape.map_height, shape.map_width, &stopped_);
+  std::string run(DepthShape* shape, size_t) override {
+    const int32_t status = network_.run(threads_, shape->input.as<float>(), shape->height, shape->width, shape->output.data(),
+                                        shape->map_height, shape->map_width, &stopped_);
     return status == SE_OK ? std::string() : std::string("the depth network: ") + se_status_string(status);
   }
 
