@@ -17,7 +17,7 @@ from secondeye.runtime.depth import BUILTIN, DepthOptions, builtin_path, open_de
 from secondeye.runtime.errors import BackendUnavailableError, InvalidInputError, ModelFormatError
 from secondeye.runtime.ops._common import ISA_CODES
 
-ISAS = list(ops.isas())
+ISAS = [*ops.isas(), "auto"]  # the last may be AVX-512 where the other kernels need more of it
 BUILT_IN = builtin_path().read_bytes()
 
 
@@ -50,9 +50,7 @@ def test_the_built_in_network_gives_onnxruntimes_map(size):
 
 def test_registers_and_threads_do_not_change_a_byte():
     tensor = picture(96, 160, 3)
-    fused = [isa for isa in ("avx2", "avx512", "neon", "auto") if isa in ISAS or isa == "auto"]
-    if ISAS == ["base"]:
-        fused = ["base"]
+    fused = [isa for isa in ISAS if isa != "base"]
     maps = [run(_native.Network(BUILT_IN, ISA_CODES[isa]), tensor, n) for isa in fused for n in (1, 2, 3, 16)]
     for one in maps[1:]:
         assert one.tobytes() == maps[0].tobytes()
