@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore")]
 import torch
 
 from secondeye.export import distill
+from secondeye.runtime.backends.own import open_small
 from secondeye.runtime.objects import open_labeller
 
 
@@ -65,6 +66,12 @@ def test_a_run_resumes_and_its_network_opens_as_a_segmenter(tmp_path):
     error = distill.export(tmp_path / "run" / "student.pt", tmp_path / "student.onnx")
     assert error < 0.02
     assert (tmp_path / "student.onnx").stat().st_size < 8 << 20
+    picture = np.random.default_rng(3).random((1, 3, 64, 96), np.float32)
+    ours, theirs = (  # our own kernels have all of its layers
+        session.run([session.get_outputs()[0].name], {session.get_inputs()[0].name: picture})[0]
+        for session in (open_small(tmp_path / "student.onnx", runner=runner) for runner in ("kernels", "onnxruntime"))
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
     labels, confidence = open_labeller(tmp_path / "student.onnx")(np.zeros((120, 200, 3), np.uint8))
     assert labels.shape == (120, 200)
     assert 0 < confidence <= 1
