@@ -55,7 +55,8 @@ struct Sums {
   int64_t in_plane, out_plane, pixels;
 };
 void copy_tasks(const Sums& a, int32_t i0, int32_t i1) {
-  for (int32_t c = i0; c < i1; ++c) std::memcpy(a.out + c * a.out_plane, a.in + c * a.in_plane, sizeof(float) * static_cast<size_t>(a.pixels));
+  const size_t bytes = sizeof(float) * static_cast<size_t>(a.pixels);
+  for (int32_t c = i0; c < i1; ++c) std::memcpy(a.out + c * a.out_plane, a.in + c * a.in_plane, bytes);
 }
 void add_tasks(const Sums& a, int32_t i0, int32_t i1) {
   for (int32_t c = i0; c < i1; ++c)
@@ -77,7 +78,8 @@ struct Linear {
 void linear_tasks(const Linear& a, int32_t i0, int32_t i1) {
   for (int32_t r = i0; r < i1; ++r) {
     double sum = static_cast<double>(a.bias[r]);
-    for (int32_t k = 0; k < a.inputs; ++k) sum += static_cast<double>(a.in[k]) * static_cast<double>(a.weights[int64_t{r} * a.inputs + k]);
+    const float* weights = a.weights + int64_t{r} * a.inputs;
+    for (int32_t k = 0; k < a.inputs; ++k) sum += static_cast<double>(a.in[k]) * static_cast<double>(weights[k]);
     a.out[r] = static_cast<float>(sum);
   }
 }
@@ -137,7 +139,8 @@ std::unique_ptr<Network::Plan> Network::plan(int32_t height, int32_t width) {
       const bool vector = tensors_[static_cast<size_t>(step.out)].vector;
       out.height = vector ? 1 : step.kind == Kind::kEnlarge ? 2 * in.height : side(in.height, step.top + step.bottom);
       out.width = vector ? 1 : step.kind == Kind::kEnlarge ? 2 * in.width : side(in.width, step.left + step.right);
-      if (in.height + step.top + step.bottom < step.kernel || in.width + step.left + step.right < step.kernel || out.height > 8192 || out.width > 8192)
+      if (in.height + step.top + step.bottom < step.kernel || in.width + step.left + step.right < step.kernel || out.height > 8192 ||
+          out.width > 8192)
         throw Unfit("its layers do not take a picture of " + std::to_string(width) + " x " + std::to_string(height) + ".");
       if (step.add >= 0 && step.kind != Kind::kAddVector && (place(step.add).height != out.height || place(step.add).width != out.width))
         throw Unfit("the maps of a sum differ in size.");

@@ -6,9 +6,10 @@
  *   se_network_run(network, &exec, &picture, &map)
  *
  * The network is an ONNX file with one picture as its input and one map as its output, of these layers: convolutions of 1 x 1,
- * 3 x 3 and 5 x 5 with a stride of 1 or 2, of one group or of as many groups as channels; Relu, Clip, Add, Concat of channels,
- * Slice of channels, bilinear Resize to the double, and one mean of whole channels with Gemms behind it. The built-in network is of these,
- * and what secondeye.export.distill trains; others are refused with a sentence that says what they would need, and run in ONNX Runtime (session.h does so by itself).
+ * 3 x 3 and 5 x 5 with a stride of 1 or 2, of one group or of as many groups as channels; Relu, Clip, Add, Concat and Slice of
+ * channels, bilinear Resize to the double, and one mean of whole channels with Gemms behind it. The built-in network is of these,
+ * and what secondeye.export.distill trains. Others are refused with a sentence that says what they would need; ONNX Runtime runs
+ * them (session.h goes there by itself).
  *
  * What comes out does not depend on threads, and is the same for SE_ISA_AVX2, SE_ISA_AVX512 and SE_ISA_NEON; SE_ISA_BASE rounds
  * otherwise. It is within rounding of ONNX Runtime's.
