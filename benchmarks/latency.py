@@ -25,7 +25,6 @@ import sys
 import threading
 import time
 from array import array
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +40,7 @@ from secondeye.benchmarks.machine import console, machine
 from secondeye.benchmarks.power import PowerMeter
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
+from secondeye.runtime.depth import builtin_path
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.live import LiveSession
@@ -254,8 +254,7 @@ def main(
         return
     if mode != "fast":
         raise InvalidInputError(f"--mode: expected fast or quality, got {mode!r}.")
-    builtin = Path(str(resources.files("secondeye.runtime") / "assets" / "depth_builtin.onnx"))
-    flops = network_flops(builtin, 224, 416) if depth == "builtin" else None
+    flops = network_flops(builtin_path(), 224, 416) if depth == "builtin" else None
     if counted_only:
         if flops is None:
             raise InvalidInputError("--counted: counts the built-in model with the onnx package: pip install onnx.")

@@ -29,6 +29,11 @@ SE_HD Lanes lanes_load(const int32_t* from) {
   __builtin_memcpy(&v, from, sizeof v);
   return v;
 }
+SE_HD FloatLanes lanes_load(const float* from) {
+  FloatLanes v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
 template <typename Any, typename T>
 SE_HD void lanes_store(T* to, const Any& v) {
   __builtin_memcpy(to, &v, sizeof v);

@@ -2,7 +2,6 @@
 // From an ONNX graph to steps: activations and sums are drawn into the layers before them, and pointwise layers into the depthwise
 // ones behind them.
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <set>
 
@@ -34,6 +33,11 @@ std::vector<float> in_tiles(const std::vector<float>& weights, int32_t outputs, 
 class Network::Compiler {
  public:
   Compiler(Network* to, OnnxGraph graph) : to_(*to), graph_(std::move(graph)) {}
+
+  // Refuses what cannot be taken, whatever it is of.
+  static void check(const OnnxNode& node) {
+    if (taker(node.op) == nullptr && node.op != "Relu" && node.op != "Clip") refuse(node.op);
+  }
 
   void run() {
     ends();
@@ -70,7 +74,7 @@ class Network::Compiler {
 
   Tensor& tensor(int32_t id) { return to_.tensors_[static_cast<size_t>(id)]; }
 
-  int32_t emit(Step step, const std::string& name, int32_t channels, bool vector) {
+  void emit(Step step, const std::string& name, int32_t channels, bool vector) {
     if (channels < 1 || channels > kMostChannels) throw Unfit("a layer has " + std::to_string(channels) + " channels.");
     step.out = static_cast<int32_t>(to_.tensors_.size());
     Tensor made;
@@ -79,7 +83,6 @@ class Network::Compiler {
     to_.tensors_.push_back(made);
     tensors_[name] = step.out;
     to_.steps_.push_back(std::move(step));
-    return to_.steps_.back().out;
   }
 
   const OnnxTensor* constant(const std::string& name) const {
@@ -104,30 +107,40 @@ class Network::Compiler {
     return at != users_.end() && at->second.size() == 1 ? at->second[0] : nullptr;
   }
 
+  using Take = void (Compiler::*)(const OnnxNode& node);
+
+  // Null for a layer of a kind that is not known.
+  static Take taker(const std::string& op) {
+    static const std::map<std::string, Take> kinds = {
+        {"Conv", &Compiler::conv}, {"Cast", &Compiler::cast}, {"Mul", &Compiler::arithmetic}, {"Sub", &Compiler::arithmetic},
+        {"Add", &Compiler::arithmetic}, {"Div", &Compiler::arithmetic}, {"Resize", &Compiler::resize}, {"Concat", &Compiler::concat},
+        {"Slice", &Compiler::slice}, {"ReduceMean", &Compiler::mean}, {"GlobalAveragePool", &Compiler::mean}, {"Gemm", &Compiler::linear},
+        {"Unsqueeze", &Compiler::same}, {"Squeeze", &Compiler::same}, {"Flatten", &Compiler::same},
+    };
+    const auto at = kinds.find(op);
+    return at == kinds.end() ? nullptr : at->second;
+  }
+
+  [[noreturn]] static void refuse(const std::string& op) { throw Unfit("it has a layer of a kind that they lack: " + op + "."); }
+
   void take(const OnnxNode& node) {
-    const std::string& op = node.op;
-    if (op == "Conv") return conv(node);
-    if (op == "Cast") return cast(node);
-    if (op == "Mul" || op == "Sub" || op == "Add" || op == "Div") return arithmetic(node);
-    if (op == "Resize") return resize(node);
-    if (op == "Concat") return concat(node);
-    if (op == "Slice") return slice(node);
-    if (op == "ReduceMean" || op == "GlobalAveragePool") return mean(node);
-    if (op == "Gemm") return linear(node);
-    if (op == "Unsqueeze" || op == "Squeeze" || op == "Flatten") {
-      const int32_t in = input(node, 0);
-      if (!tensor(in).vector) throw Unfit("a " + op + " changes a map's shape.");
-      tensors_[output(node)] = in;
-      return;
-    }
-    throw Unfit("it has a layer of a kind that they lack: " + op + ".");
+    const Take taken = taker(node.op);
+    if (taken == nullptr) refuse(node.op);
+    (this->*taken)(node);
+  }
+
+  void same(const OnnxNode& node) {
+    const int32_t in = input(node, 0);
+    if (!tensor(in).vector) throw Unfit("a " + node.op + " changes a map's shape.");
+    tensors_[output(node)] = in;
   }
 
   void cast(const OnnxNode& node) {
-    const OnnxTensor* from = constant(node, 0);
-    if (from == nullptr || node.whole("to", 0) != 1 || (from->real.empty() && !from->dims.empty())) throw Unfit("it casts values.");
-    OnnxTensor copy = user(node.inputs[0]) != nullptr ? std::move(*const_cast<OnnxTensor*>(from)) : *from;  // weights are large
-    graph_.constants.insert_or_assign(output(node), std::move(copy));
+    const auto at = node.inputs.empty() ? graph_.constants.end() : graph_.constants.find(node.inputs[0]);
+    if (at == graph_.constants.end() || node.whole("to", 0) != 1 || (at->second.real.empty() && !at->second.dims.empty()))
+      throw Unfit("it casts values.");
+    OnnxTensor value = user(at->first) != nullptr ? std::move(at->second) : at->second;  // weights are large
+    graph_.constants.insert_or_assign(output(node), std::move(value));
   }
 
   void conv(const OnnxNode& node) {
@@ -368,7 +381,7 @@ class Network::Compiler {
 
 Network::Network(const void* onnx, size_t size, int32_t isa) : table_(net_table(isa)) {
   if (table_ == nullptr) throw Unfit("this machine does not have that instruction set.");
-  OnnxGraph graph = read_onnx(onnx, size);
+  OnnxGraph graph = read_onnx(onnx, size, Compiler::check);
   metadata_ = graph.metadata;
   Compiler(this, std::move(graph)).run();
 }

@@ -11,22 +11,6 @@
 namespace se {
 namespace {
 
-bool runs(int32_t isa) {
-  switch (isa) {
-    case SE_ISA_BASE: return true;
-#if defined(SE_HAVE_X86_TABLES)
-    case SE_ISA_AVX2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    case SE_ISA_AVX512:
-      return runs(SE_ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#endif
-#if defined(SE_HAVE_NEON_TABLE)
-    case SE_ISA_NEON: return true;
-#endif
-    default: return false;
-  }
-}
-
 int64_t rounded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // Calls fn(args, i0, i1, scratch) for tasks [0, n), one at a time.
@@ -92,21 +76,25 @@ constexpr size_t kMostIdle = 4;
 }  // namespace
 
 const NetTable* net_table(int32_t isa) {
-  if (isa == SE_ISA_AUTO || isa == SE_ISA_BLOCKS) {
-    for (const int32_t best : {SE_ISA_AVX512, SE_ISA_AVX2, SE_ISA_NEON})
-      if (runs(best)) return net_table(best);
-    return net_table_base();
-  }
-  if (!runs(isa)) return nullptr;
   switch (isa) {
+    case SE_ISA_BASE: return net_table_base();
 #if defined(SE_HAVE_X86_TABLES)
-    case SE_ISA_AVX2: return net_table_avx2();
-    case SE_ISA_AVX512: return net_table_avx512();
+    case SE_ISA_AVX2: return se_cpu_isa_supported(SE_ISA_AVX2) != 0 ? net_table_avx2() : nullptr;
+    case SE_ISA_AVX512: {  // needs less of a processor than the other kernels' does
+      const bool runs = se_cpu_isa_supported(SE_ISA_AVX2) != 0 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+      return runs ? net_table_avx512() : nullptr;
+    }
 #endif
 #if defined(SE_HAVE_NEON_TABLE)
     case SE_ISA_NEON: return net_table_neon();
 #endif
-    default: return net_table_base();
+    case SE_ISA_AUTO:
+    case SE_ISA_BLOCKS:
+      for (const int32_t best : {SE_ISA_AVX512, SE_ISA_AVX2, SE_ISA_NEON})
+        if (const NetTable* table = net_table(best)) return table;
+      return net_table_base();
+    default: return nullptr;
   }
 }
 
@@ -238,7 +226,7 @@ int32_t Network::run_step(const Step& step, const Plan& plan, int32_t threads, c
   switch (step.kind) {
     case Kind::kPoint: {
       NetPoint args{source, from.plane, out, to.plane, add, add_plane, step.weights.data(), step.bias.data(), channels(step.in), channels(step.out),
-                    static_cast<int32_t>(pixels), kChunk, step.low, step.high, true};
+                    static_cast<int32_t>(pixels), kChunk, step.low, step.high, false};
       args.pack = net_ceil(args.pixels, kChunk) >= 2 * threads;
       int32_t tasks = net_ceil(args.pixels, args.chunk);
       if (!args.pack) tasks *= net_ceil(args.outputs, table_->tile);

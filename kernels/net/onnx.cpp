@@ -228,7 +228,7 @@ std::vector<int64_t> OnnxNode::wholes(const char* name, std::vector<int64_t> oth
   return at == attributes.end() ? otherwise : at->second.wholes;
 }
 
-OnnxGraph read_onnx(const void* bytes, size_t size) {
+OnnxGraph read_onnx(const void* bytes, size_t size, void (*check)(const OnnxNode& node)) {
   OnnxGraph graph;
   bool found = false;
   for (Message model(static_cast<const uint8_t*>(bytes), size); model.next();) {
@@ -244,7 +244,10 @@ OnnxGraph read_onnx(const void* bytes, size_t size) {
     found = true;
     for (Message m = model.message(); m.next();) {
       switch (m.field) {
-        case 1: graph.nodes.push_back(read_node(m.message())); break;
+        case 1:
+          graph.nodes.push_back(read_node(m.message()));
+          check(graph.nodes.back());
+          break;
         case 5: {
           OnnxTensor tensor = read_tensor(m.message());
           graph.constants[tensor.name] = std::move(tensor);

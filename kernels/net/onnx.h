@@ -54,7 +54,8 @@ struct OnnxGraph {
   std::map<std::string, std::string> metadata;
 };
 
+// check: throws Unfit at a node that need not be read for; nodes come before constants, so a large file is not taken in for nothing.
 // Throws Unfit.
-OnnxGraph read_onnx(const void* bytes, size_t size);
+OnnxGraph read_onnx(const void* bytes, size_t size, void (*check)(const OnnxNode& node));
 
 }  // namespace se

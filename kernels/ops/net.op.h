@@ -135,11 +135,6 @@ inline FloatLanes net_clamp(FloatLanes v, FloatLanes low, FloatLanes high) {
 }
 #endif
 
-inline FloatLanes net_load(const float* from) {
-  FloatLanes v;
-  __builtin_memcpy(&v, from, sizeof v);
-  return v;
-}
 // The first n. n: over 0.
 inline void net_store(float* to, FloatLanes v, int32_t n) {
   if (n >= kLanes) return lanes_store(to, v);
@@ -153,27 +148,34 @@ inline void net_store(float* to, FloatLanes v, int32_t n) {
 // Vectors of pixels that go with R sums each.
 constexpr int32_t net_vectors(int32_t r) { return kNetSums / r > 8 ? 8 : kNetSums / r; }
 
-// R outputs of V vectors of pixels.
+// R outputs of V vectors of pixels, as they are added up.
+template <int R, int V>
+SE_HD void sums_begin(FloatLanes (&sums)[R][V], const float* bias) {
+  for (int32_t r = 0; r < R; ++r)
+    for (int32_t v = 0; v < V; ++v) sums[r][v] = net_all(bias[r]);
+}
+template <int R, int V>
+SE_HD void sums_add(FloatLanes (&sums)[R][V], const float* from, const float* weights) {
+  FloatLanes x[V];
+  for (int32_t v = 0; v < V; ++v) x[v] = lanes_load(from + v * kLanes);
+  for (int32_t r = 0; r < R; ++r) {
+    const FloatLanes w = net_all(weights[r]);
+    for (int32_t v = 0; v < V; ++v) sums[r][v] = net_sum(x[v], w, sums[r][v]);
+  }
+}
+
 template <int R, int V>
 inline void point_sums(const NetPoint& a, int32_t first, const float* from, int64_t stride, const float* weights, float* out,
                        int64_t out_plane, int32_t p) {
   FloatLanes sums[R][V];
-  for (int32_t r = 0; r < R; ++r)
-    for (int32_t v = 0; v < V; ++v) sums[r][v] = net_all(a.bias[first + r]);
-  for (int32_t k = 0; k < a.inputs; ++k, from += stride, weights += R) {
-    FloatLanes x[V];
-    for (int32_t v = 0; v < V; ++v) x[v] = net_load(from + v * kLanes);
-    for (int32_t r = 0; r < R; ++r) {
-      const FloatLanes w = net_all(weights[r]);
-      for (int32_t v = 0; v < V; ++v) sums[r][v] = net_sum(x[v], w, sums[r][v]);
-    }
-  }
+  sums_begin(sums, a.bias + first);
+  for (int32_t k = 0; k < a.inputs; ++k, from += stride, weights += R) sums_add(sums, from, weights);
   const FloatLanes low = net_all(a.low), high = net_all(a.high);
   for (int32_t r = 0; r < R; ++r) {
     const float* add = a.add != nullptr ? a.add + (first + r) * a.add_plane + p : nullptr;
     for (int32_t v = 0; v < V; ++v) {
       FloatLanes y = net_clamp(sums[r][v], low, high);
-      if (add != nullptr) y = y + net_load(add + v * kLanes);
+      if (add != nullptr) y = y + lanes_load(add + v * kLanes);
       lanes_store(out + r * out_plane + v * kLanes, y);
     }
   }
@@ -222,7 +224,7 @@ inline void point_tasks(const NetPoint& a, int32_t i0, int32_t i1, float* scratc
     for (int32_t p = p0; p < p1; p += kWide) {
       const int32_t n = min_i32(kWide, p1 - p);
       for (int32_t k = 0; k < a.inputs; ++k)
-        for (int32_t x = 0; x < n; x += kLanes) lanes_store(scratch + (int64_t)k * kWide + x, net_load(a.in + k * a.in_plane + p + x));
+        for (int32_t x = 0; x < n; x += kLanes) lanes_store(scratch + (int64_t)k * kWide + x, lanes_load(a.in + k * a.in_plane + p + x));
       for (int32_t first = 0; first < a.outputs; first += kNetTile) {
         with_tile(a.outputs - first, [&](auto count) {
           point_tile<decltype(count)::value>(a, first, scratch, kWide, a.out + first * a.out_plane + p, a.out_plane, p, n);
@@ -262,6 +264,16 @@ inline void net_pad_row(const NetWindow& w, const float* row, float* to) {
   net_zero(second + seconds, (int32_t)(to + ((w.left + 1) % 2 + 1) * half - second) - seconds);
 }
 
+// Where column j of a window begins in such a row.
+SE_HD int32_t net_tap(int32_t stride, int32_t half, int32_t j) { return stride == 1 ? j : (j % 2) * half + j / 2; }
+
+// The rows that outputs [y0, y1) read, with their borders. rows: those of a plane from its row `first` on.
+inline void net_pad_rows(const NetWindow& w, const float* rows, int32_t first, int32_t y0, int32_t y1, float* to) {
+  const int32_t from = y0 * w.stride - w.top, end = (y1 - 1) * w.stride - w.top + w.kernel;
+  for (int32_t r = from; r < end; ++r, to += net_row(w) * w.stride)
+    net_pad_row(w, r >= 0 && r < w.in_height ? rows + (int64_t)(r - first) * w.in_width : nullptr, to);
+}
+
 // Y rows at once: what they read of a row is loaded once.
 template <int K, int S, int Y>
 inline void depth_rows(const NetDepth& a, int32_t c, const float* padded, float* out) {
@@ -278,7 +290,7 @@ inline void depth_rows(const NetDepth& a, int32_t c, const float* padded, float*
       const float* row = padded + r * line + x;
 #pragma GCC unroll 8
       for (int32_t j = 0; j < K; ++j) {
-        const FloatLanes value = net_load(row + (S == 1 ? j : (j % 2) * half + j / 2));
+        const FloatLanes value = lanes_load(row + net_tap(S, half, j));
 #pragma GCC unroll 8
         for (int32_t y = 0; y < Y; ++y)
           if (r - S * y >= 0 && r - S * y < K) sums[y] = net_sum(value, weights[(r - S * y) * K + j], sums[y]);
@@ -288,16 +300,13 @@ inline void depth_rows(const NetDepth& a, int32_t c, const float* padded, float*
   }
 }
 
-// Rows [y0, y1) of a channel. rows: the input's from the first that is in the picture on; padded: scratch.
+// A channel's next `rows` rows, of padded ones.
 template <int K, int S>
-inline void depth_band(const NetDepth& a, int32_t c, const float* rows, float* padded, int32_t y0, int32_t y1, float* out) {
-  const NetWindow& w = a.window;
-  const int32_t line = net_row(w) * S, from = y0 * S - w.top, to = (y1 - 1) * S - w.top + K, r0 = from < 0 ? 0 : from;
-  for (int32_t r = from; r < to; ++r)
-    net_pad_row(w, r >= 0 && r < w.in_height ? rows + (int64_t)(r - r0) * w.in_width : nullptr, padded + (int64_t)(r - from) * line);
+inline void depth_band(const NetDepth& a, int32_t c, const float* padded, int32_t rows, float* out) {
+  const int32_t line = net_row(a.window) * S, width = a.window.out_width;
   int32_t y = 0;
-  for (; y + 4 <= y1 - y0; y += 4) depth_rows<K, S, 4>(a, c, padded + (int64_t)y * S * line, out + (int64_t)y * w.out_width);
-  for (; y < y1 - y0; ++y) depth_rows<K, S, 1>(a, c, padded + (int64_t)y * S * line, out + (int64_t)y * w.out_width);
+  for (; y + 4 <= rows; y += 4) depth_rows<K, S, 4>(a, c, padded + (int64_t)y * S * line, out + (int64_t)y * width);
+  for (; y < rows; ++y) depth_rows<K, S, 1>(a, c, padded + (int64_t)y * S * line, out + (int64_t)y * width);
 }
 
 template <int K, int S>
@@ -318,9 +327,10 @@ inline void depth_tasks_of(const NetDepth& a, int32_t i0, int32_t i1, float* scr
       });
     }
     for (int32_t c = 0; c < channels; ++c) {
-      const float* rows = a.expand.in != nullptr ? made + c * made_plane : a.in + (first + c) * a.in_plane + (int64_t)r0 * w.in_width;
+      const bool is_made = a.expand.in != nullptr;
+      net_pad_rows(w, is_made ? made + c * made_plane : a.in + (first + c) * a.in_plane, is_made ? r0 : 0, y0, y1, scratch);
       float* out = a.project.out != nullptr ? made + c * made_plane : a.out + (first + c) * a.out_plane + (int64_t)y0 * w.out_width;
-      depth_band<K, S>(a, first + c, rows, scratch, y0, y1, out);
+      depth_band<K, S>(a, first + c, scratch, y1 - y0, out);
     }
     if (a.project.out == nullptr) continue;
     const int32_t p = y0 * w.out_width;
@@ -348,20 +358,11 @@ inline void dense_sums(const NetDense& a, int32_t first, const float* padded, in
   const int64_t plane = (int64_t)net_rows_in(w) * line;
   const float* weights = a.weights + (int64_t)first * a.inputs * w.kernel * w.kernel;
   FloatLanes sums[R][V];
-  for (int32_t r = 0; r < R; ++r)
-    for (int32_t v = 0; v < V; ++v) sums[r][v] = net_all(a.bias[first + r]);
+  sums_begin(sums, a.bias + first);
   for (int32_t k = 0; k < a.inputs; ++k)
     for (int32_t i = 0; i < w.kernel; ++i) {
       const float* row = padded + k * plane + i * line + x;
-      for (int32_t j = 0; j < w.kernel; ++j, weights += R) {
-        const float* from = row + (w.stride == 1 ? j : (j % 2) * half + j / 2);
-        FloatLanes value[V];
-        for (int32_t v = 0; v < V; ++v) value[v] = net_load(from + v * kLanes);
-        for (int32_t r = 0; r < R; ++r) {
-          const FloatLanes weight = net_all(weights[r]);
-          for (int32_t v = 0; v < V; ++v) sums[r][v] = net_sum(value[v], weight, sums[r][v]);
-        }
-      }
+      for (int32_t j = 0; j < w.kernel; ++j, weights += R) sums_add(sums, row + net_tap(w.stride, half, j), weights);
     }
   const FloatLanes low = net_all(a.low), high = net_all(a.high);
   for (int32_t r = 0; r < R; ++r) {
@@ -370,7 +371,7 @@ inline void dense_sums(const NetDense& a, int32_t first, const float* padded, in
     const float* add = a.add != nullptr ? a.add + (first + r) * a.add_plane + at : nullptr;
     for (int32_t v = 0; v < V && x + v * kLanes < w.out_width; ++v) {
       FloatLanes value = net_clamp(sums[r][v], low, high);
-      if (add != nullptr) value = value + net_load(add + v * kLanes);
+      if (add != nullptr) value = value + lanes_load(add + v * kLanes);
       net_store(out + v * kLanes, value, w.out_width - x - v * kLanes);
     }
   }
@@ -378,14 +379,10 @@ inline void dense_sums(const NetDense& a, int32_t first, const float* padded, in
 
 inline void dense_tasks(const NetDense& a, int32_t i0, int32_t i1, float* scratch) {
   const NetWindow& w = a.window;
-  const int32_t line = net_row(w) * w.stride, rows_in = net_rows_in(w);
+  const int32_t line = net_row(w) * w.stride;
   for (int32_t i = i0; i < i1; ++i) {
     const int32_t y0 = i * w.rows, y1 = min_i32(w.out_height, y0 + w.rows);
-    const int32_t from = y0 * w.stride - w.top, to = (y1 - 1) * w.stride - w.top + w.kernel;
-    for (int32_t k = 0; k < a.inputs; ++k)
-      for (int32_t r = from; r < to; ++r)
-        net_pad_row(w, r >= 0 && r < w.in_height ? a.in + k * a.in_plane + (int64_t)r * w.in_width : nullptr,
-                    scratch + ((int64_t)k * rows_in + r - from) * line);
+    for (int32_t k = 0; k < a.inputs; ++k) net_pad_rows(w, a.in + k * a.in_plane, 0, y0, y1, scratch + (int64_t)k * net_rows_in(w) * line);
     for (int32_t y = y0; y < y1; ++y) {
       const float* padded = scratch + (int64_t)(y - y0) * w.stride * line;
       for (int32_t first = 0; first < a.outputs; first += kNetTile) {
