@@ -71,6 +71,7 @@ class Sink:
             check_place(target)
             self._codec, self._kind = "libx264", FILES[suffix]
             self._part = temporary_beside(Path(target))
+        self._nal = None if signal is None or self._codec != "libx264" else frame_packing_nal("h264", signal)
         self._container = self._open()
         self._last = -1
 
@@ -118,10 +119,9 @@ class Sink:
         """A packet, which says how its views lie if it is a key frame."""
         import av
 
-        nal = None if self._signal is None or self._codec != "libx264" else frame_packing_nal("h264", self._signal)
-        if nal is None or not packet.is_keyframe:
+        if self._nal is None or not packet.is_keyframe:
             return packet
-        made = av.Packet(with_sei("h264", nal, bytes(packet)))
+        made = av.Packet(with_sei("h264", self._nal, bytes(packet)))
         made.is_keyframe, made.stream, made.time_base = True, packet.stream, packet.time_base
         made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
         return made

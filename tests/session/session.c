@@ -11,17 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "secondeye/frame.h"
 #include "secondeye/interop.h"
 #include "secondeye/session.h"
-
-#define CHECK(condition)                                                 \
-  do {                                                                   \
-    if (!(condition)) {                                                  \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);     \
-      exit(1);                                                           \
-    }                                                                    \
-  } while (0)
 
 static atomic_ulong allocations;
 
