@@ -110,6 +110,9 @@ def _measure(painter: QualityPainter, scene: Any, repeats: int) -> tuple[dict[st
     """Milliseconds of each stage, `repeats` times; the painted view."""
     pixels, frame = scene
     times: dict[str, list[float]] = defaultdict(list)
+    resident = painter.model.resident
+    if resident is not None:
+        resident.one_graph = False  # or stages could not be told apart
     for _ in range(repeats):
         spent: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         mark = ["", time.perf_counter()]
@@ -123,7 +126,6 @@ def _measure(painter: QualityPainter, scene: Any, repeats: int) -> tuple[dict[st
         begun = time.perf_counter()
         painted = painter(pixels, frame.disparity, frame.right, frame.holes, "right", told)
         told("", 0, 0)
-        resident = painter.model.resident
         for stage in STAGES:  # on a GPU work is only queued when it is told of, so the GPU's own clock counts
             times[stage].append(1000 * spent[stage] if resident is None else resident.stage_ms[stage])
         times["all"].append(1000 * (time.perf_counter() - begun))

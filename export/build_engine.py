@@ -210,6 +210,9 @@ def build(request: Request, told: Told) -> Path:
             name: pieces.make(name, _parts(name, hashes, depth_size), lambda n=name: _named(model().graphs, n), told)  # type: ignore[misc]
             for name in names
         }
+        plain = Pieces("fp32", request.backend, request.target, cache, work, axes)
+        for graph in mono2stereo.between():
+            engines[graph.name] = plain.make(graph.name, {}, lambda g=graph: g, told)  # type: ignore[misc]
         facts_key = content_key({"facts": hashes, "code": code_hash()})
         facts = cache.find(facts_key)
         if facts is None:

@@ -49,7 +49,7 @@ class Graph:
 
     Attributes:
         name: of the engine in the bundle.
-        build: makes the module in float32, folded, in eval mode; float32 inputs and outputs at any inner precision.
+        build: makes the module in float32, folded, in eval mode; the same inputs and outputs at any inner precision.
         inputs, outputs: in the order of the module's arguments and results.
         sizes: lengths of the named axes at which the error is measured, the first also traces.
         least: the least length of each named axis.
@@ -69,18 +69,20 @@ class Graph:
     least_bits: int = 4
 
     def example(self, sizes: dict[str, int], seed: int = 0) -> dict[str, NDArray[Any]]:
-        """Seeded inputs: normal floats, uniform steps."""
+        """Seeded inputs: normal floats, bytes, uniform steps."""
         return example_inputs(self.inputs, sizes, self.steps, seed)
 
 
 def example_inputs(inputs: Sequence[Tensor], sizes: dict[str, int], steps: int, seed: int) -> dict[str, NDArray[Any]]:
-    """Seeded inputs: normal floats, integers under `steps`."""
+    """Seeded inputs: normal floats, bytes, integers under `steps`."""
     rng = np.random.default_rng(seed)
     result: dict[str, NDArray[Any]] = {}
     for one in inputs:
         shape = shape_of(one, sizes)
         if one.dtype == "int64":
             result[one.name] = rng.integers(0, steps, shape)
+        elif one.dtype == "uint8":
+            result[one.name] = rng.integers(0, 256, shape, np.uint8)
         else:
             result[one.name] = rng.standard_normal(shape).astype(one.dtype)
     return result

@@ -138,8 +138,8 @@ class Bundle:
             device: where it runs; see :mod:`secondeye.runtime.backends`.
             threads: of the CPU, 0 for one per core.
             cuda_graph: record the GPU's work once and start it with one call from then on.
-            stream: of device ``cuda``: work is put on it, and :meth:`OrtEngine.queue` may be called; it records
-                itself where ONNX Runtime can record that graph.
+            stream: of device ``cuda`` and of plans: work is put on it, and the engine's ``queue`` may be called; it
+                records itself where ONNX Runtime or TensorRT-RTX can record that graph.
             nhwc: of device ``cuda``: channels last inside the graph, as tensor cores want them (from ONNX Runtime 1.20
                 on); with `stream`, without them where this build has no kernels for it.
 
@@ -158,7 +158,9 @@ class Bundle:
                 )
             from secondeye.runtime.backends.trt import TrtEngine
 
-            return TrtEngine(self.folder, entry, axes, plan, cuda_graph=cuda_graph)
+            alone = stream is None or device == "tensorrt-rtx"
+            graph = alone and (cuda_graph or stream is not None)
+            return TrtEngine(self.folder, entry, axes, plan, cuda_graph=graph, stream=stream)
         from secondeye.runtime.backends.cuda import gpu_number
         from secondeye.runtime.backends.ort import OrtEngine
 

@@ -84,6 +84,28 @@ class _Depth(nn.Module):
         return depth
 
 
+class _ToPlanes(nn.Module):
+    """Pictures as [-1, 1] planes, 0 (mid grey) where nothing landed."""
+
+    def forward(self, picture: Array, holes: Array) -> Array:
+        planes = (picture.float() / 255 * 2 - 1).permute(0, 3, 1, 2)
+        return planes * (1 - holes.float().clamp(0.0, 1.0))[:, None]
+
+
+class _ToStart(nn.Module):
+    """A schedule's first latent."""
+
+    def forward(self, noise: Array, warped: Array, share: Array) -> Array:
+        return share[0] * noise + share[1] * warped
+
+
+class _ToPixels(nn.Module):
+    """Planes as pictures, truncated, as the authors' code does."""
+
+    def forward(self, planes: Array) -> Array:
+        return ((planes.clamp(-1.0, 1.0) + 1) / 2 * 255).permute(0, 2, 3, 1).to(torch.uint8)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sources:
     """The files that a Mono2Stereo bundle is made of.
@@ -202,11 +224,35 @@ def step_graph(build: Callable[[], nn.Module], layout: str = "dual") -> Graph:
     return _graphs({"encoder": build, "unet": build, "decoder": build}, order, (0, 0))[1]
 
 
+_LATENT: tuple[Any, ...] = ("batch", LATENT_CHANNELS, "height", "width")
+_PIXELS: tuple[Any, ...] = ("batch", ("height", FACTOR), ("width", FACTOR))
+_PLANES: tuple[Any, ...] = ("batch", 3, *_PIXELS[1:])
+# The first traces, so no length is 1 or equal to another; the second is odd in every way.
+_COMMON: dict[str, Any] = {
+    "sizes": ({"batch": 2, "height": 16, "width": 24}, {"batch": 1, "height": 17, "width": 21}),
+    "least": {"height": LEAST, "width": LEAST},
+}
+
+
+def between() -> tuple[Graph, ...]:
+    """What a GPU does between the engines, operation by operation as :mod:`secondeye.runtime.models.mono2stereo`."""
+    picture = Tensor(name="picture", dtype="uint8", shape=(*_PIXELS, 3))
+    holes = Tensor(name="holes", dtype="uint8", shape=_PIXELS)
+    planes = Tensor(name="planes", dtype="float32", shape=_PLANES)
+    noise, warped, latent = (Tensor(name=n, dtype="float32", shape=_LATENT) for n in ("noise", "warped", "latent"))
+    share = Tensor(name="share", dtype="float32", shape=(2,))
+    return (
+        Graph(name="to_planes", build=_ToPlanes, inputs=(picture, holes), outputs=(planes,), **_COMMON),
+        Graph(name="to_start", build=_ToStart, inputs=(noise, warped, share), outputs=(latent,), **_COMMON),
+        Graph(name="to_pixels", build=_ToPixels, inputs=(planes,), outputs=(picture,), **_COMMON),
+    )
+
+
 def _graphs(
     builders: dict[str, Callable[[], nn.Module]], order: tuple[str, ...], depth_size: tuple[int, int]
 ) -> tuple[Graph, ...]:
-    picture = Tensor(name="picture", dtype="float32", shape=("batch", 3, ("height", FACTOR), ("width", FACTOR)))
-    latent = Tensor(name="latent", dtype="float32", shape=("batch", LATENT_CHANNELS, "height", "width"))
+    picture = Tensor(name="picture", dtype="float32", shape=_PLANES)
+    latent = Tensor(name="latent", dtype="float32", shape=_LATENT)
     parts = [
         Tensor(name=name, dtype="float32", shape=("batch", 1 if name == "mask" else LATENT_CHANNELS, "height", "width"))
         for name in order
@@ -215,20 +261,17 @@ def _graphs(
         Tensor(name=name, dtype=dtype, shape=("batch",))
         for name, dtype in (("timestep", "int64"), ("keep", "float32"), ("gain", "float32"))
     ]
-    # The first traces, so no length is 1 or equal to another; the second is odd in every way.
-    sizes = ({"batch": 2, "height": 16, "width": 24}, {"batch": 1, "height": 17, "width": 21})
-    common: dict[str, Any] = {"sizes": sizes, "least": {"height": LEAST, "width": LEAST}}
     graphs = [
-        Graph(name="encoder", build=builders["encoder"], inputs=(picture,), outputs=(latent,), **common),
+        Graph(name="encoder", build=builders["encoder"], inputs=(picture,), outputs=(latent,), **_COMMON),
         Graph(
             name="unet",
             build=builders["unet"],
             inputs=(*parts, *numbers),
             outputs=(Tensor(name="next", dtype="float32", shape=latent.shape),),
             steps=TRAIN_STEPS,
-            **common,
+            **_COMMON,
         ),
-        Graph(name="decoder", build=builders["decoder"], inputs=(latent,), outputs=(picture,), **common),
+        Graph(name="decoder", build=builders["decoder"], inputs=(latent,), outputs=(picture,), **_COMMON),
     ]
     if "depth" in builders:
         graphs.append(

@@ -36,7 +36,12 @@ class OrtEngine:
         gpu: the GPU's number that the session was opened for.
         stream: that the session was opened for, if it was; :meth:`queue` needs it.
         recording: the session may record what comes again in the same arrays, as a CUDA graph.
+
+    Attributes:
+        capturable: the stream's owner may not record what :meth:`queue` puts there; a session does so by itself.
     """
+
+    capturable = False
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans on TensorRT and TensorRT-RTX themselves: buffers and a stream of our own, and a CUDA graph of an engine.
 
-A caller's stream is waited for on the GPU, by an event. A plan is machine code. It is opened only when this machine
+A caller's stream is waited for on the GPU, by an event; or several engines share one and are queued on it, and who
+owns it may record them all as one CUDA graph. A plan is machine code. It is opened only when this machine
 built it (:func:`secondeye.runtime.plans.check_plan`).
 **No plan has been opened on a GPU yet.**
 """
@@ -9,6 +10,7 @@ built it (:func:`secondeye.runtime.plans.check_plan`).
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from secondeye.runtime.ops._arrays import DeviceArray
 from secondeye.runtime.plans import PACKAGES, Plan, check_plan, keep_kernels, listener, need, read_kernels
 
 if TYPE_CHECKING:
+    from secondeye.runtime.backends.cuda import Graph, Stream
     from secondeye.runtime.bundle import EngineEntry
 
 ALIGNMENT = 256  # bytes; of every address, in NvInferRuntime.h's words at setTensorAddress
@@ -34,6 +37,11 @@ class TrtEngine:
         plan: of the entry.
         cuda_graph: record the work when shapes and addresses come a second time, and start it with one call for as long
             as they stay.
+        stream: to work on, in place of one of its own; :meth:`queue` puts work on it.
+
+    Attributes:
+        capturable: whether what :meth:`queue` puts on the stream may be recorded there, once it has run in that shape.
+            TensorRT-RTX compiles and records by itself.
 
     Raises:
         EngineError: the plan was built elsewhere, for another version or GPU, or is damaged.
@@ -48,9 +56,10 @@ class TrtEngine:
         plan: Plan,
         *,
         cuda_graph: bool = False,
+        stream: Stream | None = None,
     ) -> None:
         data = check_plan(folder, plan)
-        from secondeye.runtime.backends.cuda import Graph, Stream, find_gpu
+        from secondeye.runtime.backends.cuda import Stream, find_gpu
 
         module, gpu = need(plan.backend), find_gpu()
         if gpu.target not in plan.targets:
@@ -78,10 +87,12 @@ class TrtEngine:
             self._context = self._engine.create_execution_context()
         if self._context is None:
             raise EngineError(f"{plan.file}: {self._why('has no room for it')}.")
-        self._recording = cuda_graph and plan.backend == "tensorrt"
-        self._state: Any = None  # shapes and addresses of the last run
+        self.capturable = plan.backend == "tensorrt"
+        self._recording = cuda_graph and self.capturable
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of the last run
+        self._places: dict[str, int] = {}
         self._record: Graph | None = None
-        self._stream = Stream()
+        self._stream = Stream() if stream is None else stream
         self._buffers: dict[str, Any] = {}
         self.name = f"{self._label} {plan.version}, {gpu.name}"
 
@@ -122,6 +133,25 @@ class TrtEngine:
         self._stream.wait()
         return {name: results[name] for name in wanted}
 
+    def queue(self, inputs: Mapping[str, DeviceArray], out: Mapping[str, DeviceArray], *, record: bool = False) -> None:
+        """Put a run on the engine's stream and return; see :meth:`OrtEngine.queue`.
+
+        Args:
+            inputs, out: all of them, on the GPU, at addresses that are multiples of 256 bytes.
+            record: makes no difference: TensorRT-RTX records by itself, and TensorRT's work is recorded with all else
+                by who owns the stream.
+        """
+        from secondeye.runtime.bundle import check_run, shape_of
+
+        lengths = check_run(inputs, self._entry, self._axes)
+        wanted = {one.name: (np.dtype(one.dtype), shape_of(one, lengths)) for one in self._entry.outputs}
+        check_out(dict(out), dict(inputs), wanted)
+        places = {name: one.ptr for name, one in (*inputs.items(), *out.items())}
+        if any(place % ALIGNMENT for place in places.values()) or set(out) != set(wanted):
+            raise InvalidInputError(f"{self._entry.file}: expected arrays for all outputs, on multiples of 256 bytes.")
+        shapes = {name: one.shape for name, one in inputs.items()}
+        self._enqueue(shapes, {name: shape for name, (_, shape) in wanted.items()}, places)
+
     def _buffer(self, name: str, like: Any) -> Any:
         """Memory of the engine's own, for an array on the host or on an address that TensorRT does not take."""
         from secondeye.runtime.backends.cuda import Buffer
@@ -134,41 +164,51 @@ class TrtEngine:
     def _enqueue(
         self, shapes: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], places: dict[str, int]
     ) -> None:
-        state = (tuple(shapes.items()), tuple(places.items()))
-        if state != self._state:
-            # A record is of its context's state, so there is one, of the shapes and addresses that came last.
-            self._state = self._record = None
-            for name, shape in shapes.items():
-                if not self._context.set_input_shape(name, shape):
-                    raise InvalidInputError(f"{self._entry.file}: {name}: the plan does not take {list(shape)}.")
-            for name, shape in wanted.items():  # more than was allocated would be written over somebody's memory
-                made = tuple(self._context.get_tensor_shape(name))
-                if made != shape:
-                    raise EngineError(
-                        f"{self._entry.file}: {name}: the plan gives {list(made)} where the manifest says "
-                        f"{list(shape)}; build the bundle again."
-                    )
-            for name, ptr in places.items():
-                if not self._context.set_tensor_address(name, ptr):
-                    raise EngineError(
-                        f"{self._entry.file}: {self._why(f'does not take {name} at {ptr:#x}')}; build the bundle again."
-                    )
+        if shapes == self._shapes and places == self._places:
+            self._execute_again()
+            return
+        # A record is of its context's state, so there is one, of the shapes and addresses that came last.
+        self._record, before = None, self._places
+        self._places = {}
+        if shapes != self._shapes:
+            self._set_shapes(shapes, wanted)
+        for name, ptr in places.items():
+            if ptr != before.get(name) and not self._context.set_tensor_address(name, ptr):
+                raise EngineError(
+                    f"{self._entry.file}: {self._why(f'does not take {name} at {ptr:#x}')}; build the bundle again."
+                )
+        self._execute()
+        self._places = places
+        if self._kernels is not None and self._kernels.are_new(shapes):
+            self._stream.wait()
+            self._kernels.keep(shapes)
+
+    def _execute_again(self) -> None:
+        if not self._recording:
             self._execute()
-            self._state = state
-            if self._kernels is not None:
-                self._stream.wait()
-                self._kernels.keep(shapes)
-        elif not self._recording:
-            self._execute()
-        else:
-            if self._record is None:  # shapes and addresses that came twice will come again
-                self._stream.begin_capture()
-                try:
-                    self._execute()
-                finally:
-                    record = self._stream.end_capture()
-                self._record = record
-            self._record.launch(self._stream)
+            return
+        if self._record is None:  # shapes and addresses that came twice will come again
+            self._stream.begin_capture()
+            try:
+                self._execute()
+            finally:
+                record = self._stream.end_capture()
+            self._record = record
+        self._record.launch(self._stream)
+
+    def _set_shapes(self, shapes: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:
+        self._shapes = {}
+        for name, shape in shapes.items():
+            if not self._context.set_input_shape(name, shape):
+                raise InvalidInputError(f"{self._entry.file}: {name}: the plan does not take {list(shape)}.")
+        for name, shape in wanted.items():  # more than was allocated would be written over somebody's memory
+            made = tuple(self._context.get_tensor_shape(name))
+            if made != shape:
+                raise EngineError(
+                    f"{self._entry.file}: {name}: the plan gives {list(made)} where the manifest says "
+                    f"{list(shape)}; build the bundle again."
+                )
+        self._shapes = shapes
 
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._stream.handle):
@@ -191,12 +231,13 @@ class _Kernels:
             self._kept = b""
         settings.set_runtime_cache(self._cache)
 
+    def are_new(self, shapes: dict[str, tuple[int, ...]]) -> bool:
+        """Whether a run of these shapes may have made some that :meth:`keep` has not written."""
+        return tuple(shapes.items()) not in self._seen
+
     def keep(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """Write what is new after a run, the first of its shapes."""
-        key = tuple(shapes.items())
-        if key in self._seen:
-            return
-        self._seen.add(key)
+        self._seen.add(tuple(shapes.items()))
         blob = bytes(memoryview(self._cache.serialize()))
         if blob == self._kept:
             return

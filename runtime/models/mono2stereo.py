@@ -2,8 +2,9 @@
 """Mono2Stereo (arXiv 2503.22262): the right view painted by a diffusion model that sees the source and its warp.
 
 The bundle's engines: ``encoder`` (picture to latent), ``unet`` (one step, scheduler's arithmetic included),
-``decoder``, and perhaps ``depth`` (Depth Anything V2). Pictures are worked on at a size that the bundle allows, as
-[-1, 1] planes; disocclusions are 0 (mid grey), which is what the model was trained with.
+``decoder``, perhaps ``depth`` (Depth Anything V2), and what a GPU does between them (``to_planes``, ``to_start``,
+``to_pixels``). Pictures are worked on at a size that the bundle allows, as [-1, 1] planes; disocclusions are 0 (mid
+grey), which is what the model was trained with.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from secondeye.runtime.bundle import Bundle, read_bundle
 from secondeye.runtime.clock import Progress
 from secondeye.runtime.errors import EngineError, InvalidInputError, ModelFormatError
 from secondeye.runtime.interpolate import interpolate
+from secondeye.runtime.plans import find_plan
 from secondeye.runtime.schedulers import Schedule, make_schedule
 from secondeye.runtime.sessions import Device, need_provider
 
@@ -41,7 +43,12 @@ _ENGINES = {
     "decoder": (("latent",), ("picture",)),
     "unet": (None, ("next",)),
     "depth": (("picture",), ("depth",)),
+    "to_planes": (("picture", "holes"), ("planes",)),
+    "to_start": (("noise", "warped", "share"), ("latent",)),
+    "to_pixels": (("planes",), ("picture",)),
 }
+_NEEDED = ("encoder", "unet", "decoder")
+_BETWEEN = ("to_planes", "to_start", "to_pixels")
 _PARTS = {"source", "warped", "mask", "latent"}
 
 
@@ -68,7 +75,7 @@ class Mono2Stereo:
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle, kind=KIND)
         manifest = self.bundle.manifest
-        self._check_engines()
+        self._check_engines(_NEEDED)
         self.has_depth = "depth" in manifest.engines
         self.name = f"{KIND} ({manifest.engines['unet'].precision})"
         constants = manifest.constants
@@ -76,24 +83,37 @@ class Mono2Stereo:
         told = constants.get("latent_factor"), constants.get("latent_channels")
         if told != (self.factor, self.channels) or not isinstance(constants.get("scheduler"), dict):
             raise ModelFormatError(f"{self.bundle.folder}: its constants are not Mono2Stereo's; build it again.")
-        self._stream = _own_stream() if device == "cuda" else None
+        self._stream = self._own_stream(device)
         options: dict[str, Any] = {"device": device, "threads": threads, "stream": self._stream}
         self._engines = {
             name: self.bundle.engine(name, nhwc=name in nhwc and entry.precision == "fp16", **options)
             for name, entry in manifest.engines.items()
+            if self._stream is not None or name not in _BETWEEN
         }
         self.parts = tuple(one.name for one in manifest.engines["unet"].inputs if one.name in _PARTS)
         self.resident: Resident | None = None
         if self._stream is not None:
-            from secondeye.runtime.backends.cuda import gpu_number
-            from secondeye.runtime.models.resident import Resident, open_tools
+            from secondeye.runtime.models.resident import Resident
 
-            tools = open_tools(device, gpu_number(), self._stream)
-            self.resident = Resident(self._engines, tools, self._stream, self.parts)
+            self.resident = Resident(self._engines, self._stream, self.parts)
 
-    def _check_engines(self) -> None:
+    def _own_stream(self, device: Device) -> Stream | None:
+        """The stream on which all engines work, where a frame can stay on the GPU."""
         engines = self.bundle.manifest.engines
-        problems = [f"no engine {name!r}" for name in ("encoder", "unet", "decoder") if name not in engines]
+        frame = (*_NEEDED, *_BETWEEN)
+        if device != "cuda" and not all(n in engines and find_plan(engines[n].plans, device) for n in frame):
+            return None
+        from secondeye.runtime.backends.cuda import Stream, find_gpu
+
+        if device == "cuda":
+            need_provider(device)
+        find_gpu()
+        self._check_engines(frame)
+        return Stream()
+
+    def _check_engines(self, needed: tuple[str, ...]) -> None:
+        engines = self.bundle.manifest.engines
+        problems = [f"no engine {name!r}" for name in needed if name not in engines]
         for name, entry in engines.items():
             if name not in _ENGINES:
                 problems.append(f"an engine {name!r} that this model does not have")
@@ -303,19 +323,6 @@ class Mono2Stereo:
 
 def _unheard(stage: str, done: int, total: int) -> None:
     """Nobody listens."""
-
-
-def _own_stream() -> Stream:
-    """A stream on the current GPU.
-
-    Raises:
-        BackendUnavailableError: there is none.
-    """
-    from secondeye.runtime.backends.cuda import Stream, find_gpu
-
-    need_provider("cuda")
-    find_gpu()
-    return Stream()
 
 
 def _cells(holes: Pixels, factor: int) -> Tensor:

@@ -2,83 +2,56 @@
 """A frame of quality mode on one GPU: pictures go up, a view comes down, and all between stays there, on one stream.
 
 Encoder, steps and decoder are queued one after another in buffers of our own; what is between them (bytes to planes,
-the first latent, planes to bytes) are small graphs of ``runtime/assets`` on the same stream. The host waits once, at
-the end. Engines record themselves as CUDA graphs when a picture's size comes again.
+the first latent, planes to bytes) are small engines of the bundle on the same stream. The host waits once, at the end.
+When a picture's size comes again, ONNX Runtime's and TensorRT-RTX's engines record themselves as CUDA graphs; of
+TensorRT's the whole frame is recorded as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secondeye.runtime.backends.cuda import Buffer, Stream
-from secondeye.runtime.backends.ort import OrtEngine
-from secondeye.runtime.bundle import EngineEntry, TensorSpec
+from secondeye.runtime.backends.cuda import Buffer, Graph, Stream
 from secondeye.runtime.clock import Progress
+from secondeye.runtime.errors import EngineError
 from secondeye.runtime.ops._arrays import DeviceArray, take
 from secondeye.runtime.schedulers import Schedule
-from secondeye.runtime.sessions import Device, open_session
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Pixels = NDArray[np.uint8]
 Tensor = NDArray[Any]
 KEPT = 8  # sizes whose buffers are kept: tiles come in many
 MANY = 8  # steps of a size that is new, after which recording one pays
-_ANY = (1, 1 << 16)
-_SHAPES: dict[str, tuple[str, tuple[int | str, ...]]] = {
-    "picture": ("uint8", ("n", "h", "w", 3)), "holes": ("uint8", ("n", "h", "w")),
-    "planes": ("float32", ("n", 3, "h", "w")), "share": ("float32", (2,)),
-    **dict.fromkeys(("noise", "warped", "latent"), ("float32", ("n", 4, "y", "x"))),
-}  # fmt: skip
-_TOOLS = {
-    "to_planes": (("picture", "holes"), "planes"),
-    "to_start": (("noise", "warped", "share"), "latent"),
-    "to_pixels": (("planes",), "picture"),
-}
-
-
-def open_tools(device: Device, gpu: int, stream: Stream) -> dict[str, OrtEngine]:
-    """The small graphs, on a stream."""
-    tools = {}
-    for name, (inputs, output) in _TOOLS.items():
-        path: Path = resources.files("secondeye.runtime") / "assets" / f"{name}.onnx"  # type: ignore[assignment]
-        specs = [TensorSpec(name=n, dtype=_SHAPES[n][0], shape=_SHAPES[n][1]) for n in (*inputs, output)]
-        entry = EngineEntry(
-            file=path.name, sha256="", data=None, backend="onnx", opset=18, precision="fp32", error={},
-            inputs=tuple(specs[:-1]), outputs=tuple(specs[-1:]),
-        )  # fmt: skip
-        session = open_session(path, device=device, gpu=gpu, stream=stream.handle)
-        axes = dict.fromkeys("nhwyx", _ANY)
-        tools[name] = OrtEngine(session, entry, axes, device=device, gpu=gpu, stream=stream)
-    return tools
 
 
 class Resident:
     """Paints on the GPU with engines that share a stream.
 
     Args:
-        engines: ``encoder``, ``unet`` and ``decoder``, opened on the stream.
-        tools: of :func:`open_tools`.
+        engines: ``encoder``, ``unet`` and ``decoder``, ``to_planes``, ``to_start`` and ``to_pixels``, opened on the
+            stream.
         stream: theirs.
         parts: of the network's layout, in order.
 
     Attributes:
-        stage_ms: of the last frame, what the GPU took for each stage.
+        stage_ms: of the last frame, what the GPU took for each stage; ``frame`` alone, where it was one CUDA graph.
+        one_graph: record a frame as one, where its engines may be.
     """
 
-    def __init__(
-        self, engines: Mapping[str, Any], tools: Mapping[str, Any], stream: Stream, parts: tuple[str, ...]
-    ) -> None:
-        self._engines, self._tools, self._stream, self._parts = engines, tools, stream, parts
+    def __init__(self, engines: Mapping[str, Any], stream: Stream, parts: tuple[str, ...]) -> None:
+        self._engines, self._stream, self._parts = engines, stream, parts
         self._sets: dict[tuple[int, ...], dict[str, DeviceArray]] = {}
         self._numbers: tuple[Any, dict[str, DeviceArray]] = None, {}
+        self._key: Any = None  # size and schedule of the last frame
+        self._record: Graph | None = None
         self.stage_ms: dict[str, float] = {}
+        used = ("encoder", "unet", "decoder", "to_planes", "to_start", "to_pixels")
+        self.one_graph = all(engines[name].capturable for name in used)
 
     def paint(
         self,
@@ -108,36 +81,64 @@ class Resident:
         hosts = {name: np.ascontiguousarray(value) for name, value in given.items()}
         table = self._table(schedule, len(source))
         marks = [stream.mark()]
-        tell("to latents", 0, 1)
         for name, value in hosts.items():
             stream.upload(at[name].ptr, value)
-        self._start(at, again, both="warped" in self._parts or bool(schedule.signal))
-        marks.append(stream.mark())
-        for done in range(len(schedule.steps)):
-            tell("denoise", done, len(schedule.steps))
-            self._step(at, {name: values[done] for name, values in table.items()}, again or done >= MANY)
-        marks.append(stream.mark())
-        tell("to pixels", 0, 1)
-        self._engines["decoder"].queue({"latent": at["latent"]}, {"picture": at["planes"]}, record=again)
-        self._tools["to_pixels"].queue({"planes": at["planes"]}, {"picture": at["source_pixels"]})
+        both = "warped" in self._parts or bool(schedule.signal)
+        rows = [{name: values[done] for name, values in table.items()} for done in range(len(schedule.steps))]
+        stages: dict[str, list[Callable[[], None]]] = {
+            "to latents": [lambda: self._start(at, again, both=both)],
+            "denoise": [partial(self._step, at, row, again or done >= MANY) for done, row in enumerate(rows)],
+            "to pixels": [lambda: self._finish(at, again)],
+        }
+        key, before = (source.shape, schedule), self._key
+        self._key = None  # until it is done
+        if key != before:
+            self._record = None
+        elif self.one_graph and self._record is None:  # what came twice will come again
+            self._record = self._recorded([work for works in stages.values() for work in works])
+        for name, works in stages.items():
+            for done, work in enumerate(works):
+                tell(name, done, len(works))
+                if self._record is None:
+                    work()
+            if self._record is None:
+                marks.append(stream.mark())
+        if self._record is not None:
+            self._record.launch(stream)
+            marks.append(stream.mark())
         view, latent = np.empty(source.shape, np.uint8), np.empty(noise.shape, np.float32)
-        marks.append(stream.mark())
         stream.download(view, at["source_pixels"].ptr)
         stream.download(latent, at["latent"].ptr)
         stream.wait()
-        names = ("to latents", "denoise", "to pixels")
+        self._key = key
+        names = stages if self._record is None else ("frame",)
         self.stage_ms = {n: b.ms_since(a) for n, a, b in zip(names, marks[:-1], marks[1:], strict=True)}
         return view, latent
 
+    def _recorded(self, works: Sequence[Callable[[], None]]) -> Graph | None:
+        """The work of a frame as one CUDA graph; None where an engine cannot be recorded after all."""
+        self._stream.begin_capture()
+        try:
+            try:
+                for work in works:
+                    work()
+            finally:
+                record = self._stream.end_capture()
+        except EngineError as error:
+            logging.getLogger(__name__).info("A frame runs without one CUDA graph: %s", error)
+            self.one_graph = False
+            return None
+        return record
+
     def _start(self, at: dict[str, DeviceArray], again: bool, *, both: bool) -> None:
-        encoder, tools = self._engines["encoder"], self._tools
+        engines = self._engines
         if "source" in self._parts:
-            tools["to_planes"].queue({"picture": at["source_pixels"], "holes": at["none"]}, {"planes": at["planes"]})
-            encoder.queue({"picture": at["planes"]}, {"latent": at["source"]}, record=again)
+            engines["to_planes"].queue({"picture": at["source_pixels"], "holes": at["none"]}, {"planes": at["planes"]})
+            engines["encoder"].queue({"picture": at["planes"]}, {"latent": at["source"]}, record=again)
         if both:
-            tools["to_planes"].queue({"picture": at["warped_pixels"], "holes": at["holes"]}, {"planes": at["planes"]})
-            encoder.queue({"picture": at["planes"]}, {"latent": at["warped"]}, record=again)
-        tools["to_start"].queue({n: at[n] for n in ("noise", "warped", "share")}, {"latent": at["latent"]})
+            engines["to_planes"].queue({"picture": at["warped_pixels"], "holes": at["holes"]}, {"planes": at["planes"]})
+            engines["encoder"].queue({"picture": at["planes"]}, {"latent": at["warped"]}, record=again)
+        engines["to_start"].queue({n: at[n] for n in ("noise", "warped", "share")}, {"latent": at["latent"]})
 
     def _step(self, at: dict[str, DeviceArray], numbers: dict[str, DeviceArray], again: bool) -> None:
         """One step: its numbers to where the network reads them, and its result to where the next one does."""
@@ -146,6 +147,10 @@ class Resident:
         given = {name: at[name] for name in (*self._parts, *numbers)}
         self._engines["unet"].queue(given, {"next": at["next"]}, record=again)
         self._stream.copy(at["latent"].ptr, at["next"].ptr, at["next"].nbytes)
+
+    def _finish(self, at: dict[str, DeviceArray], again: bool) -> None:
+        self._engines["decoder"].queue({"latent": at["latent"]}, {"picture": at["planes"]}, record=again)
+        self._engines["to_pixels"].queue({"planes": at["planes"]}, {"picture": at["source_pixels"]})
 
     def _buffers(self, shape: tuple[int, ...]) -> dict[str, DeviceArray]:
         """The buffers of pictures of a size, made when it first comes; those not used for longest go."""

@@ -74,7 +74,7 @@ def make_bundle(folder, *, layout="dual", size=((128, 1024), (128, 1024)), depth
     inputs += [("timestep", TensorProto.INT64, ["batch"]), ("keep", F, ["batch"]), ("gain", F, ["batch"])]
     constants = [("mix", mix), ("axes", np.array([1, 2, 3])), ("none", np.zeros(1, np.float32))]
     _save(folder / "unet.onnx", nodes, inputs, [("next", F, latent)], constants)
-    engines = {
+    engines = _between(folder) | {
         "encoder": entry(folder, "encoder", [spec("picture")], [spec("latent")]),
         "decoder": entry(folder, "decoder", [spec("latent")], [spec("picture")]),
         "unet": entry(
@@ -112,6 +112,47 @@ def make_bundle(folder, *, layout="dual", size=((128, 1024), (128, 1024)), depth
     )  # fmt: skip
     (folder / "manifest.json").write_bytes(manifest.to_json())
     return folder
+
+
+def _between(folder):
+    """What a GPU does between the engines."""
+    node, F, B = helper.make_node, TensorProto.FLOAT, TensorProto.UINT8
+    pixels, planes = ["batch", "high", "wide"], ["batch", 3, "high", "wide"]
+    latent = ["batch", 4, "height", "width"]
+    one, two, top, least = (np.float32(v) for v in (1, 2, 255, -1))
+    _save(
+        folder / "to_planes.onnx",
+        [node("Cast", ["picture"], ["a"], to=F), node("Div", ["a", "top"], ["b"]), node("Mul", ["b", "two"], ["c"]),
+         node("Sub", ["c", "one"], ["d"]), node("Transpose", ["d"], ["e"], perm=[0, 3, 1, 2]),
+         node("Cast", ["holes"], ["f"], to=TensorProto.BOOL), node("Unsqueeze", ["f", "axis"], ["g"]),
+         node("Where", ["g", "zero", "e"], ["planes"])],
+        [("picture", B, [*pixels, 3]), ("holes", B, pixels)], [("planes", F, planes)],
+        [("top", top), ("two", two), ("one", one), ("zero", np.float32(0)), ("axis", np.array([1]))],
+    )  # fmt: skip
+    _save(
+        folder / "to_start.onnx",
+        [node("Split", ["share"], ["s", "t"], num_outputs=2), node("Mul", ["s", "noise"], ["a"]),
+         node("Mul", ["t", "warped"], ["b"]), node("Add", ["a", "b"], ["latent"])],
+        [("noise", F, latent), ("warped", F, latent), ("share", F, [2])], [("latent", F, latent)],
+    )  # fmt: skip
+    _save(
+        folder / "to_pixels.onnx",
+        [node("Clip", ["planes", "least", "one"], ["a"]), node("Add", ["a", "one"], ["b"]),
+         node("Div", ["b", "two"], ["c"]), node("Mul", ["c", "top"], ["d"]),
+         node("Transpose", ["d"], ["e"], perm=[0, 2, 3, 1]), node("Cast", ["e"], ["picture"], to=B)],
+        [("planes", F, planes)], [("picture", B, [*pixels, 3])],
+        [("top", top), ("two", two), ("one", one), ("least", least)],
+    )  # fmt: skip
+    area = ("batch", ("height", 8), ("width", 8))
+    bytes_ = TensorSpec(name="picture", dtype="uint8", shape=(*area, 3))
+    holes = TensorSpec(name="holes", dtype="uint8", shape=area)
+    share = TensorSpec(name="share", dtype="float32", shape=(2,))
+    made = TensorSpec(name="planes", dtype="float32", shape=spec("picture").shape)
+    return {
+        "to_planes": entry(folder, "to_planes", [bytes_, holes], [made]),
+        "to_start": entry(folder, "to_start", [spec("noise"), spec("warped"), share], [spec("latent")]),
+        "to_pixels": entry(folder, "to_pixels", [made], [bytes_]),
+    }
 
 
 def spec(name):
