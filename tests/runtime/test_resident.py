@@ -15,7 +15,7 @@ from secondeye.runtime import tiles
 from secondeye.runtime.backends import cuda, trt
 from secondeye.runtime.backends.ort import OrtEngine
 from secondeye.runtime.bundle import read_bundle, shape_of
-from secondeye.runtime.errors import EngineError
+from secondeye.runtime.errors import BackendUnavailableError, EngineError, InvalidInputError
 from secondeye.runtime.models import mono2stereo, resident
 from secondeye.runtime.models.mono2stereo import Mono2Stereo
 from secondeye.runtime.ops._arrays import take
@@ -299,11 +299,7 @@ def on_gpu():
     return found
 
 
-@gpu
-@pytest.mark.parametrize("layout", ["dual", "one-stage", "inpaint"])
-def test_a_gpu_paints_what_the_host_does(on_gpu, tmp_path, layout):
-    folder = make_bundle(tmp_path / "bundle", layout=layout, prediction=0.5)
-    here, there = Mono2Stereo(folder), Mono2Stereo(folder, device="cuda")
+def paints_as_the_host(here, there):
     for scheduler, steps in (("warped", 1), ("ddim", 3)):
         schedule = here.schedule(scheduler, steps, 0.8)
         for seed, size in enumerate([(128, 192), (136, 160), (128, 192), (128, 192), (128, 192)]):
@@ -320,6 +316,38 @@ def test_a_gpu_paints_what_the_host_does(on_gpu, tmp_path, layout):
         want, got = (m(source, warped, holes, schedule, noise, layout=layout_) for m in (here, there))
         assert isinstance(layout_, tiles.Layout)
         assert (np.abs(got.astype(int) - want) > 1).mean() < 1e-3
+
+
+@gpu
+@pytest.mark.parametrize("layout", ["dual", "one-stage", "inpaint"])
+def test_a_gpu_paints_what_the_host_does(on_gpu, tmp_path, layout):
+    folder = make_bundle(tmp_path / "bundle", layout=layout, prediction=0.5)
+    paints_as_the_host(Mono2Stereo(folder), Mono2Stereo(folder, device="cuda"))
+
+
+@gpu
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+def test_plans_paint_what_the_host_does(tmp_path, monkeypatch, backend):
+    from secondeye.export.engines import choose_target, compile_plan
+
+    monkeypatch.setenv("SECONDEYE_CACHE", str(tmp_path / "cache"))
+    try:
+        cuda.find_gpu()
+        target = choose_target(backend, "auto")
+    except (BackendUnavailableError, InvalidInputError) as error:
+        pytest.skip(f"no plans of {backend} here ({error})")
+    folder = make_bundle(tmp_path / "bundle", prediction=0.5)
+    manifest = read_bundle(folder).manifest
+    axes = {name: (low, low, high) for name, (low, high) in manifest.axes.items()}
+    for name, entry in manifest.engines.items():
+        plan = compile_plan(folder, entry, axes, target, name, folder, timing=tmp_path, steps=1000)
+        assert plan.check["relative_rms"] < 1e-3
+        manifest.engines[name] = replace(entry, plans=(plan,))
+    (folder / "manifest.json").write_bytes(manifest.to_json())
+    there = Mono2Stereo(folder, device=backend)
+    assert there.resident is not None
+    paints_as_the_host(Mono2Stereo(folder), there)
+    assert there.resident.one_graph == (backend == "tensorrt")
 
 
 @gpu
