@@ -11,6 +11,10 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#if defined(_WIN32)
+#include <fcntl.h>
+#include <io.h>
+#endif
 
 #include "secondeye/session.h"
 
@@ -48,6 +52,10 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: live WIDTH HEIGHT MODEL.onnx [LIBONNXRUNTIME] < rgb24 > rgb24, twice as wide\n");
     return 2;
   }
+#if defined(_WIN32)
+  _setmode(_fileno(stdin), _O_BINARY);
+  _setmode(_fileno(stdout), _O_BINARY);
+#endif
   se_session_defaults(&config, atoi(argv[1]), atoi(argv[2]), 3);
   config.policy = SE_POLICY_EVERY;
   config.depth_every = 2;

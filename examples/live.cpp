@@ -8,6 +8,10 @@
 #include <memory>
 #include <stdexcept>
 #include <vector>
+#if defined(_WIN32)
+#include <fcntl.h>
+#include <io.h>
+#endif
 
 #include "secondeye/session.h"
 
@@ -77,6 +81,10 @@ void run(int width, int height, const char* model, const char* library) {
 }  // namespace
 
 int main(int argc, char** argv) {
+#if defined(_WIN32)
+  _setmode(_fileno(stdin), _O_BINARY);
+  _setmode(_fileno(stdout), _O_BINARY);
+#endif
   if (argc < 3 || argc > 5) {
     std::cerr << "usage: live WIDTH HEIGHT [MODEL.onnx [LIBONNXRUNTIME]] < rgb24 > rgb24, twice as wide\n";
     return 2;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The C interface: version, machine, error strings. Each op's entry is kernels/api/<op>.cpp.
-#include "core/threads.h"
+#include "core/system.h"
 #include "secondeye/secondeye.h"
 
 using namespace se;

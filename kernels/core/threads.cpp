@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/threads.h"
 
-#include <pthread.h>
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <cstdlib>
 #include <mutex>
 #include <new>
 #include <system_error>
 #include <thread>
+
+#include "core/system.h"
 
 namespace se {
 namespace {
@@ -139,11 +137,11 @@ Pool* pool() {
     p = new (std::nothrow) Pool;
     static std::once_flag once;
     std::call_once(once, [] {
-      pthread_atfork([] { g_pool_mutex.lock(); }, [] { g_pool_mutex.unlock(); },
-                     [] {
-                       g_pool.store(nullptr, std::memory_order_relaxed);
-                       g_pool_mutex.unlock();
-                     });
+      at_fork([] { g_pool_mutex.lock(); }, [] { g_pool_mutex.unlock(); },
+              [] {
+                g_pool.store(nullptr, std::memory_order_relaxed);
+                g_pool_mutex.unlock();
+              });
     });
     g_pool.store(p, std::memory_order_release);
   }
@@ -153,7 +151,7 @@ Pool* pool() {
 struct Scratch {
   void* data = nullptr;
   int64_t size = 0;
-  ~Scratch() { std::free(data); }
+  ~Scratch() { free_aligned(data); }
 };
 
 }  // namespace
@@ -163,19 +161,13 @@ void* thread_scratch(int64_t bytes, int32_t slot) {
   Scratch& scratch = slots[slot];
   if (scratch.size < bytes) {
     const int64_t rounded = (bytes + 4095) / 4096 * 4096;
-    void* fresh = std::aligned_alloc(64, static_cast<std::size_t>(rounded));
+    void* fresh = aligned_memory(static_cast<std::size_t>(rounded));
     if (fresh == nullptr) return nullptr;
-    std::free(scratch.data);
+    free_aligned(scratch.data);
     scratch.data = fresh;
     scratch.size = rounded;
   }
   return scratch.data;
-}
-
-int32_t cpu_count() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
 }
 
 void parallel_rows(int32_t threads, int32_t rows, int32_t grain, RowsFn fn, const void* args) {

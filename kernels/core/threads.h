@@ -12,8 +12,6 @@ using RowsFn = void (*)(const void* args, int32_t y0, int32_t y1);
 // several threads at once and after fork().
 void parallel_rows(int32_t threads, int32_t rows, int32_t grain, RowsFn fn, const void* args);
 
-int32_t cpu_count();
-
 // This thread's scratch memory, at least `bytes` long and 64-byte aligned, kept from call to call; null when there is
 // none to be had. Its content is anything. Bounded by the widest picture, so a frame path allocates once. The slots are
 // apart: rows work in the first while a call's tables stand in the second.

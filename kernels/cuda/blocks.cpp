@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every block program on the host: the CUDA kernels' bodies, thread after thread. For tests, not for speed.
-#include <cstdlib>
 #include <cstring>
 
+#include "core/system.h"
 #include "cuda/launch.h"
 
 namespace se {
@@ -12,7 +12,7 @@ template <typename Program>
 int32_t run(const typename Program::Args& args) {
   const Grid grid = Program::grid(args);
   const size_t bytes = (static_cast<size_t>(grid.shared_bytes) + 63) / 64 * 64 + 64;
-  void* shared = std::aligned_alloc(64, bytes);
+  void* shared = aligned_memory(bytes);
   if (shared == nullptr) return SE_ERROR_OUT_OF_MEMORY;
   for (int32_t y = 0; y < grid.y; ++y) {
     for (int32_t x = 0; x < grid.x; ++x) {
@@ -26,7 +26,7 @@ int32_t run(const typename Program::Args& args) {
       }
     }
   }
-  std::free(shared);
+  free_aligned(shared);
   return SE_OK;
 }
 

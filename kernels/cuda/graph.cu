@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
-#include <cstdlib>
 #include <cstring>
 #include <new>
 
+#include "core/system.h"
 #include "cuda/graph.h"
 #include "secondeye/secondeye.h"
 
@@ -21,13 +21,13 @@ int32_t status_of(cudaError_t error) {
 
 void* frame_memory(int32_t device, size_t bytes) {
   void* memory = nullptr;
-  if (device == SE_CPU) return std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  if (device == SE_CPU) return aligned_memory(bytes);
   return status_of(cudaMalloc(&memory, bytes)) == SE_OK ? memory : nullptr;
 }
 
 void free_frame_memory(int32_t device, void* memory) {
   if (device == SE_CPU)
-    std::free(memory);
+    free_aligned(memory);
   else
     (void)cudaFree(memory);  // waits for the work that uses it
 }
@@ -52,7 +52,7 @@ void* host_memory(int32_t device, size_t bytes) {
 
 void free_host_memory(int32_t device, void* memory) {
   if (device == SE_CPU)
-    std::free(memory);
+    free_aligned(memory);
   else if (memory != nullptr)
     (void)cudaFreeHost(memory);
 }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The same for a build without nvcc: the host alone.
-#include <cstdlib>
 #include <cstring>
 
+#include "core/system.h"
 #include "cuda/graph.h"
 #include "secondeye/interop.h"
 
 namespace se {
 
 void* frame_memory(int32_t device, size_t bytes) {
-  return device == SE_CPU ? std::aligned_alloc(64, (bytes + 63) / 64 * 64) : nullptr;
+  return device == SE_CPU ? aligned_memory(bytes) : nullptr;
 }
-void free_frame_memory(int32_t, void* memory) { std::free(memory); }
+void free_frame_memory(int32_t, void* memory) { free_aligned(memory); }
 int32_t fill_frame_memory(int32_t, void* to, const void* from, size_t bytes) {
   std::memcpy(to, from, bytes);
   return SE_OK;
@@ -20,7 +20,7 @@ void* host_memory(int32_t device, size_t bytes) {
   void* memory = frame_memory(device, bytes);
   return memory == nullptr ? nullptr : std::memset(memory, 0, bytes);
 }
-void free_host_memory(int32_t, void* memory) { std::free(memory); }
+void free_host_memory(int32_t, void* memory) { free_aligned(memory); }
 int32_t current_gpu(int32_t) { return 0; }
 int32_t use_gpu(int32_t device, int32_t) { return device == SE_CPU ? SE_OK : SE_ERROR_NO_BACKEND; }
 Lane::~Lane() = default;

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "core/run.h"
+#include "core/system.h"
 
 namespace se {
 namespace {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // ONNX Runtime by its C interface, without its headers: OrtApi is a table of functions whose places are fixed for ever
 // (onnxruntime_c_api.h: "DO NOT MODIFY ABOVE"); Place names those that are used.
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <stdexcept>
 
+#include "core/system.h"
 #include "session/depth_engine.h"
 
 namespace se {
@@ -25,6 +24,11 @@ enum Place : int {
   kGetModelMetadata = 111, kLookupMetadata = 116, kReleaseMetadata = 118, kAddSessionConfigEntry = 130
 };
 constexpr uint32_t kApiVersion = 11;
+#if defined(_WIN32)
+constexpr const char* kNames[] = {"onnxruntime.dll", "libonnxruntime.dll"};
+#else
+constexpr const char* kNames[] = {"libonnxruntime.so", "libonnxruntime.so.1"};
+#endif
 constexpr int kLogErrors = 3, kDeviceAllocator = 0, kDefaultMemory = 0, kFloat = 1;
 
 struct ApiBase {
@@ -36,17 +40,17 @@ class Runtime {
  public:
   // The library stays loaded: its threads and statics do not like to go.
   explicit Runtime(const std::string& path) {
-    const char* name = path.empty() ? "libonnxruntime.so" : path.c_str();
-    void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr && path.empty()) library = dlopen("libonnxruntime.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr) throw std::runtime_error("ONNX Runtime's library cannot be loaded: " + std::string(dlerror()));
-    const auto get = reinterpret_cast<const ApiBase* (*)()>(dlsym(library, "OrtGetApiBase"));
+    const char* name = path.empty() ? kNames[0] : path.c_str();
+    void* library = open_library(name);
+    if (library == nullptr && path.empty()) library = open_library(kNames[1]);
+    if (library == nullptr) throw std::runtime_error("ONNX Runtime's library cannot be loaded: " + library_error());
+    const auto get = reinterpret_cast<const ApiBase* (*)()>(library_symbol(library, "OrtGetApiBase"));
     if (get == nullptr) throw std::runtime_error(std::string(name) + ": not ONNX Runtime's library.");
     api_ = get()->get_api(kApiVersion);
     if (api_ == nullptr)
       throw std::runtime_error(std::string(name) + ": ONNX Runtime " + get()->version() + " is too old; 1.11 or later is wanted.");
     // Only builds with CUDA have it. By its own name, as it has no place that every version keeps.
-    append_cuda_ = reinterpret_cast<AppendCuda>(dlsym(library, "OrtSessionOptionsAppendExecutionProvider_CUDA"));
+    append_cuda_ = reinterpret_cast<AppendCuda>(library_symbol(library, "OrtSessionOptionsAppendExecutionProvider_CUDA"));
     name_ = std::string(name) + ", ONNX Runtime " + get()->version();
     check(call(kCreateEnv, kLogErrors, "secondeye", &env_));
   }
@@ -189,6 +193,7 @@ class OrtEngine final : public DepthEngine {
   };
 
   void load(const DepthSettings& settings) {
+    const std::filesystem::path path = path_of(settings.model);  // of wide characters on Windows, as it wants
     void* options = nullptr;
     ort_.check(ort_.call(kCreateSessionOptions, &options));
     // Spinning threads would take the cores that the warp needs.
@@ -202,7 +207,7 @@ class OrtEngine final : public DepthEngine {
         throw;
       }
     }
-    if (status == nullptr) status = ort_.call(kCreateSession, ort_.env(), settings.model.c_str(),
+    if (status == nullptr) status = ort_.call(kCreateSession, ort_.env(), path.c_str(),
                                               static_cast<const void*>(options), &session_);
     ort_.release(kReleaseSessionOptions, options);
     ort_.check(status);

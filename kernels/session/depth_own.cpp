@@ -2,6 +2,7 @@
 // A depth network by our own kernels, on the CPU.
 #include <fstream>
 
+#include "core/system.h"
 #include "net/network.h"
 #include "session/depth_engine.h"
 
@@ -46,7 +47,7 @@ class OwnEngine final : public DepthEngine {
 
 std::unique_ptr<DepthEngine> open_in_kernels(const DepthSettings& settings) {
   if (settings.device != SE_CPU) return nullptr;
-  std::ifstream file(settings.model, std::ios::binary | std::ios::ate);
+  std::ifstream file(path_of(settings.model), std::ios::binary | std::ios::ate);
   if (!file) return nullptr;  // ONNX Runtime says why
   constexpr std::streamoff kMost = std::streamoff{1} << 28;  // far over any network that these kernels are meant for
   const std::streamoff size = file.tellg();

@@ -6,13 +6,8 @@
 #include <stdexcept>
 #include <thread>
 
-#if defined(_WIN32)
-#include <process.h>
-#else
-#include <unistd.h>
-#endif
-
 #include "core/check.h"
+#include "core/system.h"
 #include "session/state.h"
 
 namespace se {
@@ -59,14 +54,6 @@ int32_t check_frame(const se_session_config& config, const se_array* frame) {
   return config.nv12 != 0 && frame->stride_x != 1 ? SE_ERROR_BAD_STRIDE : SE_OK;
 }
 
-int64_t this_process() {
-#if defined(_WIN32)
-  return _getpid();
-#else
-  return getpid();
-#endif
-}
-
 void say(char* message, size_t size, const char* text) {
   if (message == nullptr || size == 0) return;
   std::strncpy(message, text, size - 1);
@@ -79,7 +66,7 @@ void say(char* message, size_t size, const char* text) {
 struct se_session {
   std::shared_ptr<se::State> state;
   std::vector<std::thread> threads;
-  int64_t process = se::this_process();
+  int64_t process = se::process_id();
 };
 
 using namespace se;
@@ -89,7 +76,7 @@ namespace {
 // A process that was forked has none of its parent's threads, and perhaps a mutex that nobody will ever give back.
 int32_t check_session(const se_session* session) {
   if (session == nullptr) return SE_ERROR_NULL_POINTER;
-  return session->process == this_process() ? SE_OK : SE_ERROR_FORKED;
+  return session->process == process_id() ? SE_OK : SE_ERROR_FORKED;
 }
 
 void start(se_session& session, void (State::*loop)()) {

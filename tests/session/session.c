@@ -51,6 +51,12 @@ static int32_t stuck(void *user, const se_array *picture, const se_array *nearne
   return 1;
 }
 
+/* Not rand_r, which Windows does not have. */
+static unsigned any_number(unsigned *seed) {
+  *seed = *seed * 1664525u + 1013904223u;
+  return *seed >> 16;
+}
+
 static void released(void *user) { *(atomic_int *)user = -1; }
 
 static se_array frame_of(void *data, int32_t height, int32_t width) {
@@ -309,7 +315,7 @@ static void *takes(void *argument) {
     CHECK(status == SE_OK || status == SE_ERROR_BUSY || status == SE_ERROR_CLOSED);
     if (status != SE_OK) continue;
     ++crowd->ready;
-    if (rand_r(&seed) % 4 == 0) usleep((useconds_t)(rand_r(&seed) % 8000));
+    if (any_number(&seed) % 4 == 0) usleep((useconds_t)(any_number(&seed) % 8000));
     CHECK(((const uint8_t *)result.picture.data)[0] != 255);
     CHECK(se_session_release(crowd->session, result.ticket) == SE_OK);
   }
@@ -361,9 +367,9 @@ static void *tells(void *argument) {
   while (!crowd->stop) {
     int32_t status = se_session_wait_key(crowd->session, 20, &picture, &ticket);
     CHECK(status == SE_OK || status == SE_ERROR_BUSY || status == SE_ERROR_CLOSED);
-    if (rand_r(&seed) % 3 == 0) usleep((useconds_t)(rand_r(&seed) % 20000));
-    labels[rand_r(&seed) % 24][rand_r(&seed) % 40] = (uint16_t)rand_r(&seed);
-    status = se_session_set_labels(crowd->session, ticket, rand_r(&seed) % 5 != 0 ? &map : NULL);
+    if (any_number(&seed) % 3 == 0) usleep((useconds_t)(any_number(&seed) % 20000));
+    labels[any_number(&seed) % 24][any_number(&seed) % 40] = (uint16_t)any_number(&seed);
+    status = se_session_set_labels(crowd->session, ticket, any_number(&seed) % 5 != 0 ? &map : NULL);
     CHECK(status == SE_OK || status == SE_ERROR_BAD_PARAMETER || status == SE_ERROR_CLOSED);
   }
   return NULL;

@@ -15,8 +15,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(_WIN32)
+#if defined(_WIN32) && defined(SE_BUILD)
 #define SE_API __declspec(dllexport)
+#elif defined(_WIN32)
+#define SE_API
 #elif defined(__GNUC__)
 #define SE_API __attribute__((visibility("default")))
 #else

@@ -101,7 +101,7 @@ typedef struct se_session_config {
   int32_t remember;     /* not 0: holes show what was seen there before, where a still or panning camera has seen it */
   int32_t key_every;    /* 1..1000: key frames are offered to a segmenter of yours (se_session_wait_key), the first of each shot,
                          * this many frames after the last one, and when a fifth of the picture is no longer known; 0: none */
-  const char *depth_model; /* an ONNX depth network, or null for `depth` */
+  const char *depth_model; /* an ONNX depth network (paths are UTF-8), or null for `depth` */
   const char *onnxruntime; /* path of ONNX Runtime's shared library, for models that need it; null: as the loader finds it */
   int32_t depth_width, depth_height; /* of the network's input, or of the map of `depth`; 0: what the model says */
   float mean[3], std[3];   /* of the input; std[0] == 0: what the model says */

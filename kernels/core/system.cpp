@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/system.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <stdexcept>
+#include <system_error>
+#include <thread>
+
+#if defined(_WIN32)
+#include <windows.h>
+
+#include <malloc.h>
+#include <process.h>
+#else
+#include <dlfcn.h>
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+#endif
+
+namespace se {
+
+std::filesystem::path path_of(const std::string& utf8) {
+  try {
+    return std::filesystem::u8path(utf8);
+  } catch (const std::system_error&) {  // on Windows alone, whose paths are of other characters
+    throw std::runtime_error("a path that is not UTF-8.");
+  }
+}
+
+#if defined(_WIN32)
+
+int32_t cpu_count() {
+  DWORD_PTR ours = 0, all = 0;
+  if (GetProcessAffinityMask(GetCurrentProcess(), &ours, &all) && ours != 0) return __builtin_popcountll(ours);
+  return std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));  // in several groups of 64
+}
+
+int64_t process_id() { return _getpid(); }
+
+void* aligned_memory(size_t bytes) { return _aligned_malloc(bytes, 64); }
+void free_aligned(void* memory) { _aligned_free(memory); }
+
+void at_fork(void (*)(), void (*)(), void (*)()) {}
+
+void* open_library(const char* path) {
+  return reinterpret_cast<void*>(LoadLibraryW(path_of(path).c_str()));
+}
+
+std::string library_error() {
+  char text[256] = "";
+  const DWORD code = GetLastError();
+  DWORD length = FormatMessageA(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, nullptr, code, 0, text, sizeof text, nullptr);
+  while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == '\r' || text[length - 1] == '.')) --length;
+  return length > 0 ? std::string(text, length) : "error " + std::to_string(code);
+}
+
+void* library_symbol(void* library, const char* name) {
+  return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(library), name));
+}
+
+#else
+
+int32_t cpu_count() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
+}
+
+int64_t process_id() { return getpid(); }
+
+void* aligned_memory(size_t bytes) { return std::aligned_alloc(64, (bytes + 63) / 64 * 64); }
+void free_aligned(void* memory) { std::free(memory); }
+
+void at_fork(void (*before)(), void (*parent)(), void (*child)()) { pthread_atfork(before, parent, child); }
+
+void* open_library(const char* path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL); }
+
+std::string library_error() {
+  const char* text = dlerror();
+  return text == nullptr ? "no reason given" : text;
+}
+
+void* library_symbol(void* library, const char* name) { return dlsym(library, name); }
+
+#endif
+
+}  // namespace se
