@@ -602,6 +602,35 @@ static double seconds(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static void *submits_at_leisure(void *session) {
+  const se_array frame = frame_of(pixels, HEIGHT, WIDTH);
+  CHECK(se_session_submit(session, &frame, 0, 5000, NULL) == SE_ERROR_CLOSED);
+  return NULL;
+}
+
+/* Where there is no room, each call waits for as long as it was told, whatever others are waiting for. */
+static void patience(void) {
+  atomic_int runs = 0;
+  se_session_config config;
+  se_session *session;
+  pthread_t other;
+  double begun;
+  const se_array frame = frame_of(pixels, HEIGHT, WIDTH);
+  se_session_defaults(&config, WIDTH, HEIGHT, 3);
+  config.policy = SE_POLICY_EVERY;
+  config.slots = 2;
+  session = open_session(&config, depth, &runs);
+  while (se_session_submit(session, &frame, 0, 200, NULL) == SE_OK) continue;
+  CHECK(pthread_create(&other, NULL, submits_at_leisure, session) == 0);
+  usleep(50000);
+  begun = seconds();
+  CHECK(se_session_submit(session, &frame, 0, 0, NULL) == SE_ERROR_BUSY);
+  CHECK(seconds() - begun < 1.0);
+  se_session_close(session);
+  CHECK(pthread_join(other, NULL) == 0);
+  se_session_destroy(session);
+}
+
 static void ends(void) {
   atomic_int runs = 0;
   se_session_config config;
@@ -700,6 +729,7 @@ int main(void) {
   steps_of_a_gpu();
   interop();
   overhead();
+  patience();
   crowds(SE_ISA_AUTO, SE_POLICY_NEWEST, 2, 700);
   crowds(SE_ISA_AUTO, SE_POLICY_EVERY, 1, 700);
   crowds(SE_ISA_AUTO, SE_POLICY_NEWEST, 0, 700);
