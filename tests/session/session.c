@@ -541,6 +541,7 @@ static void pipes(void) {
   se_frame_config config;
   se_frame *frame = NULL;
   se_frame_pipe *pipe = NULL;
+  char message[64] = "";
   const se_array picture = frame_of(pixels, HEIGHT, WIDTH), out = frame_of(got, HEIGHT, 2 * WIDTH);
   const se_array map = {nearness, MAP_HEIGHT, MAP_WIDTH, 1, SE_FLOAT32, 4 * MAP_WIDTH, 4, 4};
   int32_t k, y, x;
@@ -551,7 +552,7 @@ static void pipes(void) {
   CHECK(se_frame_pipe_create(&config, LANES, &pipe, NULL, 0) == SE_ERROR_BAD_SHAPE && pipe == NULL);
   config.map_width = MAP_WIDTH;
   config.map_height = MAP_HEIGHT;
-  CHECK(se_frame_pipe_create(&config, 9, &pipe, NULL, 0) == SE_ERROR_BAD_PARAMETER);
+  CHECK(se_frame_pipe_create(&config, 9, &pipe, message, sizeof message) == SE_ERROR_BAD_PARAMETER && strstr(message, "lanes") != NULL);
   CHECK(se_frame_pipe_create(&config, LANES, &pipe, NULL, 0) == SE_OK);
   CHECK(se_frame_create(&config, &frame, NULL, 0) == SE_OK);
   CHECK(se_frame_pipe_wait(pipe, &out) == SE_ERROR_BUSY);
@@ -695,11 +696,17 @@ static void failures(void) {
   se_session_result result;
   se_session_params params;
   se_render_view view;
-  char message[64];
+  char message[64] = "";
   se_array frame = frame_of(pixels, HEIGHT, WIDTH);
   int32_t k;
   se_session_defaults(&config, WIDTH, HEIGHT, 3);
+  CHECK(se_session_create(NULL, &session, message, sizeof message) == SE_ERROR_NULL_POINTER && strstr(message, "null") != NULL);
   CHECK(se_session_create(&config, &session, message, sizeof message) == SE_ERROR_NULL_POINTER && session == NULL);
+  CHECK(strstr(message, "depth_model") != NULL);
+  config.slots = 1;
+  CHECK(se_session_create(&config, &session, message, sizeof message) == SE_ERROR_BAD_PARAMETER);
+  CHECK(strcmp(message, "slots has to be 2 to 16.") == 0);
+  config.slots = 4;
   config.depth_model = "/nowhere/model.onnx";
   config.onnxruntime = "/nowhere/libonnxruntime.so";
   CHECK(se_session_create(&config, &session, message, sizeof message) == SE_ERROR_MODEL && message[0] != 0);
@@ -737,6 +744,15 @@ static void failures(void) {
   CHECK(se_session_set_params(session, &params) == SE_ERROR_BAD_PARAMETER);
   params.strength = 0.0f / 0.0f;
   CHECK(se_session_set_params(session, &params) == SE_ERROR_BAD_PARAMETER);
+  {
+    uint8_t text[4][8][4];
+    se_array overlay = frame_of(text, 4, 8);
+    overlay.channels = 4;
+    overlay.stride_y = 32;
+    overlay.stride_x = 4;
+    CHECK(se_session_set_overlay(session, &overlay, INT32_MIN, 0, 0) == SE_ERROR_BAD_PARAMETER);
+    CHECK(se_session_set_overlay(session, &overlay, 0, 16385, 0) == SE_ERROR_BAD_PARAMETER);
+  }
   for (k = 0; k < 100; ++k) { /* the sentence is the last one's, however often they take turns */
     depth_fails = k % 2 != 0 ? 7 : 8;
     CHECK(se_session_submit(session, &frame, 0, 0, NULL) == SE_OK);
