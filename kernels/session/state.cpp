@@ -205,7 +205,7 @@ void State::end(int32_t status) {
     closed_ = true;
   }
   if (network_ != nullptr) network_->stop();
-  if (objects_ != nullptr) objects_->close();
+  if (objects_ != nullptr) objects_->close(status);
   for (std::condition_variable* c : {&room_, &work_, &looked_, &ready_, &side_}) c->notify_all();
 }
 

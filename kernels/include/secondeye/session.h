@@ -22,7 +22,7 @@
  * the session's own network's depth (ONNX Runtime's CUDA provider) and becomes the stereo picture there, by one CUDA graph;
  * motion and steadiness, which are small, stay on the CPU. The bytes are the CPU's for the same depth. Overlay and mask lie
  * there, and go when no frame needs them any more; render works beside the frames, on a stream of its own. A GPU that fails
- * ends the session: every call then gives SE_ERROR_DEVICE_LOST.
+ * ends the session, as se_session_close does, with SE_ERROR_DEVICE_LOST in place of SE_ERROR_CLOSED.
  *
  * On the CPU small networks, the built-in one among them, run on kernels of our own (network.h). ONNX Runtime's library is loaded
  * for other models and on a GPU, and is not needed otherwise.
@@ -150,7 +150,7 @@ typedef enum se_stage {
 typedef struct se_session_stats {
   uint64_t submitted, ready, dropped, late, cheaper, depth_runs, depth_failures;
   uint64_t keys_offered, keys_labelled; /* key frames; those whose labels came */
-  uint64_t memory_bytes; /* of the session's buffers; the network's own are not counted */
+  uint64_t memory_bytes; /* of the session's buffers, and of a network on our own kernels; ONNX Runtime does not tell */
   se_stage_stats stages[SE_STAGES];
 } se_session_stats;
 
@@ -184,7 +184,8 @@ SE_API int32_t se_session_create(const se_session_config *config, se_session **s
  * on its thread, with the memory that it was given: `depth_release` tells when it has come back. */
 SE_API void se_session_destroy(se_session *session);
 
-/* Ends the work but not the session: every call that waits, or comes later, gives SE_ERROR_CLOSED. */
+/* Ends the work but not the session: calls that wait, and later ones that give or take frames, views, key frames or labels, give
+ * SE_ERROR_CLOSED. Results that are held stay valid; parameters, overlay, mask and stats can be set and read as before. */
 SE_API void se_session_close(se_session *session);
 
 SE_API int32_t se_session_get_params(se_session *session, se_session_params *params);
