@@ -279,6 +279,10 @@ static void label_maps(void) {
   CHECK(se_carry_labels(&n, &n, &l, &s, &m, NULL) == SE_ERROR_NULL_POINTER);
   CHECK(se_carry_labels(&n, &n, &l, &n, &m, &p) == SE_ERROR_BAD_SHAPE);
   CHECK(se_carry_labels(&n, &n, &l, &s, &p, &p) == SE_ERROR_BAD_SHAPE);
+  {
+    const se_array over = {parts, 16, 24, 1, SE_UINT16, 48, 2, 2}, onto = {values, 16, 24, 1, SE_UINT16, 48, 2, 2};
+    CHECK(se_align_edges(&v, &onto) == SE_ERROR_BAD_ALIAS && se_carry_labels(&n, &n, &over, &s, &m, &p) == SE_ERROR_BAD_ALIAS);
+  }
   l.height = 15;
   CHECK(se_align_edges(&v, &l) == SE_ERROR_BAD_SHAPE && se_carry_labels(&n, &n, &l, &s, &m, &p) == SE_ERROR_BAD_SHAPE);
   l.height = 16;

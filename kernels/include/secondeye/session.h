@@ -14,8 +14,9 @@
  * motion and carries depth along it, the second warps, fills and packs; a third makes depth (a network at its own rate, or
  * your function). A frame that is due for depth waits for it, but where it may go without (se_cheaper) no longer than
  * its deadline or, with SE_POLICY_NEWEST, than until the next frame comes: what is found later is carried to later
- * frames. After creation nothing is allocated (but by render, for views of its own, at its first call, and for tiles of a new
- * size; and by what sets overlay and mask), and no lock is held while pixels are worked on. Every function may be
+ * frames. After the first frames, for which threads and their scratch memory are had, nothing is allocated (but by render, for
+ * views of its own, at its first call, and for tiles of a new size; and by what sets overlay and mask), and no lock is held
+ * while pixels are worked on. Every function may be
  * called from any thread. Errors are codes; a session whose depth fails stays usable and says so in its results.
  *
  * With device = SE_CUDA a frame goes to the GPU once, through page-locked memory or from memory there; it is made small, gets
