@@ -14,7 +14,7 @@ int32_t se_cpu_count(void) { return cpu_count(); }
 const char* se_status_string(int32_t status) {
   switch (status) {
     case SE_OK: return "ok";
-    case SE_ERROR_NULL_POINTER: return "a required array is missing";
+    case SE_ERROR_NULL_POINTER: return "a required pointer is null";
     case SE_ERROR_BAD_DTYPE: return "an array has an element type that this operation does not take";
     case SE_ERROR_BAD_SHAPE: return "an array's size is zero, over 16384, or does not match its partner's";
     case SE_ERROR_BAD_STRIDE: return "an array's strides or address do not step by whole elements";

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <initializer_list>
+
 #include "core/run.h"
 #include "cuda/launch.h"
 
@@ -24,8 +26,10 @@ int32_t add_view(WarpViewsArgs& args, const se_warp_params& params, const se_arr
   SE_TRY(check_same_shape(source, *out));
   if (out->dtype != source.dtype) return SE_ERROR_BAD_DTYPE;
   SE_TRY(check_plane(holes, SE_UINT8, source));
-  SE_TRY(check_disjoint(*out, source));
-  SE_TRY(check_disjoint(*out, disparity));
+  for (const se_array* in : {&source, &disparity}) {
+    SE_TRY(check_disjoint(*out, *in));
+    SE_TRY(check_disjoint(*holes, *in));
+  }
   SE_TRY(check_disjoint(*out, *holes));
   WarpArgs& view = args.views[args.count++];
   view = WarpArgs{view_of<const uint8_t>(source), view_of<const float>(disparity), view_of<uint8_t>(*out),
@@ -33,7 +37,7 @@ int32_t add_view(WarpViewsArgs& args, const se_warp_params& params, const se_arr
                   scale_q8 < 0 ? -scale_q8 : scale_q8};
   if (map != nullptr) {
     SE_TRY(check_plane(map, SE_INT32, source));
-    SE_TRY(check_disjoint(*map, *out));
+    for (const se_array* other : {&source, &disparity, out, holes}) SE_TRY(check_disjoint(*map, *other));
     view.map = view_of<int32_t>(*map);
   }
   if (scale_q8 < 0) {
@@ -80,12 +84,12 @@ extern "C" int32_t se_warp_views(const se_exec* exec, const se_warp_params* para
   for (int32_t k = 0; k < count; ++k) {
     const se_warp_view& v = views[k];
     if (v.scale_q8 < -256 || v.scale_q8 > 256) return SE_ERROR_BAD_PARAMETER;
-    for (int32_t other = 0; other < k; ++other) {
-      SE_TRY(check_disjoint(v.out, views[other].out));
-      SE_TRY(check_disjoint(v.holes, views[other].holes));
-    }
     SE_TRY(add_view(args, *params, *source, *disparity, v.scale_q8, &v.out, &v.holes,
                     v.map.data == nullptr ? nullptr : &v.map));
+    for (int32_t other = 0; other < k; ++other)
+      for (const se_array* a : {&v.out, &v.holes, &v.map})
+        for (const se_array* b : {&views[other].out, &views[other].holes, &views[other].map})
+          if (a->data != nullptr && b->data != nullptr) SE_TRY(check_disjoint(*a, *b));
   }
   return run(*exec, args, views[0].out);
 }

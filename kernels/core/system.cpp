@@ -44,6 +44,12 @@ void free_aligned(void* memory) { _aligned_free(memory); }
 
 void at_fork(void (*)(), void (*)(), void (*)()) {}
 
+void stay_loaded() {
+  HMODULE self = nullptr;
+  GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_PIN | GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS,
+                     reinterpret_cast<LPCWSTR>(reinterpret_cast<void*>(&stay_loaded)), &self);
+}
+
 void* open_library(const char* path) {
   return reinterpret_cast<void*>(LoadLibraryW(path_of(path).c_str()));
 }
@@ -74,6 +80,8 @@ void* aligned_memory(size_t bytes) { return std::aligned_alloc(64, (bytes + 63) 
 void free_aligned(void* memory) { std::free(memory); }
 
 void at_fork(void (*before)(), void (*parent)(), void (*child)()) { pthread_atfork(before, parent, child); }
+
+void stay_loaded() {}
 
 void* open_library(const char* path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL); }
 

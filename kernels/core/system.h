@@ -18,6 +18,9 @@ void free_aligned(void* memory);
 // Has all three called round every fork, where there is such a thing.
 void at_fork(void (*before)(), void (*parent)(), void (*child)());
 
+// Keeps this library in memory for as long as the process lives, where linking it cannot say so.
+void stay_loaded();
+
 std::filesystem::path path_of(const std::string& utf8);  // throws std::runtime_error
 
 // A shared library, which stays loaded; null when it cannot be, and then library_error tells why.

@@ -137,6 +137,7 @@ Pool* pool() {
     p = new (std::nothrow) Pool;
     static std::once_flag once;
     std::call_once(once, [] {
+      stay_loaded();  // the workers wait in its code
       at_fork([] { g_pool_mutex.lock(); }, [] { g_pool_mutex.unlock(); },
               [] {
                 g_pool.store(nullptr, std::memory_order_relaxed);

@@ -40,8 +40,11 @@ int32_t guarded(const Work& work) {
 extern "C" {
 
 int32_t se_network_open(const void* onnx, size_t size, int32_t isa, se_network** network, char* message, size_t message_size) {
-  if (network == nullptr || (onnx == nullptr && size != 0)) return SE_ERROR_NULL_POINTER;
-  *network = nullptr;
+  if (network != nullptr) *network = nullptr;
+  if (network == nullptr || (onnx == nullptr && size != 0)) {
+    say(message, message_size, se_status_string(SE_ERROR_NULL_POINTER));
+    return SE_ERROR_NULL_POINTER;
+  }
   try {
     *network = new se_network{Network(onnx, size, isa)};
     return SE_OK;

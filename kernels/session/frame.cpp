@@ -61,16 +61,26 @@ void say(char* message, size_t size, const char* text) {
   message[size - 1] = 0;
 }
 
-int32_t check_config(const se_frame_config& c) {
-  if (c.width < 16 || c.height < 16 || c.width > 8192 || c.height > 8192) return SE_ERROR_BAD_SHAPE;
-  if (c.channels != 3 && c.channels != 4) return SE_ERROR_BAD_SHAPE;
-  if (c.map_width < 1 || c.map_height < 1 || c.map_width > 4096 || c.map_height > 4096) return SE_ERROR_BAD_SHAPE;
-  if (c.widen < 0 || c.widen > 16 || c.standard < SE_BT601 || c.standard > SE_BT2020) return SE_ERROR_BAD_PARAMETER;
+// why: a sentence, unless this is SE_OK.
+int32_t check_config(const se_frame_config& c, const char** why) {
+  const auto refused = [why](int32_t status, const char* sentence) {
+    *why = sentence;
+    return status;
+  };
+  if (c.width < 16 || c.height < 16 || c.width > 8192 || c.height > 8192)
+    return refused(SE_ERROR_BAD_SHAPE, "width and height of pictures have to be 16 to 8192.");
+  if (c.channels != 3 && c.channels != 4) return refused(SE_ERROR_BAD_SHAPE, "channels of pictures have to be 3 or 4.");
+  if (c.map_width < 1 || c.map_height < 1 || c.map_width > 4096 || c.map_height > 4096)
+    return refused(SE_ERROR_BAD_SHAPE, "map_width and map_height, of nearness, have to be 1 to 4096.");
+  if (c.widen < 0 || c.widen > 16) return refused(SE_ERROR_BAD_PARAMETER, "widen has to be 0 to 16.");
+  if (c.standard < SE_BT601 || c.standard > SE_BT2020) return refused(SE_ERROR_BAD_PARAMETER, "standard has to be an se_standard.");
+  if (c.threads < 0 || c.threads > 256) return refused(SE_ERROR_BAD_PARAMETER, "threads has to be 0 to 256.");
   se_exec exec{};
   exec.device = c.device;
   exec.isa = c.isa;
   exec.threads = c.threads;
-  return check_exec(&exec);
+  const int32_t status = check_exec(&exec);
+  return status == SE_ERROR_BAD_PARAMETER ? refused(status, "device has to be an se_device.") : refused(status, se_status_string(status));
 }
 
 bool between(float v, float low, float high) { return v >= low && v <= high; }  // false for NaN
@@ -101,15 +111,19 @@ void se_frame_defaults(se_frame_config* config, int32_t width, int32_t height, i
 }
 
 int32_t se_frame_create(const se_frame_config* config, se_frame** frame, char* message, size_t message_size) {
-  if (config == nullptr || frame == nullptr) return SE_ERROR_NULL_POINTER;
-  *frame = nullptr;
+  if (frame != nullptr) *frame = nullptr;
+  if (config == nullptr || frame == nullptr) {
+    say(message, message_size, se_status_string(SE_ERROR_NULL_POINTER));
+    return SE_ERROR_NULL_POINTER;
+  }
   if (config->struct_size != sizeof(se_frame_config)) {
     say(message, message_size, "the configuration is of another version of secondeye/frame.h; begin with se_frame_defaults.");
     return SE_ERROR_BAD_PARAMETER;
   }
-  const int32_t status = check_config(*config);
+  const char* why = "";
+  const int32_t status = check_config(*config, &why);
   if (status != SE_OK) {
-    say(message, message_size, se_status_string(status));
+    say(message, message_size, why);
     return status;
   }
   se_frame* made = nullptr;

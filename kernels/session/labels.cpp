@@ -253,6 +253,7 @@ int32_t se_align_edges(const se_array* values, const se_array* labels) {
   SE_TRY(check_array(values, 1u << SE_FLOAT32, 1, 1));
   SE_TRY(check_packed(values, SE_FLOAT32, 4, 1, values->height, values->width));
   SE_TRY(check_packed(labels, SE_UINT16, 2, 1, values->height, values->width));
+  SE_TRY(check_disjoint(*values, *labels));
   try {
     EdgeAligner(values->width, values->height).align(static_cast<float*>(values->data), static_cast<const uint16_t*>(labels->data));
     return SE_OK;
@@ -271,6 +272,11 @@ int32_t se_carry_labels(const se_array* now, const se_array* key, const se_array
   SE_TRY(check_packed(small, SE_UINT8, 1, 3, height, width));
   SE_TRY(check_packed(moves, SE_INT32, 4, 3, (height + 7) / 8, (width + 7) / 8));
   SE_TRY(check_packed(parts, SE_INT32, 4, 1, height, width));
+  SE_TRY(check_disjoint(*parts, *moves));
+  for (const se_array* in : {now, key, labels, small}) {
+    SE_TRY(check_disjoint(*parts, *in));
+    SE_TRY(check_disjoint(*moves, *in));
+  }
   try {
     LabelCarrier(width, height).carry(
         static_cast<const uint8_t*>(now->data), static_cast<const uint8_t*>(key->data), static_cast<const uint16_t*>(labels->data),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a session's first thread does: it looks at a frame and sees to its depth, which the third thread makes.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "session/state.h"
@@ -24,12 +25,28 @@ std::string State::ask(const uint8_t* frame) {
   return {};
 }
 
+// Any scale will do: a power of two, which is exact, brings the greatest to 1 .. 2.
+void State::scale_depth() {
+  float greatest = 0;
+  for (const float v : depth_) greatest = std::max(greatest, std::abs(v));
+  const int32_t power = greatest > 0 ? std::ilogb(greatest) : 0;
+  // In two steps, for 2^149 is no float.
+  const float half = std::ldexp(1.0f, -(power / 2)), rest = std::ldexp(1.0f, -(power - power / 2));
+  if (power != 0)
+    for (float& v : depth_) v = v * half * rest;
+}
+
 void State::note_depth(const std::string& error, float ms) {
   ++depth_runs_;
   timers_[SE_STAGE_DEPTH].add(ms);
   if (error.empty()) return;
   ++depth_failures_;
-  if (errors_.size() < 64 && (errors_.empty() || errors_.back() != error)) errors_.push_back(error);
+  // The last one stands at the end; none goes, for callers have pointers to them.
+  const auto known = std::find(errors_.begin(), errors_.end(), error);
+  if (known != errors_.end())
+    errors_.splice(errors_.end(), errors_, known);
+  else if (errors_.size() < 64)
+    errors_.push_back(error);
 }
 
 bool State::look(Slot& slot) {
@@ -174,6 +191,7 @@ bool State::make_depth() {
     if (closed_) return false;
   }
   const std::string error = network_ != nullptr ? network_->run(side_small_, depth_.data()) : ask(side_picture_);
+  if (error.empty()) scale_depth();
   {
     Lock lock(mutex_);
     Timer& timer = timers_[SE_STAGE_DEPTH];

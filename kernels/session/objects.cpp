@@ -109,12 +109,12 @@ void LiveObjects::advance(Track& track, const int32_t* blocks) {
 int32_t LiveObjects::wait_key(int32_t timeout_ms, const se_array& picture, uint64_t* ticket) {
   {
     Lock lock(mutex_);
-    const auto over = [&] { return closed_ || offer_ == Offer::READY; };
+    const auto over = [&] { return closed_ != SE_OK || offer_ == Offer::READY; };
     if (timeout_ms < 0)
       ready_.wait(lock, over);
     else if (timeout_ms > 0)
       ready_.wait_for(lock, std::chrono::milliseconds(timeout_ms), over);
-    if (closed_) return SE_ERROR_CLOSED;
+    if (closed_ != SE_OK) return closed_;
     if (offer_ != Offer::READY) return SE_ERROR_BUSY;
     offer_ = Offer::TAKEN;
     *ticket = offered_ticket_;
@@ -127,7 +127,7 @@ int32_t LiveObjects::set_labels(uint64_t ticket, const se_array* labels) {
   Lock one(inbox_mutex_);
   {
     Lock lock(mutex_);
-    if (closed_) return SE_ERROR_CLOSED;
+    if (closed_ != SE_OK) return closed_;
     if (offer_ != Offer::TAKEN || ticket != offered_ticket_) return SE_ERROR_BAD_PARAMETER;
   }
   has_labels_ = labels != nullptr;
@@ -147,10 +147,10 @@ int32_t LiveObjects::set_labels(uint64_t ticket, const se_array* labels) {
   return SE_OK;
 }
 
-void LiveObjects::close() {
+void LiveObjects::close(int32_t status) {
   {
     Lock lock(mutex_);
-    closed_ = true;
+    if (closed_ == SE_OK) closed_ = status;
   }
   ready_.notify_all();
 }

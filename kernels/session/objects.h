@@ -35,7 +35,7 @@ class LiveObjects {
 
   int32_t wait_key(int32_t timeout_ms, const se_array& picture, uint64_t* ticket);
   int32_t set_labels(uint64_t ticket, const se_array* labels);
-  void close();
+  void close(int32_t status);  // which every call gives from now on
   void count(uint64_t* offered, uint64_t* labelled);
   int64_t bytes() const;
 
@@ -72,7 +72,7 @@ class LiveObjects {
   std::condition_variable ready_;
   Offer offer_ = Offer::NONE;
   uint64_t offered_ticket_ = 0, offered_ = 0, labelled_ = 0;
-  bool closed_ = false;
+  int32_t closed_ = SE_OK;
 };
 
 }  // namespace se

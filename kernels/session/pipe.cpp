@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Frames that lie on the host, through lanes that take turns. See secondeye/frame.h.
+#include <cstdio>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -75,9 +76,13 @@ std::unique_ptr<Turn> make_turn(const se_frame_config& c, char* message, size_t 
   auto turn = std::make_unique<Turn>(c.device);
   se_frame* frame = nullptr;
   *status = se_frame_create(&c, &frame, message, message_size);
-  if (*status == SE_OK) *status = turn->lane.open();
   turn->frame.reset(frame);
   if (*status != SE_OK) return turn;
+  *status = turn->lane.open();
+  if (*status != SE_OK) {
+    if (message != nullptr && message_size != 0) std::snprintf(message, message_size, "%s", se_status_string(*status));
+    return turn;
+  }
   turn->picture.make(c.device, c.height, c.width, c.nv12 != 0 ? 1 : c.channels, SE_UINT8);
   if (c.nv12 != 0) turn->chroma.make(c.device, (c.height + 1) / 2, (c.width + 1) / 2, 2, SE_UINT8);
   turn->nearness.make(c.device, c.map_height, c.map_width, 1, SE_FLOAT32);
@@ -91,9 +96,13 @@ extern "C" {
 
 int32_t se_frame_pipe_create(const se_frame_config* config, int32_t lanes, se_frame_pipe** pipe, char* message,
                              size_t message_size) {
-  if (config == nullptr || pipe == nullptr) return SE_ERROR_NULL_POINTER;
-  *pipe = nullptr;
-  if (lanes < 1 || lanes > 8) return SE_ERROR_BAD_PARAMETER;
+  const auto refused = [&](int32_t status, const char* sentence) {
+    if (message != nullptr && message_size != 0) std::snprintf(message, message_size, "%s", sentence);
+    return status;
+  };
+  if (pipe != nullptr) *pipe = nullptr;
+  if (config == nullptr || pipe == nullptr) return refused(SE_ERROR_NULL_POINTER, se_status_string(SE_ERROR_NULL_POINTER));
+  if (lanes < 1 || lanes > 8) return refused(SE_ERROR_BAD_PARAMETER, "lanes has to be 1 to 8.");
   try {
     auto made = std::make_unique<se_frame_pipe>();
     made->config = *config;
@@ -105,7 +114,7 @@ int32_t se_frame_pipe_create(const se_frame_config* config, int32_t lanes, se_fr
     *pipe = made.release();
     return SE_OK;
   } catch (const std::bad_alloc&) {
-    return SE_ERROR_OUT_OF_MEMORY;
+    return refused(SE_ERROR_OUT_OF_MEMORY, "memory for the lanes' buffers could not be had");
   }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The C interface of sessions: checks, threads, and nothing that throws.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <new>
 #include <stdexcept>
@@ -24,27 +25,44 @@ int32_t check_params(const se_session_params& p) {
   return SE_OK;
 }
 
-int32_t check_config(const se_session_config& c) {
-  if (c.width < 16 || c.height < 16 || c.width > 8192 || c.height > 8192) return SE_ERROR_BAD_SHAPE;
-  if (c.channels != 3 && c.channels != 4) return SE_ERROR_BAD_SHAPE;
-  if (c.policy != SE_POLICY_NEWEST && c.policy != SE_POLICY_EVERY) return SE_ERROR_BAD_PARAMETER;
-  if (c.slots < 2 || c.slots > 16 || c.depth_every < 0 || c.depth_every > 1000) return SE_ERROR_BAD_PARAMETER;
-  if (c.key_every < 0 || c.key_every > 1000) return SE_ERROR_BAD_PARAMETER;
-  if (!between(c.deadline_ms, 0, 1e6f) || !between(c.steady, 0, 0.98f)) return SE_ERROR_BAD_PARAMETER;
-  if (c.standard < SE_BT601 || c.standard > SE_BT2020) return SE_ERROR_BAD_PARAMETER;
-  if (c.nv12 != 0 && c.width % 2 != 0) return SE_ERROR_BAD_SHAPE;
-  if (c.widen < 0 || c.widen > 16 || c.threads < 0 || c.threads > 256 || c.cheaper > 7) return SE_ERROR_BAD_PARAMETER;
-  if ((c.depth_model == nullptr) == (c.depth == nullptr)) return SE_ERROR_NULL_POINTER;
+// why: a sentence, unless this is SE_OK.
+int32_t check_config(const se_session_config& c, const char** why) {
+  const auto refused = [why](int32_t status, const char* sentence) {
+    *why = sentence;
+    return status;
+  };
+  if (c.width < 16 || c.height < 16 || c.width > 8192 || c.height > 8192)
+    return refused(SE_ERROR_BAD_SHAPE, "width and height of frames have to be 16 to 8192.");
+  if (c.channels != 3 && c.channels != 4) return refused(SE_ERROR_BAD_SHAPE, "channels of frames have to be 3 or 4.");
+  if (c.policy != SE_POLICY_NEWEST && c.policy != SE_POLICY_EVERY) return refused(SE_ERROR_BAD_PARAMETER, "policy has to be an se_policy.");
+  if (c.slots < 2 || c.slots > 16) return refused(SE_ERROR_BAD_PARAMETER, "slots has to be 2 to 16.");
+  if (c.depth_every < 0 || c.depth_every > 1000) return refused(SE_ERROR_BAD_PARAMETER, "depth_every has to be 0 to 1000.");
+  if (c.key_every < 0 || c.key_every > 1000) return refused(SE_ERROR_BAD_PARAMETER, "key_every has to be 0 to 1000.");
+  if (!between(c.deadline_ms, 0, 1e6f)) return refused(SE_ERROR_BAD_PARAMETER, "deadline_ms has to be 0 to a million.");
+  if (!between(c.steady, 0, 0.98f)) return refused(SE_ERROR_BAD_PARAMETER, "steady has to be 0 to 0.98.");
+  if (c.standard < SE_BT601 || c.standard > SE_BT2020) return refused(SE_ERROR_BAD_PARAMETER, "standard has to be an se_standard.");
+  if (c.nv12 != 0 && c.width % 2 != 0) return refused(SE_ERROR_BAD_SHAPE, "the width of NV12 frames has to be even.");
+  if (c.widen < 0 || c.widen > 16) return refused(SE_ERROR_BAD_PARAMETER, "widen has to be 0 to 16.");
+  if (c.threads < 0 || c.threads > 256) return refused(SE_ERROR_BAD_PARAMETER, "threads has to be 0 to 256.");
+  if (c.cheaper > 7) return refused(SE_ERROR_BAD_PARAMETER, "cheaper has to be of se_cheaper's bits.");
+  if ((c.depth_model == nullptr) == (c.depth == nullptr))
+    return refused(SE_ERROR_NULL_POINTER, "one of depth_model, an ONNX network, and depth, a function, has to be given, and not both.");
   const bool sized = c.depth_width != 0 || c.depth_height != 0 || c.depth_model == nullptr;
   if (sized && (c.depth_width < 8 || c.depth_height < 8 || c.depth_width > 4096 || c.depth_height > 4096))
-    return SE_ERROR_BAD_SHAPE;
-  if (c.keep_on_gpu != 0 && c.device == SE_CPU) return SE_ERROR_BAD_PARAMETER;
-  SE_TRY(check_params(c.params));
+    return refused(SE_ERROR_BAD_SHAPE, "depth_width and depth_height have to be 8 to 4096, or both 0 for what depth_model says.");
+  for (int32_t k = 0; k < 3 && c.depth_model != nullptr && c.std[0] != 0; ++k)
+    if (!between(c.mean[k], -1e6f, 1e6f) || !between(std::abs(c.std[k]), 1e-6f, 1e6f))
+      return refused(SE_ERROR_BAD_PARAMETER, "mean has to be finite, std finite and not 0 in any channel; std[0] == 0 leaves both to the model.");
+  if (c.keep_on_gpu != 0 && c.device == SE_CPU) return refused(SE_ERROR_BAD_PARAMETER, "keep_on_gpu needs device = SE_CUDA.");
+  if (const int32_t status = check_params(c.params); status != SE_OK)
+    return refused(status, "params have to have strength 0 to 20, convergence 0 to 1, roll -60 to 60, an se_session_layout, and anaglyph of "
+                           "-65536 to 65536.");
   se_exec exec{};
   exec.device = c.device;
   exec.isa = c.isa;
   exec.threads = c.threads;
-  return check_exec(&exec);
+  const int32_t status = check_exec(&exec);
+  return status == SE_ERROR_BAD_PARAMETER ? refused(status, "device has to be an se_device.") : refused(status, se_status_string(status));
 }
 
 int32_t check_frame(const se_session_config& config, const se_array* frame) {
@@ -165,15 +183,19 @@ void se_session_defaults(se_session_config* config, int32_t width, int32_t heigh
 }
 
 int32_t se_session_create(const se_session_config* config, se_session** session, char* message, size_t message_size) {
-  if (config == nullptr || session == nullptr) return SE_ERROR_NULL_POINTER;
-  *session = nullptr;
+  if (session != nullptr) *session = nullptr;
+  if (config == nullptr || session == nullptr) {
+    say(message, message_size, se_status_string(SE_ERROR_NULL_POINTER));
+    return SE_ERROR_NULL_POINTER;
+  }
   if (config->struct_size != sizeof(se_session_config)) {
     say(message, message_size, "the configuration is of another version of secondeye/session.h; begin with se_session_defaults.");
     return SE_ERROR_BAD_PARAMETER;
   }
-  const int32_t status = check_config(*config);
+  const char* why = "";
+  const int32_t status = check_config(*config, &why);
   if (status != SE_OK) {
-    say(message, message_size, se_status_string(status));
+    say(message, message_size, why);
     return status;
   }
   std::unique_ptr<se_session> made;
@@ -242,7 +264,7 @@ int32_t se_session_set_overlay(se_session* session, const se_array* rgba, int32_
   SE_TRY(check_array(rgba, 1u << SE_UINT8, 4, 4));
   const se_session_config& config = session->state->config();
   if (rgba->width > config.width || rgba->height > config.height) return SE_ERROR_BAD_SHAPE;
-  if (!between(disparity, -16384, 16384) || std::max(std::abs(x), std::abs(y)) > 16384) return SE_ERROR_BAD_PARAMETER;
+  if (!between(disparity, -16384, 16384) || std::min(x, y) < -16384 || std::max(x, y) > 16384) return SE_ERROR_BAD_PARAMETER;
   return guarded([&] {
     session->state->set_overlay(session->state->make_overlay(*rgba, x, y, disparity));
     return static_cast<int32_t>(SE_OK);

@@ -61,11 +61,13 @@ State::State(const se_session_config& config)
 }
 
 int32_t State::submit(const se_array& frame, bool on_gpu, void* stream, int64_t timestamp, int32_t timeout_ms, uint64_t* ticket) {
-  std::lock_guard<std::mutex> order(submit_mutex_);
   Slot* slot = nullptr;
   {
     Lock lock(mutex_);
-    wait_for(room_, lock, timeout_ms, [&] { return closed_ || (slot = room()) != nullptr; });
+    const auto found = [&] { return closed_ || (slot = room()) != nullptr; };
+    wait_for(room_, lock, timeout_ms, found);
+    // One that another call copies gives way as soon as it waits.
+    if (slot == nullptr && newest_wins()) room_.wait(lock, [&] { return found() || !waiting(Owner::FILLING); });
     if (closed_) return ended_;
     if (slot == nullptr) {
       if (newest_wins()) ++dropped_;
@@ -73,24 +75,26 @@ int32_t State::submit(const se_array& frame, bool on_gpu, void* stream, int64_t 
     }
     slot->owner = Owner::FILLING;
   }
+  std::lock_guard<std::mutex> order(submit_mutex_);  // of copies; not held while there is no room: each caller has a time of its own
   const int32_t status = bring(*slot, frame, on_gpu, stream);
   if (!on_gpu) (void)went_well(status);
   {
     Lock lock(mutex_);
     if (closed_) return ended_;
-    if (status != SE_OK) {  // its owner's stream, perhaps: the session lives on
-      slot->owner = Owner::FREE;
-      return status;
+    if (status == SE_OK) {
+      slot->ticket = ++submitted_;
+      slot->timestamp = timestamp;
+      slot->submitted = Clock::now();
+      slot->flags = 0;
+      slot->owner = Owner::QUEUED;
+      if (ticket != nullptr) *ticket = slot->ticket;
+    } else {
+      slot->owner = Owner::FREE;  // its owner's stream, perhaps: the session lives on
     }
-    slot->ticket = ++submitted_;
-    slot->timestamp = timestamp;
-    slot->submitted = Clock::now();
-    slot->flags = 0;
-    slot->owner = Owner::QUEUED;
-    if (ticket != nullptr) *ticket = slot->ticket;
   }
   work_.notify_all();
-  return SE_OK;
+  room_.notify_all();
+  return status;
 }
 
 int32_t State::wait(int32_t timeout_ms, se_session_result* result) {
@@ -201,7 +205,7 @@ void State::end(int32_t status) {
     closed_ = true;
   }
   if (network_ != nullptr) network_->stop();
-  if (objects_ != nullptr) objects_->close();
+  if (objects_ != nullptr) objects_->close(status);
   for (std::condition_variable* c : {&room_, &work_, &looked_, &ready_, &side_}) c->notify_all();
 }
 

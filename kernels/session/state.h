@@ -167,6 +167,7 @@ class State {
 
   // Depth of a whole frame by the caller's function.
   std::string ask(const uint8_t* frame);
+  void scale_depth();
   void note_depth(const std::string& error, float ms);
   // False when the session has ended.
   bool look(Slot& slot);

@@ -296,6 +296,24 @@ def test_an_output_over_its_input_is_refused():
         ops.pack(frame, NOISE, "rows", out=frame)
 
 
+def test_every_output_is_held_against_every_other_array():
+    grey, depth, memory = NOISE[:, :, :1].copy(), full(2.0), np.zeros(32, np.int32)
+    first, second = ops.warp(grey, depth), ops.warp(grey, depth)
+    refused = [
+        lambda: ops.warp(grey, depth, out=first._replace(map=depth.view(np.int32))),
+        lambda: ops.warp(grey, depth, out=first._replace(holes=grey[:, :, 0])),
+        lambda: ops.warp_views(grey, depth, (0.5, -0.5), out=(first, second._replace(holes=first.view[:, :, 0]))),
+        lambda: ops.warp_views(grey, depth, (0.5, -0.5), out=(first, second._replace(map=first.map))),
+        lambda: ops.fill(first, out=first.holes[:, :, None]),
+        lambda: ops.motion(
+            memory.view(np.uint8).reshape(8, 16), np.ones((8, 16), np.uint8), 2, out=memory[:6].reshape(1, 2, 3)
+        ),
+    ]
+    for call in refused:
+        with pytest.raises(InvalidInputError, match="overlaps"):
+            call()
+
+
 def _step(width=200, height=40, at=100, near=12.0):
     """A near half on the left, a far one on the right, and their warp to the right eye."""
     disparity = np.zeros((height, width), np.float32)

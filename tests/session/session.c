@@ -32,13 +32,14 @@ void *aligned_alloc(size_t alignment, size_t size) { atomic_fetch_add(&allocatio
 enum { HEIGHT = 90, WIDTH = 160, MAP_HEIGHT = 24, MAP_WIDTH = 40 };
 static uint8_t pixels[HEIGHT][WIDTH][3];
 static int32_t depth_fails;
+static float depth_scale = 1;
 
 static int32_t depth(void *user, const se_array *picture, const se_array *nearness) {
   int32_t y, x;
   (void)picture;
   ++*(atomic_int *)user;
   for (y = 0; y < nearness->height; ++y)
-    for (x = 0; x < nearness->width; ++x) ((float *)nearness->data)[y * nearness->width + x] = (float)(y + (x > 20 ? 9 : 0));
+    for (x = 0; x < nearness->width; ++x) ((float *)nearness->data)[y * nearness->width + x] = depth_scale * (float)(y - 16 + (x > 20 ? 9 : 0));
   return depth_fails;
 }
 
@@ -284,6 +285,10 @@ static void label_maps(void) {
   CHECK(se_carry_labels(&n, &n, &l, &s, &m, NULL) == SE_ERROR_NULL_POINTER);
   CHECK(se_carry_labels(&n, &n, &l, &n, &m, &p) == SE_ERROR_BAD_SHAPE);
   CHECK(se_carry_labels(&n, &n, &l, &s, &p, &p) == SE_ERROR_BAD_SHAPE);
+  {
+    const se_array over = {parts, 16, 24, 1, SE_UINT16, 48, 2, 2}, onto = {values, 16, 24, 1, SE_UINT16, 48, 2, 2};
+    CHECK(se_align_edges(&v, &onto) == SE_ERROR_BAD_ALIAS && se_carry_labels(&n, &n, &over, &s, &m, &p) == SE_ERROR_BAD_ALIAS);
+  }
   l.height = 15;
   CHECK(se_align_edges(&v, &l) == SE_ERROR_BAD_SHAPE && se_carry_labels(&n, &n, &l, &s, &m, &p) == SE_ERROR_BAD_SHAPE);
   l.height = 16;
@@ -546,6 +551,7 @@ static void pipes(void) {
   se_frame_config config;
   se_frame *frame = NULL;
   se_frame_pipe *pipe = NULL;
+  char message[64] = "";
   const se_array picture = frame_of(pixels, HEIGHT, WIDTH), out = frame_of(got, HEIGHT, 2 * WIDTH);
   const se_array map = {nearness, MAP_HEIGHT, MAP_WIDTH, 1, SE_FLOAT32, 4 * MAP_WIDTH, 4, 4};
   int32_t k, y, x;
@@ -556,7 +562,7 @@ static void pipes(void) {
   CHECK(se_frame_pipe_create(&config, LANES, &pipe, NULL, 0) == SE_ERROR_BAD_SHAPE && pipe == NULL);
   config.map_width = MAP_WIDTH;
   config.map_height = MAP_HEIGHT;
-  CHECK(se_frame_pipe_create(&config, 9, &pipe, NULL, 0) == SE_ERROR_BAD_PARAMETER);
+  CHECK(se_frame_pipe_create(&config, 9, &pipe, message, sizeof message) == SE_ERROR_BAD_PARAMETER && strstr(message, "lanes") != NULL);
   CHECK(se_frame_pipe_create(&config, LANES, &pipe, NULL, 0) == SE_OK);
   CHECK(se_frame_create(&config, &frame, NULL, 0) == SE_OK);
   CHECK(se_frame_pipe_wait(pipe, &out) == SE_ERROR_BUSY);
@@ -602,10 +608,70 @@ static void interop(void) {
   se_external_semaphore_release(NULL);
 }
 
+/* A depth function's values may be of any scale: those of the smallest floats and the greatest give the same pictures. */
+static void scales(void) {
+  enum { FRAMES = 4 };
+  static const float all[] = {1, 0x1p-30f, 0x1p-149f, 0x1p123f};
+  static uint8_t want[FRAMES][HEIGHT][WIDTH][3];
+  const se_array frame = frame_of(pixels, HEIGHT, WIDTH);
+  size_t n;
+  for (n = 0; n < sizeof all / sizeof *all; ++n) {
+    atomic_int runs = 0;
+    se_session_config config;
+    se_session *session;
+    se_session_result result;
+    int32_t k;
+    depth_scale = all[n];
+    se_session_defaults(&config, WIDTH, HEIGHT, 3);
+    config.policy = SE_POLICY_EVERY;
+    config.params.layout = SE_LAYOUT_DEPTH;
+    session = open_session(&config, depth, &runs);
+    for (k = 0; k < FRAMES; ++k) {
+      scene(k);
+      CHECK(se_session_submit(session, &frame, k, 1000, NULL) == SE_OK && se_session_wait(session, 5000, &result) == SE_OK);
+      if (n == 0) memcpy(want[k], result.picture.data, sizeof want[k]);
+      CHECK(memcmp(want[k], result.picture.data, sizeof want[k]) == 0);
+      CHECK(se_session_release(session, result.ticket) == SE_OK);
+    }
+    CHECK(want[0][0][0][0] < want[0][HEIGHT - 1][WIDTH - 1][0]);
+    se_session_destroy(session);
+  }
+  depth_scale = 1;
+}
+
 static double seconds(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void *submits_at_leisure(void *session) {
+  const se_array frame = frame_of(pixels, HEIGHT, WIDTH);
+  CHECK(se_session_submit(session, &frame, 0, 5000, NULL) == SE_ERROR_CLOSED);
+  return NULL;
+}
+
+/* Where there is no room, each call waits for as long as it was told, whatever others are waiting for. */
+static void patience(void) {
+  atomic_int runs = 0;
+  se_session_config config;
+  se_session *session;
+  pthread_t other;
+  double begun;
+  const se_array frame = frame_of(pixels, HEIGHT, WIDTH);
+  se_session_defaults(&config, WIDTH, HEIGHT, 3);
+  config.policy = SE_POLICY_EVERY;
+  config.slots = 2;
+  session = open_session(&config, depth, &runs);
+  while (se_session_submit(session, &frame, 0, 200, NULL) == SE_OK) continue;
+  CHECK(pthread_create(&other, NULL, submits_at_leisure, session) == 0);
+  usleep(50000);
+  begun = seconds();
+  CHECK(se_session_submit(session, &frame, 0, 0, NULL) == SE_ERROR_BUSY);
+  CHECK(seconds() - begun < 1.0);
+  se_session_close(session);
+  CHECK(pthread_join(other, NULL) == 0);
+  se_session_destroy(session);
 }
 
 static void ends(void) {
@@ -640,10 +706,17 @@ static void failures(void) {
   se_session_result result;
   se_session_params params;
   se_render_view view;
-  char message[64];
+  char message[64] = "";
   se_array frame = frame_of(pixels, HEIGHT, WIDTH);
+  int32_t k;
   se_session_defaults(&config, WIDTH, HEIGHT, 3);
+  CHECK(se_session_create(NULL, &session, message, sizeof message) == SE_ERROR_NULL_POINTER && strstr(message, "null") != NULL);
   CHECK(se_session_create(&config, &session, message, sizeof message) == SE_ERROR_NULL_POINTER && session == NULL);
+  CHECK(strstr(message, "depth_model") != NULL);
+  config.slots = 1;
+  CHECK(se_session_create(&config, &session, message, sizeof message) == SE_ERROR_BAD_PARAMETER);
+  CHECK(strcmp(message, "slots has to be 2 to 16.") == 0);
+  config.slots = 4;
   config.depth_model = "/nowhere/model.onnx";
   config.onnxruntime = "/nowhere/libonnxruntime.so";
   CHECK(se_session_create(&config, &session, message, sizeof message) == SE_ERROR_MODEL && message[0] != 0);
@@ -681,15 +754,27 @@ static void failures(void) {
   CHECK(se_session_set_params(session, &params) == SE_ERROR_BAD_PARAMETER);
   params.strength = 0.0f / 0.0f;
   CHECK(se_session_set_params(session, &params) == SE_ERROR_BAD_PARAMETER);
-  depth_fails = 7;
-  CHECK(se_session_submit(session, &frame, 0, 0, NULL) == SE_OK);
-  CHECK(se_session_wait(session, 5000, &result) == SE_OK);
-  CHECK((result.flags & SE_RESULT_DEPTH_FAILED) != 0 && result.depth_ticket == 0);
-  CHECK(strstr(se_session_depth_error(session), "code 7") != NULL);
+  {
+    uint8_t text[4][8][4];
+    se_array overlay = frame_of(text, 4, 8);
+    overlay.channels = 4;
+    overlay.stride_y = 32;
+    overlay.stride_x = 4;
+    CHECK(se_session_set_overlay(session, &overlay, INT32_MIN, 0, 0) == SE_ERROR_BAD_PARAMETER);
+    CHECK(se_session_set_overlay(session, &overlay, 0, 16385, 0) == SE_ERROR_BAD_PARAMETER);
+  }
+  for (k = 0; k < 100; ++k) { /* the sentence is the last one's, however often they take turns */
+    depth_fails = k % 2 != 0 ? 7 : 8;
+    CHECK(se_session_submit(session, &frame, 0, 0, NULL) == SE_OK);
+    CHECK(se_session_wait(session, 5000, &result) == SE_OK);
+    CHECK((result.flags & SE_RESULT_DEPTH_FAILED) != 0 && result.depth_ticket == 0);
+    CHECK(strstr(se_session_depth_error(session), k % 2 != 0 ? "code 7" : "code 8") != NULL);
+    CHECK(se_session_release(session, result.ticket) == SE_OK);
+  }
   depth_fails = 0;
   CHECK(se_session_submit(session, &frame, 0, 0, NULL) == SE_OK);
   CHECK(se_session_wait(session, 5000, &result) == SE_OK);
-  CHECK((result.flags & SE_RESULT_DEPTH_FAILED) == 0 && result.depth_ticket == 2);
+  CHECK((result.flags & SE_RESULT_DEPTH_FAILED) == 0 && result.depth_ticket == 101);
   se_session_close(session);
   CHECK(se_session_wait(session, -1, &result) == SE_ERROR_CLOSED);
   CHECK(se_session_submit(session, &frame, 0, -1, NULL) == SE_ERROR_CLOSED);
@@ -706,6 +791,8 @@ int main(void) {
   steps_of_a_gpu();
   interop();
   overhead();
+  scales();
+  patience();
   crowds(SE_ISA_AUTO, SE_POLICY_NEWEST, 2, 700);
   crowds(SE_ISA_AUTO, SE_POLICY_EVERY, 1, 700);
   crowds(SE_ISA_AUTO, SE_POLICY_NEWEST, 0, 700);

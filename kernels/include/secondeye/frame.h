@@ -65,7 +65,7 @@ SE_API int32_t se_frame_run(se_frame *frame, const se_session_params *params, co
  * through page-locked memory. On the CPU a frame is worked on in submit. */
 typedef struct se_frame_pipe se_frame_pipe;
 
-/* lanes: 1..8; three keep a GPU and both directions busy. config: of every lane. */
+/* lanes: 1..8; three keep a GPU and both directions busy. config: of every lane. message as se_frame_create's. */
 SE_API int32_t se_frame_pipe_create(const se_frame_config *config, int32_t lanes, se_frame_pipe **pipe, char *message,
                                     size_t message_size);
 

@@ -41,7 +41,7 @@ typedef enum se_status {
   SE_ERROR_NULL_POINTER = 1,  /* a required pointer was null */
   SE_ERROR_BAD_DTYPE = 2,     /* an array has an element type that this op does not take */
   SE_ERROR_BAD_SHAPE = 3,     /* a size is zero, over the limit, or does not match its partner's */
-  SE_ERROR_BAD_STRIDE = 4,    /* strides overlap, or do not step by whole elements */
+  SE_ERROR_BAD_STRIDE = 4,    /* strides or an address do not step by whole elements */
   SE_ERROR_BAD_PARAMETER = 5, /* a parameter is outside its range */
   SE_ERROR_NO_BACKEND = 6,    /* this build or this machine has no such backend */
   SE_ERROR_CUDA = 7,          /* the CUDA runtime refused the launch */

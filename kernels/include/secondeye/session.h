@@ -14,15 +14,16 @@
  * motion and carries depth along it, the second warps, fills and packs; a third makes depth (a network at its own rate, or
  * your function). A frame that is due for depth waits for it, but where it may go without (se_cheaper) no longer than
  * its deadline or, with SE_POLICY_NEWEST, than until the next frame comes: what is found later is carried to later
- * frames. After creation nothing is allocated (but by render, for views of its own, at its first call, and for tiles of a new
- * size; and by what sets overlay and mask), and no lock is held while pixels are worked on. Every function may be
+ * frames. After the first frames, for which threads and their scratch memory are had, nothing is allocated (but by render, for
+ * views of its own, at its first call, and for tiles of a new size; and by what sets overlay and mask), and no lock is held
+ * while pixels are worked on. Every function may be
  * called from any thread. Errors are codes; a session whose depth fails stays usable and says so in its results.
  *
  * With device = SE_CUDA a frame goes to the GPU once, through page-locked memory or from memory there; it is made small, gets
  * the session's own network's depth (ONNX Runtime's CUDA provider) and becomes the stereo picture there, by one CUDA graph;
  * motion and steadiness, which are small, stay on the CPU. The bytes are the CPU's for the same depth. Overlay and mask lie
  * there, and go when no frame needs them any more; render works beside the frames, on a stream of its own. A GPU that fails
- * ends the session: every call then gives SE_ERROR_DEVICE_LOST.
+ * ends the session, as se_session_close does, with SE_ERROR_DEVICE_LOST in place of SE_ERROR_CLOSED.
  *
  * On the CPU small networks, the built-in one among them, run on kernels of our own (network.h). ONNX Runtime's library is loaded
  * for other models and on a GPU, and is not needed otherwise.
@@ -150,7 +151,7 @@ typedef enum se_stage {
 typedef struct se_session_stats {
   uint64_t submitted, ready, dropped, late, cheaper, depth_runs, depth_failures;
   uint64_t keys_offered, keys_labelled; /* key frames; those whose labels came */
-  uint64_t memory_bytes; /* of the session's buffers; the network's own are not counted */
+  uint64_t memory_bytes; /* of the session's buffers, and of a network on our own kernels; ONNX Runtime does not tell */
   se_stage_stats stages[SE_STAGES];
 } se_session_stats;
 
@@ -184,7 +185,8 @@ SE_API int32_t se_session_create(const se_session_config *config, se_session **s
  * on its thread, with the memory that it was given: `depth_release` tells when it has come back. */
 SE_API void se_session_destroy(se_session *session);
 
-/* Ends the work but not the session: every call that waits, or comes later, gives SE_ERROR_CLOSED. */
+/* Ends the work but not the session: calls that wait, and later ones that give or take frames, views, key frames or labels, give
+ * SE_ERROR_CLOSED. Results that are held stay valid; parameters, overlay, mask and stats can be set and read as before. */
 SE_API void se_session_close(se_session *session);
 
 SE_API int32_t se_session_get_params(se_session *session, se_session_params *params);
