@@ -271,6 +271,18 @@ def test_what_is_no_bundle_is_not_replaced(tiny, bundle, tmp_path):
     assert len(list((tmp_path / "mixed").iterdir())) > 2
 
 
+def test_a_link_leads_to_the_bundle_and_stays(tiny, bundle, tmp_path):
+    from secondeye.export.build_engine import build
+
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "bundle")  # which is not there yet
+    for batch in (1, 2):
+        build(request_for(tiny, tmp_path / "link", batch=batch), lambda piece, step: None)
+        assert json.loads((tmp_path / "disk" / "bundle" / "manifest.json").read_text())["axes"]["batch"] == [1, batch]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
+        assert (tmp_path / "link").is_symlink()
+
+
 def test_a_second_build_finds_the_pieces(tiny, bundle):
     from secondeye.export.build_engine import build
 
