@@ -70,8 +70,12 @@ def checked(
     """
     import torch
 
-    with torch.device("meta"):
-        wanted = make().state_dict()
+    try:
+        with torch.device("meta"):
+            wanted = make().state_dict()
+    except Exception as error:  # torch's layers and Python's numbers refuse in many ways
+        problems.add(label, f"its configuration makes no network ({first_line(error)})")
+        return None
     missing, foreign = [n for n in wanted if n not in tensors], [n for n in tensors if n not in wanted]
     if missing:
         problems.add(label, f"missing tensors: {some(missing)}")

@@ -310,6 +310,18 @@ class Evil:
         return (print, ("code in a pickle ran",))
 
 
+def test_a_configuration_that_makes_no_network_is_the_files_problem():
+    from torch import nn
+
+    from secondeye import ModelFormatError
+    from secondeye.export.weights import Problems, checked
+
+    problems = Problems()
+    assert checked(lambda: nn.GroupNorm(7, 32), {}, "unet.ckpt", problems) is None
+    with pytest.raises(ModelFormatError, match=r"unet\.ckpt: its configuration makes no network"):
+        problems.tell()
+
+
 def test_bad_checkpoints_say_everything_at_once(tiny, tmp_path, capfd):
     import torch
 
