@@ -74,7 +74,7 @@ class Cache:
         try:
             record = json.loads((home / RECORD).read_text("utf-8"))
             whole = all(file_hash(home / name) == digest for name, digest in record["files"].items())
-        except (OSError, ValueError, KeyError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             whole, record = False, {}
         if whole:
             return home, record

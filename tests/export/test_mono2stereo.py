@@ -322,6 +322,22 @@ def test_a_configuration_that_makes_no_network_is_the_files_problem():
         problems.tell()
 
 
+def test_tensors_of_eight_bits_and_damaged_records(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from secondeye.export.cache import Cache
+    from secondeye.export.weights import TensorFile
+
+    save_file({"a": torch.tensor([1.5, -2.0]).to(torch.float8_e4m3fn)}, tmp_path / "ema.safetensors")
+    assert TensorFile(tmp_path, "ema").get("a").tolist() == [1.5, -2.0]
+    cache = Cache(tmp_path / "cache")
+    (cache.folder / "pieces" / "key").mkdir()
+    (cache.folder / "pieces" / "key" / "record.json").write_text("[]")
+    assert cache.find("key") is None
+    assert not (cache.folder / "pieces" / "key").exists()
+
+
 def test_bad_checkpoints_say_everything_at_once(tiny, tmp_path, capfd):
     import torch
 
