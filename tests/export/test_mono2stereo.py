@@ -322,10 +322,11 @@ def test_a_configuration_that_makes_no_network_is_the_files_problem():
         problems.tell()
 
 
-def test_tensors_of_eight_bits_and_damaged_records(tmp_path):
+def test_tensors_of_eight_bits_damaged_records_and_a_full_disk(tmp_path):
     import torch
     from safetensors.torch import save_file
 
+    from secondeye import MediaError
     from secondeye.export.cache import Cache
     from secondeye.export.weights import TensorFile
 
@@ -336,6 +337,10 @@ def test_tensors_of_eight_bits_and_damaged_records(tmp_path):
     (cache.folder / "pieces" / "key" / "record.json").write_text("[]")
     assert cache.find("key") is None
     assert not (cache.folder / "pieces" / "key").exists()
+    told = r"no space left on device.*What was finished is kept"
+    with pytest.raises(MediaError, match=told), cache.locked(lambda: None):
+        raise OSError(28, "No space left on device")
+    assert not (cache.folder / "work").exists()
 
 
 def test_bad_checkpoints_say_everything_at_once(tiny, tmp_path, capfd):
