@@ -29,7 +29,7 @@ from rich.table import Table
 from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.errors import ExportError, InvalidInputError
-from secondeye.runtime.files import atomic_write
+from secondeye.runtime.files import atomic_write, check_place
 
 UNET = {
     "block_out_channels": [320, 640, 1280, 1280], "attention_head_dim": [5, 10, 20, 20], "cross_attention_dim": 1024,
@@ -191,6 +191,8 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
 ) -> None:
     """Export a full-size model with random weights and tell what it takes."""
+    if json_file is not None:
+        check_place(json_file)
     size = [int(n) for n in run.split("x")] if run and run.replace("x", "").isdigit() and run.count("x") == 1 else []
     if run and not size:
         raise InvalidInputError(f"--run: expected HEIGHTxWIDTH such as 256x384, got {run!r}.")

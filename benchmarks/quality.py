@@ -36,8 +36,8 @@ from secondeye.runtime.bundle import read_bundle
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.config import StereoConfig
 from secondeye.runtime.converter import StereoConverter
-from secondeye.runtime.files import atomic_write
-from secondeye.runtime.writers import save_picture
+from secondeye.runtime.files import atomic_write, check_place
+from secondeye.runtime.writers import format_of, save_picture
 
 Map = NDArray[np.float32]
 _TILE, _BAR = 480, 30  # of the contact sheet, pixels
@@ -143,6 +143,11 @@ def main(
     sheet: Annotated[Path | None, typer.Option(help="Write a picture of every view.")] = None,
 ) -> None:
     """Measure stereo conversion on pairs with a true right view."""
+    for place in (json_file, sheet):
+        if place is not None:
+            check_place(place)
+    if sheet is not None:
+        format_of(sheet)
     converter = StereoConverter(StereoConfig(depth=depth_model))
     quality = None if bundle is None else quality_converters(bundle, depth_model, scheduler, steps)
     rows: list[dict[str, Any]] = []

@@ -43,7 +43,7 @@ from secondeye.runtime.config import StereoConfig
 from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.depth import DepthModel
 from secondeye.runtime.errors import InvalidInputError, MediaError
-from secondeye.runtime.files import atomic_write
+from secondeye.runtime.files import atomic_write, check_place
 from secondeye.runtime.labels import PALETTE, find_objects
 from secondeye.runtime.objects import Labeller, at_size, open_labeller
 
@@ -218,6 +218,8 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
 ) -> None:
     """Measure segmenters on rendered scenes and on real pairs."""
+    if json_file is not None:
+        check_place(json_file)
     labellers: dict[str, Labeller] = {}
     for word in segment or []:
         name, _, spec = word.partition("=")

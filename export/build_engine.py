@@ -81,6 +81,11 @@ class Common:
     target: str = "auto"
     cache: Path | None = None
 
+    @property
+    def place(self) -> Path:
+        """Where the bundle lies: what `out` leads to, since a folder is renamed there and would replace a link."""
+        return self.out.resolve()
+
     def check(self) -> None:
         """Refuse what cannot be built, before any work.
 
@@ -103,8 +108,8 @@ class Common:
             yield f"--target: graphs are for any machine, got {self.target!r} with --backend onnx"
         elif self.backend == "onnx" and self.precision == "fp8":
             yield "--precision fp8: is for tensorrt and tensorrt-rtx; with --backend onnx take int8"
-        if not self.out.parent.is_dir():
-            yield f"--out: the folder {self.out.parent} does not exist"
+        if not self.place.parent.is_dir():
+            yield f"--out: the folder {self.place.parent} does not exist"
         elif self.out.exists() and not (self.out.is_dir() and _replaceable(self.out)):
             yield f"--out: {self.out} is there already and is no bundle alone; choose another folder"
 
@@ -299,9 +304,10 @@ def _assemble(
         sources=hashes,
         built_by=versions(),
     )
-    if _same(request.out, manifest):
+    place = request.place
+    if _same(place, manifest):
         return request.out
-    part = request.out.with_name(f".{request.out.name}.part")
+    part = place.with_name(f".{place.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir()
@@ -310,7 +316,7 @@ def _assemble(
                 copy_file(file, part / file.name)
         with atomic_write(part / MANIFEST) as written:
             written.write(manifest.to_json())
-        place_folder(part, request.out)
+        place_folder(part, place)
     except OSError as error:
         if isinstance(error, SecondEyeError):
             raise

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from secondeye.runtime.errors import MediaError
+from secondeye.runtime.errors import MediaError, SecondEyeError
 from secondeye.runtime.files import atomic_write, explain_os_error, file_hash, sync_folder, try_lock, wait_lock
 
 RECORD = "record.json"
@@ -65,6 +65,13 @@ class Cache:
             work.mkdir()
             try:
                 yield work
+            except OSError as error:  # a full disk, most often; ONNX's writer has words of its own for it
+                if isinstance(error, SecondEyeError | BrokenPipeError):
+                    raise
+                raise MediaError(
+                    f"{self.folder}: the build cannot go on ({explain_os_error(error)}); is the disk full? What was "
+                    "finished is kept."
+                ) from error
             finally:
                 shutil.rmtree(work, ignore_errors=True)
 
@@ -74,7 +81,7 @@ class Cache:
         try:
             record = json.loads((home / RECORD).read_text("utf-8"))
             whole = all(file_hash(home / name) == digest for name, digest in record["files"].items())
-        except (OSError, ValueError, KeyError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             whole, record = False, {}
         if whole:
             return home, record

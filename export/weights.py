@@ -70,8 +70,12 @@ def checked(
     """
     import torch
 
-    with torch.device("meta"):
-        wanted = make().state_dict()
+    try:
+        with torch.device("meta"):
+            wanted = make().state_dict()
+    except Exception as error:  # torch's layers and Python's numbers refuse in many ways
+        problems.add(label, f"its configuration makes no network ({first_line(error)})")
+        return None
     missing, foreign = [n for n in wanted if n not in tensors], [n for n in tensors if n not in wanted]
     if missing:
         problems.add(label, f"missing tensors: {some(missing)}")
@@ -221,6 +225,8 @@ def _child(source: Path, target: Path, size: int) -> str | None:
     try:
         save_file(tensors, temporary)
         os.replace(temporary, target)
+    except Exception as error:  # the library's own kind
+        return f"its tensors cannot be written to {target.parent} ({first_line(error)})"
     finally:
         Path(temporary).unlink(missing_ok=True)
     return None
@@ -273,9 +279,11 @@ class TensorFile:
 
         if not tensor.is_floating_point():
             raise ModelFormatError(f"{self.label}: {name} holds {tensor.dtype} where floats are expected.")
-        if not bool(torch.isfinite(torch.stack(tensor.aminmax())).all()):  # which both are NaN if one value is
+        tensor = tensor.to(torch.float32)  # first: torch has no such search over eight bits
+        ends = tensor.aminmax() if tensor.numel() else ()
+        if not all(bool(torch.isfinite(end)) for end in ends):  # both are NaN if one value is
             raise ModelFormatError(f"{self.label}: {name} holds values that are no finite numbers.")
-        return tensor.to(torch.float32)
+        return tensor
 
 
 def found_tensors(folder: Path, stems: tuple[str, ...]) -> list[Path]:

@@ -143,7 +143,7 @@ def read_values(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS
     rgb = read_picture(data, limits=limits).pixels[:, :, :3].astype(np.int16)
     if int(np.ptp(rgb, axis=2).max()) > 8:
         raise InvalidInputError(
-            f"{name}: a depth map must be grey, and this is a colour picture; export it as greyscale or .npy."
+            f"{name}: a map of depth or labels must be grey, and this is in colour; export it as greyscale or .npy."
         )
     return rgb[:, :, 1].astype(np.float32)
 

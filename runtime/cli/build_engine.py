@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,7 +116,7 @@ def build_engine(
         typer.echo("secondeye: stopped; what was finished is kept, run it again to go on.", err=True)
         raise typer.Exit(130) from None
     if not quiet:
-        typer.echo(f"{folder}: ready; use it with: {use} {folder}", err=True)
+        typer.echo(f"{folder}: ready; use it with: {use} {shlex.quote(str(folder))}", err=True)
 
 
 def _build(work: Any, request: Any, quiet: bool) -> Path:

@@ -25,7 +25,7 @@ def segment(
     image_guidance: Annotated[
         float, typer.Option(min=1, max=20, help="By the picture, beside the other; over 1 costs half as much again.")
     ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the noise; the same seed gives the same labels.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise; the same seed gives the same labels.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, max=256, help="0: one per core.")] = 0,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
@@ -35,19 +35,28 @@ def segment(
     The labels serve secondeye convert --segment labels.png, which puts the edges of depth on the borders of objects;
     --segment sgt:FOLDER does both at once.
     """
+    import os
+
     import numpy as np
     from PIL import Image
     from rich.console import Console
 
     from secondeye.runtime.errors import InvalidInputError
-    from secondeye.runtime.files import atomic_write
+    from secondeye.runtime.files import atomic_write, check_place
     from secondeye.runtime.pictures import read_picture
     from secondeye.runtime.preview import label_sheet
     from secondeye.runtime.segment import Segmenter
-    from secondeye.runtime.writers import save_picture
+    from secondeye.runtime.writers import format_of, save_picture
 
     if output.suffix.lower() != ".png":
         raise InvalidInputError(f"{output}: labels are written as a 16-bit PNG; give a name that ends in .png.")
+    places = [os.path.realpath(path) for path in (picture, output, preview) if path is not None]
+    if len(set(places)) < len(places):
+        raise InvalidInputError("the picture, the labels and the preview are to be files of their own; choose names.")
+    for path in (output, preview):
+        if path is not None:
+            check_place(path)
+            format_of(path)
     loaded = read_picture(picture)
     console = Console(stderr=True)
     with progress_bar(console=console, disable=quiet, transient=True) as progress:

@@ -31,20 +31,21 @@ Floats = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 PADDING = np.float32(-30000.0)
 MAX_STEPS = 50
-_CONSTANTS = (
-    "words",
-    "layers",
-    "kv_heads",
-    "head",
-    "size",
-    "thumbnail",
-    "patch",
-    "vit_side",
-    "latent_side",
-    "shift",
-    "most_steps",
-    "cuts",
-)
+_MOST = {
+    "words": 1 << 10, "layers": 1 << 10, "kv_heads": 1 << 16, "head": 1 << 16, "size": 1 << 14, "thumbnail": 1 << 14,
+    "patch": 1 << 10, "vit_side": 1 << 16, "latent_side": 1 << 16, "most_steps": MAX_STEPS,
+}  # fmt: skip
+"""The manifest's whole numbers, over 0, and the greatest that each may be."""
+
+
+def _lacking(constants: dict[str, Any]) -> list[str]:
+    """The constants that are not there, or hold what they cannot be."""
+    found = [n for n, most in _MOST.items() if type(constants.get(n)) is not int or not 0 < constants[n] <= most]
+    found += [] if type(constants.get("shift")) is float and 0 < constants["shift"] <= 1000 else ["shift"]
+    found += [] if isinstance(constants.get("cuts"), list) else ["cuts"]
+    shared = constants.get("shared", {})
+    sound = isinstance(shared, dict) and all(type(size) is int and size >= 0 for size in shared.values())
+    return found if sound else [*found, "shared"]
 
 
 def available_bytes() -> int:
@@ -138,8 +139,8 @@ class SgtBagel:
     ) -> None:
         self.bundle: Bundle = read_bundle(bundle, kind="sgt-bagel")
         constants = self.bundle.manifest.constants
-        lacking = [name for name in _CONSTANTS if name not in constants]
-        stages = len(constants.get("cuts", []))
+        lacking = _lacking(constants)
+        stages = 0 if lacking else len(constants["cuts"])
         self.edit: bool = constants.get("layout") == "edit"
         kinds = ("look", "prefill", "flow") if self.edit else ("prefill", "flow")
         engines = ["vit", "decoder", *(f"{kind}_{i}" for kind in kinds for i in range(stages))]

@@ -101,6 +101,12 @@ def test_the_quality_command(tmp_path, scene, monkeypatch, capfd):
     assert (tmp_path / "s.png").exists()
 
 
+def test_a_table_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    for name in ("json_file", "sheet"):
+        with pytest.raises(MediaError, match="make it first"):
+            quality.main(tmp_path / "no pairs", **{name: tmp_path / "nowhere" / "r.png"})
+
+
 def textured(height=120, width=400):
     noise = RNG.integers(0, 256, (height, width, 3), np.uint8)
     return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 1.2), None, 0, 255, cv2.NORM_MINMAX)

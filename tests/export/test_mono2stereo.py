@@ -298,6 +298,18 @@ def test_what_is_no_bundle_is_not_replaced(tiny, bundle, tmp_path):
     assert len(list((tmp_path / "mixed").iterdir())) > 2
 
 
+def test_a_link_leads_to_the_bundle_and_stays(tiny, bundle, tmp_path):
+    from secondeye.export.build_engine import build
+
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "bundle")  # which is not there yet
+    for batch in (1, 2):
+        build(request_for(tiny, tmp_path / "link", batch=batch), lambda piece, step: None)
+        assert json.loads((tmp_path / "disk" / "bundle" / "manifest.json").read_text())["axes"]["batch"] == [1, batch]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
+        assert (tmp_path / "link").is_symlink()
+
+
 def test_a_second_build_finds_the_pieces(tiny, bundle):
     from secondeye.export.build_engine import build
 
@@ -326,6 +338,39 @@ def test_half_precision_is_measured(tiny, tmp_path):
 class Evil:
     def __reduce__(self):
         return (print, ("code in a pickle ran",))
+
+
+def test_a_configuration_that_makes_no_network_is_the_files_problem():
+    from torch import nn
+
+    from secondeye import ModelFormatError
+    from secondeye.export.weights import Problems, checked
+
+    problems = Problems()
+    assert checked(lambda: nn.GroupNorm(7, 32), {}, "unet.ckpt", problems) is None
+    with pytest.raises(ModelFormatError, match=r"unet\.ckpt: its configuration makes no network"):
+        problems.tell()
+
+
+def test_tensors_of_eight_bits_damaged_records_and_a_full_disk(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from secondeye import MediaError
+    from secondeye.export.cache import Cache
+    from secondeye.export.weights import TensorFile
+
+    save_file({"a": torch.tensor([1.5, -2.0]).to(torch.float8_e4m3fn)}, tmp_path / "ema.safetensors")
+    assert TensorFile(tmp_path, "ema").get("a").tolist() == [1.5, -2.0]
+    cache = Cache(tmp_path / "cache")
+    (cache.folder / "pieces" / "key").mkdir()
+    (cache.folder / "pieces" / "key" / "record.json").write_text("[]")
+    assert cache.find("key") is None
+    assert not (cache.folder / "pieces" / "key").exists()
+    told = r"no space left on device.*What was finished is kept"
+    with pytest.raises(MediaError, match=told), cache.locked(lambda: None):
+        raise OSError(28, "No space left on device")
+    assert not (cache.folder / "work").exists()
 
 
 def test_bad_checkpoints_say_everything_at_once(tiny, tmp_path, capfd):

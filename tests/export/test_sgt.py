@@ -377,6 +377,34 @@ def test_the_command_segments_and_says_what_it_needs_and_got(bundle, cli, tmp_pa
     assert code == 2
     assert "16-bit PNG" in told
     assert not (tmp_path / "labels.jpg").exists()
+    before, labels = (tmp_path / "photo.png").read_bytes(), tmp_path / "new.png"
+    for arguments, problem in (  # none of which waits for the model
+        (("-o", tmp_path / "photo.png"), "files of their own"),
+        (("-o", labels, "--preview", labels), "files of their own"),
+        (("-o", tmp_path / "nowhere" / "new.png"), "does not exist"),
+        (("-o", labels, "--preview", tmp_path / "nowhere" / "sheet.png"), "does not exist"),
+        (("-o", labels, "--preview", tmp_path / "sheet.xyz"), "cannot tell the format"),
+        (("-o", labels, "--seed", -1), "--seed"),
+    ):
+        code, _, told = cli("segment", tmp_path / "photo.png", "--bundle", bundle, *arguments)
+        assert code == 2, arguments
+        assert problem in told
+        assert "GiB of memory" not in told
+    assert not labels.exists()
+    assert (tmp_path / "photo.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("most_steps", 10**30), ("most_steps", "x"), ("cuts", 1), ("latent_side", None), ("shift", []), ("shared", 7)],
+)
+def test_constants_of_another_kind_are_refused(bundle, tmp_path, name, value):
+    shutil.copytree(bundle, tmp_path / "altered")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["constants"][name] = value
+    (tmp_path / "altered" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ModelFormatError, match=f"lacks {name}; build it again"):
+        runtime.SgtBagel(tmp_path / "altered")
 
 
 def test_tensorrt_rtx_builds_every_graph(built):

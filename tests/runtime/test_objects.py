@@ -42,6 +42,9 @@ def test_labels_from_a_file_are_brought_to_size(tmp_path):
     np.save(tmp_path / "bad.npy", np.full((20, 30), 0.5))
     with pytest.raises(InvalidInputError, match="expected labels, whole numbers"):
         FixedLabels(tmp_path / "bad.npy")
+    Image.fromarray(np.tile(np.uint8([255, 0, 0]), (20, 30, 1))).save(tmp_path / "red.png")
+    with pytest.raises(InvalidInputError, match="depth or labels must be grey"):
+        FixedLabels(tmp_path / "red.png")
 
 
 def test_labels_put_the_edge_of_depth_on_the_objects_border(tmp_path):
