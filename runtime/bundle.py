@@ -296,7 +296,7 @@ class _Reader:
             error=self.take(data, "error", dict, where),
             plans=tuple(
                 Plan(**asdict(self.file(one, f"{where}plans.")), **plan_from(one, self.problems, f"{where}plans."))
-                for one in (self.take(data, "plans", list, where) if "plans" in data else [])
+                for one in (self.take(data, "plans", list, where) if isinstance(data, dict) and "plans" in data else [])
             ),
         )
 

@@ -10,6 +10,7 @@ prediction, so that any scheduler that is affine in both (DDIM of every predicti
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -321,10 +322,22 @@ def _strange(config: dict[str, Any]) -> str | None:
     blocks = {"CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"}
     kinds = [*config["down_block_types"], *config["up_block_types"]]
     wrong += [f"block {kind!r}" for kind in kinds if kind not in blocks]
-    levels = len(config["block_out_channels"])
+    wrong += _not_counts(config, ("block_out_channels", "attention_head_dim", "layers_per_block"))
+    levels = len(config["block_out_channels"]) if isinstance(config["block_out_channels"], list) else 0
     if len(config["down_block_types"]) != levels or len(config["up_block_types"]) != levels:
         wrong.append(f"{len(kinds)} block types for {levels} levels")
     return f"not a Stable Diffusion 2 UNet: {', '.join(wrong)}" if wrong else None
+
+
+def _not_counts(config: dict[str, Any], keys: tuple[str, ...]) -> list[str]:
+    """Those that are not whole numbers of a sensible size, or lists of them."""
+    wrong = []
+    for key in keys:
+        values = config[key] if isinstance(config[key], list) else [config[key]]
+        most = 16 if key == "layers_per_block" else 8192
+        if not 1 <= len(values) <= 8 or not all(type(value) is int and 1 <= value <= most for value in values):
+            wrong.append(f"{key} {str(config[key])[:60]}")
+    return wrong
 
 
 def _load_vae(base: Path, scratch: Path, problems: Problems) -> tuple[Callable[[], Autoencoder] | None, float]:
@@ -332,6 +345,10 @@ def _load_vae(base: Path, scratch: Path, problems: Problems) -> tuple[Callable[[
     path = _weights(base / "vae", "diffusion_pytorch_model")
     tensors = read_tensors(path, scratch, problems)
     if not tensors or not config:
+        return None, 0.0
+    strange = _not_counts(config, ("block_out_channels", "layers_per_block", "norm_num_groups"))
+    if strange:
+        problems.add("vae/config.json", f"not an autoencoder's: {', '.join(strange)}")
         return None, 0.0
     if config["latent_channels"] != LATENT_CHANNELS or len(config["block_out_channels"]) != 4:
         problems.add("vae/config.json", "expected 4 latent channels and 4 levels (a factor of 8)")
@@ -342,7 +359,10 @@ def _load_vae(base: Path, scratch: Path, problems: Problems) -> tuple[Callable[[
         if "attentions" in parts and parts[-2] in _OLD_ATTENTION:
             parts[-2] = _OLD_ATTENTION[parts[-2]]
         renamed[".".join(parts)] = tensor
-    scale = float(config.get("scaling_factor", 0.18215))
+    scale = config.get("scaling_factor", 0.18215)
+    if not _is_number(scale) or not 0 < scale < 100:
+        problems.add("vae/config.json", f"expected a scaling_factor over 0, got {str(scale)[:60]}")
+        return None, 0.0
     return checked(lambda: Autoencoder(config), renamed, path.name, problems), scale
 
 
@@ -356,15 +376,30 @@ def _empty_prompt(base: Path, scratch: Path, problems: Problems) -> Array | None
         return None
     named = {n.removeprefix("text_model."): t for n, t in tensors.items() if not n.endswith("position_ids")}
     maker = checked(lambda: TextEncoder(config), named, label, problems)
+    if type(config["vocab_size"]) is not int:
+        problems.add("text_encoder/config.json", f"expected a vocab_size, got {str(config['vocab_size'])[:60]}")
+        return None
     vocabulary = base / "tokenizer" / "vocab.json"
     tokens = [int(config["vocab_size"]) - 2, int(config["vocab_size"]) - 1]
     if vocabulary.is_file():
-        words = json.loads(vocabulary.read_text("utf-8"))
-        tokens = [int(words.get("<|startoftext|>", tokens[0])), int(words.get("<|endoftext|>", tokens[1]))]
-    if maker is None or not all(0 <= token < int(config["vocab_size"]) for token in tokens):
+        try:
+            words = json.loads(vocabulary.read_text("utf-8"))
+            tokens = [words.get("<|startoftext|>", tokens[0]), words.get("<|endoftext|>", tokens[1])]
+        except (OSError, ValueError, RecursionError, AttributeError):
+            problems.add("tokenizer/vocab.json", "not a table of tokens")
+            return None
+    if not all(type(token) is int and 0 <= token < int(config["vocab_size"]) for token in tokens):
+        problems.add("tokenizer/vocab.json", f"its first and last token are {tokens} where the text encoder has "
+                     f"{config['vocab_size']}")  # fmt: skip
+        return None
+    if maker is None:
         return None
     with torch.inference_mode():
         return maker()(torch.tensor([tokens])).clone()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _load_scheduler(base: Path, problems: Problems) -> dict[str, Any]:
@@ -373,22 +408,34 @@ def _load_scheduler(base: Path, problems: Problems) -> dict[str, Any]:
     config = read_config(base / "scheduler" / "scheduler_config.json", _SCHEDULER_KEYS, label, problems)
     if not config:
         return {}
-    count, kind = int(config["num_train_timesteps"]), config["beta_schedule"]
-    prediction = config.get("prediction_type", "epsilon")
+    count, kind = config["num_train_timesteps"], config["beta_schedule"]
+    prediction, spacing = config.get("prediction_type", "epsilon"), config.get("timestep_spacing", "leading")
+    ends, offset = (config["beta_start"], config["beta_end"]), config.get("steps_offset", 0)
+    wrong = []
     if count != TRAIN_STEPS or kind not in ("scaled_linear", "linear"):
-        problems.add(label, f"expected {TRAIN_STEPS} linear or scaled_linear steps, got {count} {kind!r}")
-        return {}
+        wrong.append(f"expected {TRAIN_STEPS} linear or scaled_linear steps, got {count!r} {kind!r}")
     if prediction not in ("v_prediction", "epsilon", "sample"):
-        problems.add(label, f"expected prediction_type v_prediction, epsilon or sample, got {prediction!r}")
+        wrong.append(f"expected prediction_type v_prediction, epsilon or sample, got {prediction!r}")
+    if spacing not in ("leading", "trailing"):
+        wrong.append(f"expected timestep_spacing leading or trailing, got {spacing!r}")
+    if not all(_is_number(end) for end in ends) or not 0 < ends[0] <= ends[1] < 1:
+        wrong.append(f"expected 0 < beta_start <= beta_end < 1, got {ends[0]!r} and {ends[1]!r}")
+    if type(offset) is not int or not 0 <= offset < 100:
+        wrong.append(f"expected steps_offset 0 to 99, got {offset!r}")
+    # What would change the arithmetic of a step, of which there is one here.
+    others = ("trained_betas", "clip_sample", "thresholding", "rescale_betas_zero_snr")
+    wrong += [f"{key} {str(config[key])[:60]} is not known here" for key in others if config.get(key)]
+    if wrong:
+        problems.add(label, "; ".join(wrong))
         return {}
     power = 0.5 if kind == "scaled_linear" else 1.0
-    first, last = float(config["beta_start"]) ** power, float(config["beta_end"]) ** power
+    first, last = float(ends[0]) ** power, float(ends[1]) ** power
     betas = torch.linspace(first, last, count, dtype=torch.float32) ** (1 / power)
     alphas = torch.cumprod(1.0 - betas, dim=0)
     return {
         "alphas": [float(np.float32(a)) for a in alphas],
         "final_alpha": 1.0 if config.get("set_alpha_to_one", True) else float(alphas[0]),
         "prediction": prediction,
-        "spacing": config.get("timestep_spacing", "leading"),
-        "offset": int(config.get("steps_offset", 0)),
+        "spacing": spacing,
+        "offset": offset,
     }

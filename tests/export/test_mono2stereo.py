@@ -340,6 +340,37 @@ class Evil:
         return (print, ("code in a pickle ran",))
 
 
+@pytest.mark.parametrize(
+    ("file", "changes", "told"),
+    [
+        ("scheduler/scheduler_config.json", {"timestep_spacing": "linspace"}, "timestep_spacing leading or trailing"),
+        ("scheduler/scheduler_config.json", {"beta_end": float("nan")}, "0 < beta_start <= beta_end < 1"),
+        ("scheduler/scheduler_config.json", {"beta_start": "x", "steps_offset": 100}, "steps_offset 0 to 99"),
+        (
+            "scheduler/scheduler_config.json",
+            {"clip_sample": True, "trained_betas": [0.1]},
+            "clip_sample True is not known",
+        ),
+        ("unet/config.json", {"layers_per_block": 10**9}, "layers_per_block 1000000000"),
+        ("unet/config.json", {"attention_head_dim": 0}, "attention_head_dim 0"),
+        ("vae/config.json", {"scaling_factor": None}, "scaling_factor over 0"),
+        ("tokenizer/vocab.json", {"<|startoftext|>": 10**6}, "first and last token"),
+    ],
+)
+def test_configurations_that_would_give_something_else_are_refused(tiny, tmp_path, file, changes, told):
+    from secondeye import ModelFormatError
+    from secondeye.export.models.mono2stereo import Sources, load
+
+    base = tmp_path / "base"
+    shutil.copytree(tiny[0] / "stable-diffusion-2", base)
+    path = base / file
+    path.parent.mkdir(exist_ok=True)
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(known | changes))
+    with pytest.raises(ModelFormatError, match=told):
+        load(Sources(checkpoint=tiny[0] / "mono2stereo.ckpt", base=base), tmp_path / "work", depth_size=(14, 14))
+
+
 def test_a_configuration_that_makes_no_network_is_the_files_problem():
     from torch import nn
 

@@ -87,6 +87,7 @@ def test_no_bundle(tmp_path):
     ("change", "word"),
     [
         (lambda d: d["engines"].pop("decoder"), "no engine 'decoder'"),
+        (lambda d: d["engines"].update(decoder=None), "expected"),
         (lambda d: d["engines"]["unet"]["inputs"].pop(0), ""),
         (lambda d: d["engines"]["unet"]["inputs"].pop(2), "engine 'unet' takes"),
         (lambda d: d["engines"].update(extra=d["engines"]["encoder"]), "'extra'"),
