@@ -16,6 +16,8 @@ extern "C" int32_t se_fill(const se_exec* exec, int32_t eye, const se_array* vie
   const bool in_place = out->data == view->data && out->stride_y == view->stride_y && out->stride_x == view->stride_x &&
                         out->stride_c == view->stride_c;
   if (!in_place) SE_TRY(check_disjoint(*out, *view));
+  SE_TRY(check_disjoint(*out, *holes));
+  SE_TRY(check_disjoint(*out, *map));
   FillArgs args{view_of<const uint8_t>(*view), view_of<const uint8_t>(*holes), view_of<const int32_t>(*map),
                 view_of<uint8_t>(*out), view->dtype == SE_UINT16 ? 2 : 1};
   if (eye == SE_EYE_LEFT) {

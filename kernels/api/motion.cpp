@@ -12,6 +12,8 @@ extern "C" int32_t se_motion(const se_exec* exec, int32_t radius, const se_array
   SE_TRY(check_plane(before, SE_UINT8, *now));
   SE_TRY(check_array(out, 1u << SE_INT32, 3, 3));
   if (out->height != (now->height + 7) / 8 || out->width != (now->width + 7) / 8) return SE_ERROR_BAD_SHAPE;
+  SE_TRY(check_disjoint(*out, *now));
+  SE_TRY(check_disjoint(*out, *before));
   MotionArgs args{view_of<const uint8_t>(*now), view_of<const uint8_t>(*before), {}, view_of<int32_t>(*out), radius};
   if (start != nullptr) {
     SE_TRY(check_array(start, 1u << SE_INT32, 2, 2));

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <initializer_list>
+
 #include "core/run.h"
 #include "cuda/launch.h"
 
@@ -24,16 +26,20 @@ int32_t add_view(WarpViewsArgs& args, const se_warp_params& params, const se_arr
   SE_TRY(check_same_shape(source, *out));
   if (out->dtype != source.dtype) return SE_ERROR_BAD_DTYPE;
   SE_TRY(check_plane(holes, SE_UINT8, source));
-  SE_TRY(check_disjoint(*out, source));
-  SE_TRY(check_disjoint(*out, disparity));
+  if (map != nullptr) SE_TRY(check_plane(map, SE_INT32, source));
+  for (const se_array* written : {out, holes, map}) {
+    if (written == nullptr) continue;
+    SE_TRY(check_disjoint(*written, source));
+    SE_TRY(check_disjoint(*written, disparity));
+  }
   SE_TRY(check_disjoint(*out, *holes));
   WarpArgs& view = args.views[args.count++];
   view = WarpArgs{view_of<const uint8_t>(source), view_of<const float>(disparity), view_of<uint8_t>(*out),
                   view_of<uint8_t>(*holes), {}, source.dtype, disparity.dtype, params.law, params.tear_q8, params.wrap,
                   scale_q8 < 0 ? -scale_q8 : scale_q8};
   if (map != nullptr) {
-    SE_TRY(check_plane(map, SE_INT32, source));
     SE_TRY(check_disjoint(*map, *out));
+    SE_TRY(check_disjoint(*map, *holes));
     view.map = view_of<int32_t>(*map);
   }
   if (scale_q8 < 0) {
@@ -80,12 +86,12 @@ extern "C" int32_t se_warp_views(const se_exec* exec, const se_warp_params* para
   for (int32_t k = 0; k < count; ++k) {
     const se_warp_view& v = views[k];
     if (v.scale_q8 < -256 || v.scale_q8 > 256) return SE_ERROR_BAD_PARAMETER;
-    for (int32_t other = 0; other < k; ++other) {
-      SE_TRY(check_disjoint(v.out, views[other].out));
-      SE_TRY(check_disjoint(v.holes, views[other].holes));
-    }
     SE_TRY(add_view(args, *params, *source, *disparity, v.scale_q8, &v.out, &v.holes,
                     v.map.data == nullptr ? nullptr : &v.map));
+    for (int32_t other = 0; other < k; ++other)
+      for (const se_array* mine : {&v.out, &v.holes, &v.map})
+        for (const se_array* theirs : {&views[other].out, &views[other].holes, &views[other].map})
+          if (mine->data != nullptr && theirs->data != nullptr) SE_TRY(check_disjoint(*mine, *theirs));
   }
   return run(*exec, args, views[0].out);
 }

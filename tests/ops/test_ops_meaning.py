@@ -296,6 +296,33 @@ def test_an_output_over_its_input_is_refused():
         ops.pack(frame, NOISE, "rows", out=frame)
 
 
+def test_no_output_of_a_warp_or_fill_lies_over_another_array():
+    picture, size = np.dstack([NOISE, NOISE[:, :, :1]]).copy(), NOISE.shape[:2]
+    disparity = full(1.0).copy()
+    map_ = np.empty(size, np.int32)
+
+    def outputs(holes=None, map_=None):
+        return ops.Warped(
+            np.empty_like(picture),
+            np.empty(size, np.uint8) if holes is None else holes,
+            np.empty(size, np.int32) if map_ is None else map_,
+        )
+
+    for out in (
+        outputs(map_=picture.view(np.int32)[:, :, 0]),
+        outputs(map_=disparity.view(np.int32)),
+        outputs(holes=picture[:, :, 3]),
+        outputs(holes=map_.view(np.uint8)[:, : size[1]], map_=map_),
+    ):
+        with pytest.raises(InvalidInputError, match="overlaps"):
+            ops.warp(picture, disparity, out=out)
+    with pytest.raises(InvalidInputError, match="overlaps"):
+        ops.warp_views(picture, disparity, (-0.5, 0.5), out=ops.Views(outputs(map_=map_) for _ in range(2)))
+    warped = ops.warp(picture, disparity)
+    with pytest.raises(InvalidInputError, match="overlaps"):
+        ops.fill(warped, out=warped.map.view(np.uint8).reshape(picture.shape))
+
+
 def _step(width=200, height=40, at=100, near=12.0):
     """A near half on the left, a far one on the right, and their warp to the right eye."""
     disparity = np.zeros((height, width), np.float32)
