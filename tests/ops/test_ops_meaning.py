@@ -282,6 +282,7 @@ def test_red_cyan_shows_each_eye_its_view():
         lambda: ops.pack(NOISE, NOISE, out=np.zeros((20, 64, 3), np.uint8)),
         lambda: ops.anaglyph(NOISE, NOISE, "purple"),
         lambda: ops.disparity(full(0), frame_width=100, gamma=0),
+        lambda: ops.disparity(full(0), frame_width=100, range=(-np.inf, 1.0)),
         lambda: ops.warp(NOISE, full(0), isa="sse9"),
     ],
 )
