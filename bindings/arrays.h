@@ -78,14 +78,14 @@ class Call {
     if (py::isinstance<py::array>(a)) {
       const py::array host = py::reinterpret_borrow<py::array>(a);
       where(SE_CPU, nullptr);
-      if (writable && !host.writeable()) raise_status(SE_ERROR_BAD_ALIAS, op_);
+      if (writable && !host.writeable()) refuse("an output is read-only");
       std::vector<py::ssize_t> shape(host.shape(), host.shape() + host.ndim());
       std::vector<py::ssize_t> strides(host.strides(), host.strides() + host.ndim());
       return view_of(const_cast<void*>(host.data()), host.dtype(), shape, strides, axes);
     }
     if (!py::hasattr(a, "ptr")) raise_status(SE_ERROR_BAD_DTYPE, op_);
     where(SE_CUDA, reinterpret_cast<void*>(a.attr("stream").cast<uintptr_t>()));
-    if (writable && a.attr("readonly").cast<bool>()) raise_status(SE_ERROR_BAD_ALIAS, op_);
+    if (writable && a.attr("readonly").cast<bool>()) refuse("an output is read-only");
     return view_of(reinterpret_cast<void*>(a.attr("ptr").cast<uintptr_t>()), py::dtype(a.attr("dtype")),
                    a.attr("shape").cast<std::vector<py::ssize_t>>(),
                    a.attr("strides").cast<std::vector<py::ssize_t>>(), axes);
@@ -103,13 +103,14 @@ class Call {
   }
 
  private:
+  void refuse(const char* why) const {
+    const py::object errors = py::module_::import("secondeye.runtime.errors");
+    PyErr_SetString(errors.attr("InvalidInputError").ptr(), (std::string(op_) + ": " + why).c_str());
+    throw py::error_already_set();
+  }
+
   void where(int32_t device, void* stream) {
-    if (placed_ && exec_.device != device) {
-      const py::object errors = py::module_::import("secondeye.runtime.errors");
-      const std::string text = std::string(op_) + ": some arrays lie on the host and some on a GPU; bring them together";
-      PyErr_SetString(errors.attr("InvalidInputError").ptr(), text.c_str());
-      throw py::error_already_set();
-    }
+    if (placed_ && exec_.device != device) refuse("some arrays lie on the host and some on a GPU; bring them together");
     placed_ = true;
     exec_.device = device;
     if (exec_.stream == nullptr) exec_.stream = stream;

@@ -23,6 +23,7 @@ Mode = Literal["fast", "quality"]
 Compose = Literal["inpaint", "generated"]
 Conditioning = Literal["stereo", "authors"]
 Tiles = Literal["dense", "sparse"]
+_WHOLE = frozenset(("widen", "threads", "seed", "steps", "depth_size"))
 
 
 def plain_numbers(config: Any) -> None:
@@ -124,8 +125,8 @@ class StereoConfig:
             problems += self._range("steps", 1, MAX_STEPS, "of the scheduler")
         if self.mode == "quality":
             problems += self._quality()
-        if self.depth_size is not None and not 32 <= self.depth_size <= 2048:
-            problems.append(f"depth_size: expected 32 to 2048 pixels, got {self.depth_size}")
+        if self.depth_size is not None:
+            problems += self._range("depth_size", 32, 2048, "pixels")
         if problems:
             raise InvalidInputError("; ".join(problems) + ".")
         if self.size is not None:
@@ -159,7 +160,8 @@ class StereoConfig:
 
     def _range(self, name: str, low: float, high: float, meaning: str) -> Iterator[str]:
         value = getattr(self, name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        kind = int if name in _WHOLE else int | float
+        if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
             yield f"{name}: expected {low:g} to {high:g} ({meaning}), got {value!r}"
 
     def _choice(self, name: str, choices: tuple[str, ...]) -> Iterator[str]:

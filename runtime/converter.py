@@ -221,7 +221,7 @@ class StereoConverter:
         Raises:
             InvalidInputError: arrays that do not fit.
         """
-        return self._render(pixels, disparity, StageClock(self.progress), [])
+        return self._render(self._read(pixels).pixels, disparity, StageClock(self.progress), [])
 
     def _read(self, picture: str | os.PathLike[str] | bytes | Pixels | Picture) -> Picture:
         if isinstance(picture, Picture):

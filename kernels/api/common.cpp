@@ -22,7 +22,7 @@ const char* se_status_string(int32_t status) {
     case SE_ERROR_NO_BACKEND: return "this build or this machine has no such backend";
     case SE_ERROR_CUDA: return "the CUDA runtime refused the launch";
     case SE_ERROR_OUT_OF_MEMORY: return "memory for scratch rows could not be had";
-    case SE_ERROR_BAD_ALIAS: return "an output overlaps an input";
+    case SE_ERROR_BAD_ALIAS: return "an output overlaps an input or another output";
     case SE_ERROR_BUSY: return "no room, or no result, in the time allowed";
     case SE_ERROR_CLOSED: return "the session has ended";
     case SE_ERROR_MODEL: return "the depth network cannot be had";

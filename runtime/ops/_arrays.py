@@ -99,10 +99,39 @@ def take(name: str, a: Any) -> Any:
         return _device_array(name, a, interface)
     if hasattr(a, "__dlpack__"):
         try:
-            return np.from_dlpack(a)
+            exporter = _Exporter(a)
+            array = np.from_dlpack(exporter)
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
             raise InvalidInputError(f"{name}: {library(a)} does not hand this array over: {error}") from error
+        return np.asarray(_Written(array)) if exporter.unversioned else array
     return a
+
+
+class _Exporter:
+    """An array's DLPack interface, which remembers whether the capsule could say that it is read-only (since 1.0)."""
+
+    def __init__(self, a: Any) -> None:
+        self._array = a
+        self.unversioned = False
+
+    def __dlpack__(self, **options: Any) -> Any:
+        capsule = self._array.__dlpack__(**options)
+        self.unversioned = '"dltensor"' in repr(capsule)
+        return capsule
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+
+class _Written:
+    """An array that NumPy takes for read-only because its capsule, an unversioned one, did not say that it is not.
+
+    Exporters refuse to hand read-only arrays over in such capsules. NumPy before 2.1 asks for no others.
+    """
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.owner = array
+        self.__array_interface__ = array.__array_interface__ | {"data": (array.ctypes.data, False)}
 
 
 def _cuda_interface(a: Any) -> dict[str, Any] | None:

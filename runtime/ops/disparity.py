@@ -106,6 +106,8 @@ def disparity(
             f"pixels, got {gamma}, {convergence} and {full:.0f}."
         )
     low, high = depth_range(depth) if range is None else range
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InvalidInputError(f"disparity: expected a range of two finite numbers, got {low} and {high}.")
     if not high > low:
         return np.zeros(depth.shape, np.float32)
     finite = np.isfinite(depth)

@@ -43,6 +43,26 @@ def test_dlpack_is_read_in_place():
     np.testing.assert_array_equal(out.map, want.map)  # written through, not into a copy
 
 
+def test_dlpack_before_1_0_is_written_too():
+    class Old(Tensor):
+        def __dlpack__(self, stream=None):
+            return self.a.__dlpack__()
+
+    out = np.empty((37, 422, 3), np.uint8)
+    ops.pack(Old(PICTURE), Old(PICTURE), out=Old(out))
+    np.testing.assert_array_equal(out, ops.pack(PICTURE, PICTURE))
+
+
+def test_a_read_only_output_is_called_so():
+    out = np.empty((37, 422, 3), np.uint8)
+    out.setflags(write=False)
+    for one in (out, Tensor(out)):
+        with pytest.raises(InvalidInputError, match=r"read-?only|does not hand"):
+            ops.pack(PICTURE, PICTURE, out=one)
+    with pytest.raises(InvalidInputError, match="pack: an output is read-only"):
+        ops.pack(PICTURE, PICTURE, out=out)
+
+
 def test_host_and_device_do_not_mix():
     with pytest.raises(InvalidInputError, match="some arrays lie on the host"):
         ops.pack(OnDevice(PICTURE), PICTURE, out=OnDevice(np.empty((37, 422, 3), np.uint8)))
@@ -63,7 +83,7 @@ def test_device_arrays_without_a_gpu_are_a_clear_error():
         ({"typestr": "<f8"}, "expected uint8"),
         ({"shape": (37, 211)}, "expected shape"),
         ({"shape": (0, 211, 3)}, "1 to 16384"),
-        ({"data": (16, True)}, "overlaps"),
+        ({"data": (16, True)}, "read-only"),
     ],
 )
 def test_malformed_device_arrays_are_refused(change, message):

@@ -86,6 +86,18 @@ def test_pixels_that_are_no_picture(bad):
         secondeye.convert(bad)
 
 
+def test_render_takes_pictures_of_bytes_alone(scene):
+    disparity = np.zeros(scene[0].shape[:2], np.float32)
+    with pytest.raises(InvalidInputError, match="uint8"):
+        StereoConverter().render((scene[0] / 255).astype(np.float32), disparity)
+
+
+@pytest.mark.parametrize("name", ["threads", "seed", "steps", "widen", "depth_size"])
+def test_what_is_counted_is_a_whole_number(name):
+    with pytest.raises(InvalidInputError, match=f"{name}: expected"):
+        StereoConfig(**{name: 33.5 if name == "depth_size" else 1.5})
+
+
 def test_every_problem_of_a_configuration_is_named():
     with pytest.raises(InvalidInputError) as caught:
         StereoConfig(strength=99, convergence=-1, view="up")
