@@ -47,13 +47,27 @@ void byte_range(const se_array& a, const char** lo, const char** hi) {
   const int64_t steps[3] = {(a.height - 1) * a.stride_y, (a.width - 1) * a.stride_x, (a.channels - 1) * a.stride_c};
   for (const int64_t step : steps) (step < 0 ? *lo : *hi) += step;
 }
+
+// Whether rows of one pitch lie side by side in it, as two views on one canvas do.
+bool side_by_side(const se_array& a, const se_array& b) {
+  const int64_t pitch = a.stride_y < 0 ? -a.stride_y : a.stride_y;
+  if (pitch == 0 || (b.stride_y != a.stride_y && b.stride_y != -a.stride_y)) return false;
+  se_array row_a = a, row_b = b;
+  row_a.height = row_b.height = 1;
+  const char *a_lo, *a_hi, *b_lo, *b_hi;
+  byte_range(row_a, &a_lo, &a_hi);
+  byte_range(row_b, &b_lo, &b_hi);
+  const int64_t apart = static_cast<int64_t>(reinterpret_cast<intptr_t>(b_lo) - reinterpret_cast<intptr_t>(a_lo)) % pitch;
+  const int64_t after = apart < 0 ? apart + pitch : apart;  // from a row of a to the row of b that begins next
+  return after >= a_hi - a_lo && after + (b_hi - b_lo) <= pitch;
+}
 }  // namespace
 
 int32_t check_disjoint(const se_array& a, const se_array& b) {
   const char *a_lo, *a_hi, *b_lo, *b_hi;
   byte_range(a, &a_lo, &a_hi);
   byte_range(b, &b_lo, &b_hi);
-  return (a_hi <= b_lo || b_hi <= a_lo) ? SE_OK : SE_ERROR_BAD_ALIAS;
+  return (a_hi <= b_lo || b_hi <= a_lo || side_by_side(a, b)) ? SE_OK : SE_ERROR_BAD_ALIAS;
 }
 
 int32_t check_exec(const se_exec* exec) {

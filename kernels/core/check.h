@@ -17,7 +17,7 @@ int32_t check_plane(const se_array* a, int32_t dtype, const se_array& like);
 // SE_OK when both have the same height, width and channels.
 int32_t check_same_shape(const se_array& a, const se_array& b);
 
-// SE_OK when no byte of `a` can be a byte of `b` (by address range).
+// SE_OK when no byte of `a` can be a byte of `b`: they lie apart, or side by side in rows of one pitch.
 int32_t check_disjoint(const se_array& a, const se_array& b);
 
 int32_t check_exec(const se_exec* exec);

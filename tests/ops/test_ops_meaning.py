@@ -296,6 +296,33 @@ def test_an_output_over_its_input_is_refused():
         ops.pack(frame, NOISE, "rows", out=frame)
 
 
+def test_views_side_by_side_on_one_canvas_are_apart():
+    depth, wide = full(2.0), NOISE.shape[1]
+    want = ops.warp_views(NOISE, depth, (0.5, -0.5))
+    canvas = np.full((NOISE.shape[0], 3 * wide + 2, 3), 7, np.uint8)
+    canvas[:, 2 * wide + 2 :] = NOISE
+    views = (canvas[:, :wide], canvas[:, wide + 1 : 2 * wide + 1])
+    for isa in (*ops.isas(), "blocks"):
+        out = ops.Views(one._replace(view=view) for one, view in zip(want, views, strict=True))
+        ops.warp_views(canvas[:, 2 * wide + 2 :], depth, (0.5, -0.5), out=out, isa=isa)
+        for one, view in zip(want, views, strict=True):
+            np.testing.assert_array_equal(view, one.view)
+        assert (canvas[:, [wide, 2 * wide + 1]] == 7).all()
+        canvas[:, : 2 * wide] = 7
+        canvas[:, wide] = 7
+    for first, second in ((0, wide - 1), (wide, 1), (0, 0)):
+        over = (canvas[:, first : first + wide], canvas[:, second : second + wide])
+        with pytest.raises(InvalidInputError, match="overlaps"):
+            ops.warp_views(
+                NOISE, depth, (0.5, -0.5), out=ops.Views(w._replace(view=v) for w, v in zip(want, over, strict=True))
+            )
+    turned = (canvas[:, :wide][::-1], canvas[:, 1 : wide + 1])
+    with pytest.raises(InvalidInputError, match="overlaps"):
+        ops.warp_views(
+            NOISE, depth, (0.5, -0.5), out=ops.Views(w._replace(view=v) for w, v in zip(want, turned, strict=True))
+        )
+
+
 def test_every_output_is_held_against_every_other_array():
     grey, depth, memory = NOISE[:, :, :1].copy(), full(2.0), np.zeros(32, np.int32)
     first, second = ops.warp(grey, depth), ops.warp(grey, depth)

@@ -46,7 +46,7 @@ typedef enum se_status {
   SE_ERROR_NO_BACKEND = 6,    /* this build or this machine has no such backend */
   SE_ERROR_CUDA = 7,          /* the CUDA runtime refused the launch */
   SE_ERROR_OUT_OF_MEMORY = 8, /* scratch memory could not be had */
-  SE_ERROR_BAD_ALIAS = 9,     /* an output overlaps an input or another output */
+  SE_ERROR_BAD_ALIAS = 9,     /* an output overlaps an input or another output (columns of one canvas do not) */
   SE_ERROR_BUSY = 10,         /* sessions: no room, or no result, in the time allowed */
   SE_ERROR_CLOSED = 11,       /* sessions: it has ended */
   SE_ERROR_MODEL = 12,        /* sessions: the depth network cannot be had */
