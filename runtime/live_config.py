@@ -135,6 +135,11 @@ class LiveConfig:
             problems.append(f"width: expected an even one with nv12, got {self.width}")
         if self.keep_on_gpu and self.device == "cpu":
             problems.append("keep_on_gpu: expected with device='cuda', and only there")
+        problems += [
+            f"{name}: expected True or False, got {getattr(self, name)!r}"
+            for name in ("swap", "fill", "full_range", "remember", "keep_on_gpu")
+            if not isinstance(getattr(self, name), bool)
+        ]
         unknown = sorted(set(self.cheaper) - set(CHEAPER_BITS))
         if unknown:
             problems.append(f"cheaper: expected some of {', '.join(CHEAPER_BITS)}, got {', '.join(map(str, unknown))}")

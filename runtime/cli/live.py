@@ -161,15 +161,16 @@ def live(
     _check_terminal(output, format)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a service ends the film well, as Ctrl-C does
     fault: list[SecondEyeError] = []
-    handed = 0
+    handed = last = 0  # how many frames, and the ticket of the last one
     over = threading.Event()
 
     def feed(session: LiveSession) -> None:
-        nonlocal handed
+        nonlocal handed, last
         try:
             for frame, due in origin.frames():
-                if session.submit(frame, due, timeout=None) is not None:
-                    handed += 1
+                ticket = session.submit(frame, due, timeout=None)
+                if ticket is not None:
+                    handed, last = handed + 1, ticket
                 if frames and handed >= frames:
                     return
         except SessionError:
@@ -189,6 +190,7 @@ def live(
     with LiveSession(config) as session, opened(session) as sink:
         feeder = threading.Thread(target=feed, args=(session,), daemon=True)
         feeder.start()
+        shown = 0
         try:
             while not sink.ended:
                 ended = over.is_set()
@@ -196,8 +198,9 @@ def live(
                 sink.tick()
                 if result is not None:
                     sink.write(result.picture, result.timestamp)
+                    shown = result.ticket
                     del result
-                elif ended:
+                elif ended and shown >= last:  # the last one is never dropped, however long it takes
                     break
         except KeyboardInterrupt:
             pass
@@ -212,6 +215,7 @@ def live(
         f"{sink.written} frames; submit to ready {total.p50:.1f} ms (p99 {total.p99:.1f}); {stats.dropped} dropped, "
         f"depth for {stats.depth_runs}"
         + (f", objects for {stats.keys_labelled} of {stats.keys_offered}" if stats.keys_offered else "")
+        + (f"; {origin.damaged} of its frames could not be decoded and are left out" if origin.damaged else "")
         + "".join(f"; {error}" for error in (session.depth_error, session.segment_error) if error)
     )
 

@@ -23,7 +23,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from secondeye.runtime.errors import (
     BackendUnavailableError,
@@ -44,6 +43,9 @@ if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
 HEADER = struct.Struct("<IfdB3x")
+PROMPT = 10.0  # seconds in which a connection has to ask for something
+AHEAD = 2  # frames that a page gets and has not drawn yet
+AWAY = 1.0  # seconds without a word from pages that have not drawn theirs, until no more are made
 SETTINGS = ("strength", "convergence", "layout", "view", "swap", "fill")
 _LAYOUTS = ("sbs", "depth")
 _HEADERS = {
@@ -134,6 +136,7 @@ class Hub:
         self._clients: set[_Client] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._latest: tuple[int, bytes] = (0, b"")
+        self._asked = -AWAY  # when a page had last drawn a frame
         self._version = 0  # of the settings
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._feed, self._fetch)]
@@ -157,13 +160,20 @@ class Hub:
             for frame, due in self._source.frames():
                 if self._stop.is_set():
                     return
-                self._session.submit(frame, due)
+                if self._watched():
+                    self._session.submit(frame, due)
             self.error = "the source has ended"
         except SessionError:
             return
         except SecondEyeError as error:
             self.error = str(error)
         self._changed()
+
+    def _watched(self) -> bool:
+        """Whether a page looks; one in a hidden tab, or whose machine sleeps, draws nothing."""
+        clients = tuple(self._clients)
+        ready = any(client.ahead < AHEAD for client in clients)
+        return ready or (bool(clients) and time.monotonic() - self._asked < AWAY)
 
     def _fetch(self) -> None:
         from PIL import Image
@@ -174,10 +184,11 @@ class Hub:
                 frame = self._session.wait(0.5)
             except SessionError:
                 return
-            if frame is None or not self._clients:
+            if frame is None or not self._watched():
                 continue
             number += 1
-            layout = LAYOUT_CODES[self._session.config.layout]
+            # The picture's own: the settings may have changed since it was made.
+            layout = LAYOUT_CODES["depth" if frame.picture.shape[1] == self._session.config.width else "sbs"]
             file = io.BytesIO()
             file.write(HEADER.pack(number, frame.latency_ms, time.time(), layout))
             Image.fromarray(frame.picture).save(file, "JPEG", quality=self.options.quality)
@@ -220,8 +231,8 @@ class Hub:
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection, from its handshake to its end."""
-        host = urlsplit(f"//{socket.headers.get('host', '')}").netloc
-        origin = urlsplit(socket.headers.get("origin", "")).netloc
+        host = socket.headers.get("host", "")
+        origin = socket.headers.get("origin", "").partition("://")[2]
         if origin != host or not self.admits(socket.query_params.get("token")):
             await socket.close(1008)  # before the handshake: 403
             return
@@ -246,7 +257,7 @@ class Hub:
                 await asyncio.wait_for(client.wake.wait(), 1.0)
             client.wake.clear()
             number, data = self._latest
-            if number > client.sent and client.ahead < 2:
+            if number > client.sent and client.ahead < AHEAD:
                 client.sent = number
                 client.ahead += 1
                 await socket.send_bytes(data)
@@ -280,8 +291,10 @@ class Hub:
             message = json.loads(text)
             if not isinstance(message, dict) or not set(message) <= {"drawn", "set"}:
                 return False
-            if "drawn" in message:
-                client.ahead = max(0, client.ahead - 1)
+            if "drawn" in message and client.ahead > 0:
+                client.heard.pop()  # it is the answer to a frame, however many there are in a second
+                client.ahead -= 1
+                self._asked = time.monotonic()
                 client.wake.set()
             wanted: dict[str, Any] = message.get("set", {})
             if not isinstance(wanted, dict) or not set(wanted) <= set(SETTINGS):
@@ -342,7 +355,7 @@ def application(hub: Hub) -> Starlette:
             await asyncio.to_thread(hub.close)
 
     # Another site that has its name point here (DNS rebinding) is not answered.
-    hosts = ["localhost", "127.0.0.1", "[::1]"] if hub.options.local else ["*"]
+    hosts = ["localhost", "127.0.0.1", "[::1]", hub.options.host] if hub.options.local else ["*"]
     return Starlette(
         routes=[Route("/", page), Route("/{name}", page), WebSocketRoute("/stream", stream)],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
@@ -393,8 +406,24 @@ def serve(
     """
     try:
         import uvicorn
+        from uvicorn.protocols.http.h11_impl import H11Protocol
     except ImportError as error:
         raise BackendUnavailableError("the page needs the extra 'serve': pip install 'secondeye[serve]'.") from error
+
+    class Prompt(H11Protocol):
+        """Ends connections that ask for nothing, or never to the end: they would fill the server up."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.loop.call_later(PROMPT, self._late, None)
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self.loop.call_later(PROMPT, self._late, self.cycle)
+
+        def _late(self, last: object) -> None:
+            if self.cycle is last and self.transport.get_protocol() is self:  # else it is a WebSocket's by now
+                self.transport.close()
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -407,7 +436,8 @@ def serve(
     with listening(options) as place:
         settings = uvicorn.Config(
             application(Hub(source, config, options)), log_level="warning",
-            ws="websockets-sansio", ws_max_size=options.message_bytes, ws_max_queue=16, ws_per_message_deflate=False,
+            http=Prompt, ws="websockets-sansio", ws_max_size=options.message_bytes, ws_max_queue=16,
+            ws_per_message_deflate=False,
             ssl_certfile=options.tls_cert, ssl_keyfile=options.tls_key, limit_concurrency=options.max_clients * 4 + 16,
             timeout_graceful_shutdown=2, server_header=False,
         )  # fmt: skip

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import av
 
 Pixels = NDArray[np.uint8]
+PATIENCE = 10.0  # seconds without a word from a source, before it counts as broken
+MOST_DAMAGED = 100  # packets in a row that cannot be decoded, before a source counts as broken
 NETWORK = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
 
 
@@ -68,17 +70,36 @@ class Source:
         self._stop = threading.Event()
         self._container: av.container.InputContainer | None = None
         self._turns = 0
+        self._seen = False
+        self.damaged = 0  # packets that could not be decoded and are left out
         if spec == "sample":
             self.width, self.height = self.options.size or (960, 540)
         else:
             self._container = _open(spec, self.options)
             self._stream = pictures_of(self._container)
             native = (self._stream.codec_context.width, self._stream.codec_context.height)
-            self._frames: Iterator[Any] = self._container.decode(self._stream)
+            self._frames: Iterator[Any] = self._pictures(self._container)
             if not _is_live(spec):
                 self._frames = self._upright(self._frames)
             self.width, self.height = self.options.size or (native[::-1] if self._turns % 2 else native)
         limits.check_size("source", self.width, self.height)
+
+    def _pictures(self, container: av.container.InputContainer) -> Iterator[Any]:
+        """Frames; packets that cannot be decoded are passed over, as long as there are others."""
+        import av
+
+        row, last = 0, None
+        for packet in container.demux(self._stream):
+            try:
+                for frame in packet.decode():
+                    row, self._seen = 0, True
+                    yield frame
+            except av.error.InvalidDataError as error:
+                self.damaged, row, last = self.damaged + 1, row + 1, error
+                if row == MOST_DAMAGED:
+                    raise
+        if last is not None and not self._seen:
+            raise last
 
     def _upright(self, frames: Iterator[Any]) -> Iterator[Any]:
         """The same frames; the first one says how they are turned."""
@@ -96,7 +117,7 @@ class Source:
     def _broken(self, error: av.FFmpegError) -> MediaError:
         late = self.spec == "-" and self._container is not None and self._container.format.name.startswith("mov")
         tip = "; an MP4's index has to come first in a pipe: name the file, or make it with -movflags +faststart"
-        return MediaError(f"{self.spec}: breaks off ({error.strerror or error}){tip if late else ''}.")
+        return MediaError(f"{self.spec}: breaks off ({_reason(error)}){tip if late else ''}.")
 
     def close(self) -> None:
         """Ends :meth:`frames` soon, from any thread."""
@@ -139,6 +160,7 @@ class Source:
         import av
 
         live = _is_live(self.spec)
+        paced = self.options.paced and (not live or container.duration is not None)  # what has a length is no camera
         begun, offset, last = time.monotonic(), 0.0, 0.0
         while True:
             first: float | None = None
@@ -148,7 +170,7 @@ class Source:
                     at = float(frame.time) if frame.time is not None else last + 1 / 30
                     first = at if first is None else first
                     last = offset + max(0.0, at - first)
-                    if self.options.paced and not live:
+                    if paced:
                         self._wait_until(begun + last)
                     count += 1
                     yield self._pixels(frame), round(last * 1e6)
@@ -161,7 +183,7 @@ class Source:
                 return
             offset = last + 1 / 30
             container.seek(0)
-            self._frames = container.decode(self._stream)
+            self._frames = self._pictures(container)
 
     def _pixels(self, frame: Any) -> Pixels:
         size = (self.width, self.height) if self._turns % 2 == 0 else (self.height, self.width)
@@ -171,6 +193,14 @@ class Source:
 
 def _is_live(spec: str) -> bool:
     return spec in ("camera", "screen") or spec.startswith(("/dev/video", *NETWORK))
+
+
+def _reason(error: Exception) -> str:
+    import av
+
+    if isinstance(error, av.error.ExitError):  # FFmpeg's word for a timeout of ours
+        return f"nothing came for {PATIENCE:g} seconds"
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
@@ -199,11 +229,12 @@ def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
         asked = {}
         _check_film(Path(spec))
         target = for_ffmpeg(spec)
+    patience = None if spec == "-" else (PATIENCE, PATIENCE)
     try:
-        container = av.open(target, "r", format=kind, options=asked, timeout=None if spec == "-" else (10.0, 10.0))
+        container = av.open(target, "r", format=kind, options=asked, timeout=patience)
     except (av.FFmpegError, ValueError, OSError) as error:
         tip = f"; it needs an X11 display, and DISPLAY names {target}" if spec == "screen" else ""
-        raise MediaError(f"{spec}: cannot be opened ({getattr(error, 'strerror', None) or error}){tip}.") from error
+        raise MediaError(f"{spec}: cannot be opened ({_reason(error)}){tip}.") from error
     found = pictures_of(container)
     if found is None:
         container.close()

@@ -10,16 +10,21 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import av
 import numpy as np
 import pytest
 from networks import brightness_network
 
+from secondeye.runtime.cli.live import live as live_command
+from secondeye.runtime.errors import MediaError
+from secondeye.runtime.live import LiveSession
 from secondeye.runtime.stream.sources import Source, SourceOptions
 
 COMMAND = (sys.executable, "-m", "secondeye")
@@ -211,6 +216,44 @@ def test_a_film_says_its_layout(film, tmp_path, cli):
         assert told in cli("inspect", out)[1]
 
 
+def test_what_cannot_be_decoded_is_left_out_and_told(tmp_path):
+    """Cameras often begin with half a picture, and networks lose parts: what comes after is shown all the same."""
+    for damaged, code, said in (((0, 5), 0, "2 of its frames could not be decoded"), (range(12), 2, "breaks off")):
+        given, out = tmp_path / "given.avi", tmp_path / "out.mkv"
+        with av.open(str(given), "w") as target:
+            stream = target.add_stream("mjpeg", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 192, 108, "yuvj420p"
+            for k in range(12):
+                for packet in stream.encode(av.VideoFrame(192, 108, "yuvj420p")):
+                    made = av.Packet(bytes(200) if k in damaged else bytes(packet))
+                    made.pts = made.dts = k
+                    made.time_base, made.stream, made.is_keyframe = packet.time_base, stream, True
+                    target.mux(made)
+        done = live(given, *QUICK, "--every", "-o", out)
+        assert done.returncode == code, done.stderr
+        assert said in " ".join(done.stderr.decode().split())
+        if code == 0:
+            assert len(pictures(out)) == 10
+
+
+def test_slow_frames_all_come_out_after_the_source_has_ended(film, tmp_path, monkeypatch):
+    def slow(config):
+        def depth(frame):
+            time.sleep(0.5)
+            return np.zeros((24, 32), np.float32)
+
+        return LiveSession(replace(config, depth=depth))
+
+    monkeypatch.setattr("secondeye.runtime.live.LiveSession", slow)
+    out = tmp_path / "out.mkv"
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        live_command(str(film), str(out), size="192x108", every=True, frames=4)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(pictures(out)) == 4
+
+
 def test_an_mp4_through_a_pipe_that_cannot_be_read_says_why(tmp_path):
     late = tmp_path / "late.mp4"  # its index lies behind the pictures, farther than what is read to look into it
     random = np.random.default_rng(5)
@@ -226,6 +269,14 @@ def test_an_mp4_through_a_pipe_that_cannot_be_read_says_why(tmp_path):
     assert b"+faststart" in done.stderr
 
 
+def test_a_source_that_falls_silent_is_told_as_that(monkeypatch):
+    monkeypatch.setattr("secondeye.runtime.stream.sources.PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/camera"
+        with pytest.raises(MediaError, match="nothing came for"):
+            Source(address, SourceOptions(allow_network=True))
+
+
 def test_an_address_is_opened_with_leave_only(film, tmp_path):
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
@@ -239,6 +290,9 @@ def test_an_address_is_opened_with_leave_only(film, tmp_path):
         assert refused.returncode == 2
         assert b"--allow-network" in refused.stderr
         done = live(address, *QUICK, "--every", "--frames", "5", "--allow-network", "-o", tmp_path / "net.mkv")
+        begun = time.monotonic()  # a film, not a camera: it comes at its own pace
+        due = [due for _, due in Source(address, SourceOptions(size=(192, 108), allow_network=True)).frames()]
+        assert time.monotonic() - begun >= due[-1] / 1e6 > 0.3
         server.shutdown()
     assert done.returncode in (0, 1), done.stderr
     assert len(pictures(tmp_path / "net.mkv")) >= 5

@@ -34,7 +34,7 @@ def free_port():
 
 
 @contextlib.contextmanager
-def serving(*options, port=None):
+def serving(*options, port=None, host="127.0.0.1"):
     """``secondeye serve`` as a user starts it; gives its port."""
     port = port or free_port()
     process = subprocess.Popen(
@@ -45,7 +45,7 @@ def serving(*options, port=None):
     try:
         end = time.monotonic() + LONG
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
                 break
             assert process.poll() is None, process.stdout.read()
             assert time.monotonic() < end, "the server did not start"
@@ -83,6 +83,14 @@ def frames(client, count, *, acknowledge=True):
         if acknowledge:
             client.send(json.dumps({"drawn": number}))
     return found
+
+
+def state_of(client):
+    """The next word about the state; pictures are not acknowledged."""
+    while True:
+        message = client.recv(timeout=LONG)
+        if isinstance(message, str):
+            return json.loads(message)
 
 
 def state(client):
@@ -275,7 +283,8 @@ def test_numbers_and_times_go_forward(port):
 @pytest.mark.parametrize(
     "message",
     ["{", "[]", '{"drawn": 1, "more": 2}', '{"set": {"depth": "x"}}', '{"set": {"strength": 99}}', '{"set": 3}',
-     '{"set": {"layout": "rows"}}', '{"set": {"strength": NaN}}', '{"set": {"strength": "4"}}', "[" * 900, b"\x00\x01"],
+     '{"set": {"layout": "rows"}}', '{"set": {"strength": NaN}}', '{"set": {"strength": "4"}}',
+     '{"set": {"swap": "on"}}', '{"set": {"fill": null}}', "[" * 900, b"\x00\x01"],
 )  # fmt: skip
 def test_garbage_closes_that_connection_alone(port, message):
     with stream(port) as good, stream(port) as bad:
@@ -353,6 +362,12 @@ def test_who_is_let_in():
             connect(f"ws://127.0.0.1:{port}/stream?token=s3cret", origin="http://evil.example"),
         ):
             pass
+        with (
+            pytest.raises(InvalidStatus) as refused,
+            connect(f"ws://127.0.0.1:{port}/stream?token=s3cret", origin="http://["),
+        ):
+            pass
+        assert refused.value.response.status_code == 403
         with stream(port, "?token=s3cret") as first:
             frames(first, 1)
             with stream(port, "?token=s3cret") as second, pytest.raises(ConnectionClosed) as closed:
@@ -386,6 +401,80 @@ def test_the_source_ends_and_the_page_says_so(tmp_path):
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(LONG) is not None
+
+
+def test_nothing_is_made_while_no_page_looks(port):
+    with stream(port) as away:
+        while True:  # which draws nothing, as a hidden tab
+            ready = [state_of(away)["ready"] for _ in range(6)]
+            if ready[-1] == ready[-2]:
+                break
+        away.send('{"drawn": 1}')
+        frames(away, 3)
+    with stream(port) as client:
+        first = state(client)["ready"]
+    time.sleep(1.5)
+    with stream(port) as client:
+        assert state(client)["ready"] - first < 30  # of 45
+
+
+@needs_browser
+def test_a_page_that_cannot_show_says_so_and_one_that_lost_its_gpu_goes_on():
+    with serving() as port, browser.Browser() as page:
+        page.open(f"http://127.0.0.1:{port}/")
+        page.until("window.secondeye && secondeye.frames > 3")
+        dark = "(() => { draw(); const p = new Uint8Array(4); gl.readPixels(9, 9, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, p);"
+        dark += "return p[0] + p[1] + p[2] === 0; })()"
+        page.ask("window.lost = gl.getExtension('WEBGL_lose_context'); lost.loseContext()")
+        page.until("gl.isContextLost()")
+        page.ask("new Promise(done => setTimeout(done, 100))")
+        page.ask("lost.restoreContext()")
+        page.until(f"!gl.isContextLost() && !{dark}")
+        # A picture that cannot be decoded is one picture less.
+        page.ask("for (let k = 0; k < 4; ++k) taken(secondeye.socket, new ArrayBuffer(40))")
+        now = page.ask("secondeye.frames")
+        page.until(f"secondeye.frames > {now + 5}")
+        # What has not changed is not said again.
+        page.ask("window.said = 0; new MutationObserver((all) => { said += all.length; })"
+                 ".observe(document.getElementById('strength-value'), { childList: true })")  # fmt: skip
+        page.ask("new Promise(done => setTimeout(done, 2500))")
+        assert page.ask("said") == 0
+        # A slider on a fast screen moves more often than the server listens.
+        page.ask("(() => { const s = document.getElementById('strength'); for (let k = 0; k < 400; ++k)"
+                 "{ s.value = k / 100; s.dispatchEvent(new Event('input')); } })()")  # fmt: skip
+        page.until("Math.abs(secondeye.settings.strength - 4) < 0.05")
+        assert page.ask("secondeye.socket.readyState") == 1
+        page.call("Page.addScriptToEvaluateOnNewDocument", source="const made = HTMLCanvasElement.prototype.getContext;"
+                  "HTMLCanvasElement.prototype.getContext = function (kind) {"
+                  "return kind === 'webgl2' ? null : made.call(this, kind); }")  # fmt: skip
+        page.open(f"http://127.0.0.1:{port}/")
+        page.until("window.secondeye && secondeye.state")
+        assert "WebGL 2" in page.ask("document.getElementById('notice').textContent")
+
+
+def test_many_frames_a_second_are_no_flood():
+    with serving("--fps", "240") as port, stream(port) as client:
+        begun = time.monotonic()
+        frames(client, 300)
+        assert time.monotonic() - begun < LONG
+
+
+def test_who_asks_for_nothing_is_let_go():
+    with serving("--max-clients", "1") as port, contextlib.ExitStack() as stack:
+        for _ in range(24):
+            one = stack.enter_context(socket.create_connection(("127.0.0.1", port), LONG))
+            one.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nA: ")
+        with stream(port) as client:
+            end = time.monotonic() + LONG
+            while get(port)[0] != 200:
+                assert time.monotonic() < end
+                time.sleep(0.5)
+            assert state(client)["clients"] == 1  # a stream is no such connection
+
+
+def test_a_page_on_another_address_of_this_machine():
+    with serving("--host", "127.0.0.2", host="127.0.0.2") as port:
+        assert urllib.request.urlopen(f"http://127.0.0.2:{port}/", timeout=LONG).status == 200
 
 
 @pytest.mark.parametrize(

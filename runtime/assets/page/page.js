@@ -48,9 +48,10 @@ function compiled(kind, text) {
   return shader;
 }
 
-const program = gl && gl.createProgram();
 let uniform = {};
-if (gl) {
+function prepare() {
+  const program = gl.createProgram();
+  uniform = {};
   gl.attachShader(program, compiled(gl.VERTEX_SHADER, VERTEX));
   gl.attachShader(program, compiled(gl.FRAGMENT_SHADER, FRAGMENT));
   gl.linkProgram(program);
@@ -59,9 +60,11 @@ if (gl) {
   gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
   for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
   gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
-} else {
-  $("notice").textContent = "This page draws with WebGL 2, which this browser does not offer.";
 }
+if (gl) prepare();
+// Browsers take the GPU from pages that sleep, and give it back.
+canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
+canvas.addEventListener("webglcontextrestored", prepare);
 
 function quad(mode, place, width, height) {
   gl.uniformMatrix4fv(uniform.place, false, place);
@@ -93,13 +96,44 @@ requestAnimationFrame(animate);
 
 // ---- frames --------------------------------------------------------------------------------------------------
 
-async function taken(data) {
-  const header = new DataView(data, 0, 20);
-  const bitmap = await createImageBitmap(new Blob([new Uint8Array(data, 20)], { type: "image/jpeg" }));
+function say(id, text) { // a reader of screens speaks what is set anew, the same text too
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+function notice() {
+  say("notice", gl ? page.fault || page.state?.error || (page.frames ? "" : "Waiting for the first picture …")
+    : "This page draws with WebGL 2, which this browser does not offer.");
+}
+
+let turn = Promise.resolve(); // frames are decoded side by side, and shown one after another
+let undrawn = []; // while nobody looks, no frame is acknowledged: then no more come
+function taken(socket, data) {
+  const bitmap = createImageBitmap(new Blob([new Uint8Array(data, 20)], { type: "image/jpeg" }));
+  turn = turn.then(() => bitmap).then((made) => show(new DataView(data, 0, 20), made))
+    .catch((error) => say("notice", String(error)))
+    .then(() => {
+      undrawn.push(() => send(socket, { drawn: new DataView(data).getUint32(0, true) }));
+      acknowledge();
+    });
+}
+
+function acknowledge() {
+  if (document.hidden && !page.vr) return;
+  for (const one of undrawn) one();
+  undrawn = [];
+}
+document.addEventListener("visibilitychange", acknowledge);
+
+function send(socket, message) {
+  if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+}
+
+function show(header, bitmap) {
   page.layout = header.getUint8(16);
   page.width = bitmap.width;
   page.height = bitmap.height;
   page.frames += 1;
+  if (page.frames === 1) notice();
   if (gl) gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB, gl.RGB, gl.UNSIGNED_BYTE, bitmap);
   bitmap.close();
   draw();
@@ -110,7 +144,6 @@ async function taken(data) {
   const span = page.moments[page.moments.length - 1] - page.moments[0];
   if (span > 0) $("rate").textContent = ((1000 * (page.moments.length - 1)) / span).toFixed(1);
   graph();
-  if (page.socket.readyState === WebSocket.OPEN) page.socket.send(JSON.stringify({ drawn: header.getUint32(0, true) }));
 }
 
 function connect() {
@@ -121,10 +154,11 @@ function connect() {
   socket.onmessage = (event) => {
     page.retry = 500;
     if (typeof event.data === "string") told(JSON.parse(event.data));
-    else taken(event.data).catch((error) => { $("notice").textContent = String(error); });
+    else taken(socket, event.data);
   };
   socket.onclose = (event) => {
-    $("notice").textContent = (event.reason ? `Closed: ${event.reason}. ` : "The connection is gone. ") + "Trying again …";
+    say("notice", (event.reason ? `Closed: ${event.reason}. ` : "The connection is gone. ") + "Trying again …");
+    undrawn = [];
     setTimeout(connect, page.retry);
     page.retry = Math.min(5000, page.retry * 2);
   };
@@ -138,7 +172,7 @@ let touched = 0;
 function told(state) {
   page.settings = state.settings;
   page.state = state;
-  $("notice").textContent = state.error || "";
+  notice();
   if (performance.now() - touched > 700) {
     for (const name of ["strength", "convergence"]) $(name).value = state.settings[name];
     $("view").checked = state.settings.view === "both";
@@ -160,14 +194,16 @@ function told(state) {
 }
 
 function values() {
-  $("strength-value").textContent = Number($("strength").value).toFixed(1);
-  $("convergence-value").textContent = Number($("convergence").value).toFixed(2);
+  say("strength-value", Number($("strength").value).toFixed(1));
+  say("convergence-value", Number($("convergence").value).toFixed(2));
 }
 
+let unsent = null; // a slider that is dragged moves more often than the server listens
 function set(wanted) {
   touched = performance.now();
   values();
-  if (page.socket.readyState === WebSocket.OPEN) page.socket.send(JSON.stringify({ set: wanted }));
+  if (!unsent) setTimeout(() => { send(page.socket, { set: unsent }); unsent = null; }, 40);
+  unsent = { ...unsent, ...wanted };
 }
 
 for (const name of ["strength", "convergence"]) $(name).oninput = () => set({ [name]: Number($(name).value) });
@@ -184,6 +220,7 @@ function choose(mode, tell = true) {
 }
 $("modes").onclick = (event) => { if (event.target.dataset.mode) choose(event.target.dataset.mode); };
 
+$("full").hidden = !document.fullscreenEnabled; // a phone of Apple's shows films alone on its full screen
 $("full").onclick = () => (document.fullscreenElement ? document.exitFullscreen() : $("stage").requestFullscreen());
 document.onkeydown = (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "INPUT") return;
@@ -220,6 +257,7 @@ function product(a, b) {
 
 // A screen 2.4 m wide, 2 m ahead; each eye sees its own half of the frame.
 async function enter() {
+  page.fault = "";
   const session = await navigator.xr.requestSession("immersive-vr", { optionalFeatures: ["local"] });
   await gl.makeXRCompatible();
   session.updateRenderState({ baseLayer: new XRWebGLLayer(session, gl) });
@@ -256,7 +294,7 @@ if (navigator.xr && gl) {
     $("vr").disabled = !can;
     if (!can) $("headset").textContent = "No headset here. In a headset's own browser, Enter VR shows both eyes their views.";
   }).catch(() => {});
-  $("vr").onclick = () => enter().catch((error) => { $("notice").textContent = String(error); });
+  $("vr").onclick = () => enter().catch((error) => { page.fault = String(error); notice(); });
 }
 
 choose("sbs", false);
