@@ -91,6 +91,12 @@ def disparity_q8(disparity: Array) -> NDArray[np.int64]:
     return np.rint(clamped * np.float32(256)).astype(np.int64)
 
 
+def check_host(name: str, a: Any) -> None:
+    """Refuse an array on a GPU where there is no kernel for it."""
+    if isinstance(a, DeviceArray):
+        raise InvalidInputError(f"{name}: it lies on a GPU, and this is worked out on the host; bring it there.")
+
+
 def check_size(name: str, height: int, width: int) -> None:
     """Refuse a picture with no pixels or with a side over 16384."""
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):

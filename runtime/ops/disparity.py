@@ -15,6 +15,7 @@ from secondeye.runtime.ops._common import (
     Array,
     Backend,
     Isa,
+    check_host,
     check_picture,
     check_plane,
     disparity_q8,
@@ -27,13 +28,14 @@ BINS = 2048
 MAX_DISPARITY_PX = 4096.0
 
 
+@any_array
 def depth_range(depth: Array, low: float = 0.01, high: float = 0.99) -> tuple[float, float]:
     """The robust range of a depth map, by a histogram of 2048 bins between its least and greatest finite values.
 
     Where a few specks hold most of that range, the histogram is made again over the rest, up to 8 times.
 
     Args:
-        depth: float32 [h, w]; NaN and infinity are left out.
+        depth: float32 [h, w], on the host; NaN and infinity are left out.
         low, high: shares of the pixels that may lie below and above, 0 to 1.
 
     Returns:
@@ -46,6 +48,7 @@ def depth_range(depth: Array, low: float = 0.01, high: float = 0.99) -> tuple[fl
     Numerics: EXACT (integer counts).
     """
     check_plane("depth", depth, np.float32)
+    check_host("depth", depth)
     if not 0.0 <= low < high <= 1.0:
         raise InvalidInputError(f"depth_range: expected 0 <= low < high <= 1, got {low} and {high}.")
     values = depth[np.isfinite(depth)]
@@ -68,6 +71,7 @@ def depth_range(depth: Array, low: float = 0.01, high: float = 0.99) -> tuple[fl
     return least + (first + 0.5) / scale, least + (last + 0.5) / scale
 
 
+@any_array
 def disparity(
     depth: Array,
     *,
@@ -83,7 +87,7 @@ def disparity(
     d = strength / 100 * frame_width * (n ** gamma - convergence), rounded to 1/256 pixel.
 
     Args:
-        depth: float32 [h, w], near = large, any scale; NaN and infinity lie on the screen plane (0).
+        depth: float32 [h, w] on the host, near = large, any scale; NaN and infinity lie on the screen plane (0).
         frame_width: of the picture that will be warped, pixels.
         strength: full range of disparity, percent of the width.
         convergence: the depth, 0 far to 1 near, that gets disparity 0.
@@ -99,6 +103,7 @@ def disparity(
     Numerics: EXACT (one table of 65536 entries, made in float64).
     """
     check_plane("depth", depth, np.float32)
+    check_host("depth", depth)
     full = strength / 100.0 * frame_width
     if not (gamma > 0 and math.isfinite(full) and 0 <= full <= MAX_DISPARITY_PX and 0 <= convergence <= 1):
         raise InvalidInputError(

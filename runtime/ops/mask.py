@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from secondeye import _native
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.ops._arrays import any_array
-from secondeye.runtime.ops._common import Array, Backend, Isa, check_plane, isa_code, output, uses_reference
+from secondeye.runtime.ops._common import Array, Backend, Isa, check_host, check_plane, isa_code, output, uses_reference
 from secondeye.runtime.ops.warp import EYE_CODES, Eye, Warped
 
 DISOCCLUSION, FRAME_EDGE = 255, 128
@@ -173,6 +173,7 @@ def mask_cells(
     return target
 
 
+@any_array
 def mask_tiles(mask: Array, *, tile: int = 512, overlap: int = 64, align: int = 8) -> list[Tile]:
     """The tiles that a model has to work on to paint all of a mask.
 
@@ -181,7 +182,7 @@ def mask_tiles(mask: Array, *, tile: int = 512, overlap: int = 64, align: int = 
     are of one size (the picture's, aligned down, where it is smaller than a tile).
 
     Args:
-        mask: uint8 [H, W].
+        mask: uint8 [H, W], on the host.
         tile: side, pixels; a multiple of `align`.
         overlap: pixels, at most `tile` - `align`.
         align: every edge is a multiple of this; the masked rest of a picture whose sides are none is not covered.
@@ -193,6 +194,7 @@ def mask_tiles(mask: Array, *, tile: int = 512, overlap: int = 64, align: int = 
         InvalidInputError: shape, dtype or parameters do not fit, or the picture is smaller than `align`.
     """
     check_plane("mask", mask, np.uint8)
+    check_host("mask", mask)
     if not (1 <= align <= tile and tile % align == 0 and 0 <= overlap <= tile - align):
         raise InvalidInputError(
             "mask_tiles: expected tile a multiple of align and overlap at most tile - align, "

@@ -107,6 +107,23 @@ def test_torch_tensors_come_back_as_torch():
     np.testing.assert_array_equal(got.numpy(), ops.pack(PICTURE, PICTURE))
 
 
+def test_what_is_worked_out_on_the_host_takes_any_librarys_arrays_there():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    depth, mask = PICTURE[:, :, 0].astype(np.float32), PICTURE[:, :, 1].copy()
+    made = ops.disparity(torch.from_numpy(depth), frame_width=211)
+    assert isinstance(made, torch.Tensor)
+    np.testing.assert_array_equal(made.numpy(), ops.disparity(depth, frame_width=211))
+    assert ops.depth_range(torch.from_numpy(depth)) == ops.depth_range(depth)
+    assert ops.mask_tiles(torch.from_numpy(mask), tile=16, overlap=8) == ops.mask_tiles(mask, tile=16, overlap=8)
+    for call in (
+        lambda: ops.disparity(OnDevice(depth), frame_width=211),
+        lambda: ops.depth_range(OnDevice(depth)),
+        lambda: ops.mask_tiles(OnDevice(mask)),
+    ):
+        with pytest.raises(InvalidInputError, match="bring it there"):
+            call()
+
+
 # ---- torch's tensors, on the host and on a GPU -------------------------------------------------------------
 
 SIZES = [(1, 1), (3, 5), (7, 333), (37, 211), (5, 4099), (270, 480)]
