@@ -265,6 +265,10 @@ def serve(
         device=device,
     )  # fmt: skip
     scheme = "https" if tls_cert else "http"
-    place = f"[{host}]" if ":" in host else host
     query = f"/?token={quote(options.token, safe='')}" if options.token else "/"
-    run(origin, config, options, opened=lambda: typer.echo(f"Open {scheme}://{place}:{port}{query} (Ctrl-C ends)"))
+    run(
+        origin,
+        config,
+        options,
+        opened=lambda: typer.echo(f"Open {scheme}://{options.reached}:{port}{query} (Ctrl-C ends)"),
+    )

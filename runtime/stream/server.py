@@ -107,6 +107,21 @@ class ServeOptions:
             return ipaddress.ip_address(self.host).is_loopback
         return False
 
+    @property
+    def reached(self) -> str:
+        """The host's name in an address that can be opened: this machine's own where all of them are listened on."""
+        host = self.host
+        with contextlib.suppress(ValueError, OSError):
+            every = ipaddress.ip_address(host)
+            if every.is_unspecified:
+                family, outside = (
+                    (socket.AF_INET, "192.0.2.1") if every.version == 4 else (socket.AF_INET6, "2001:db8::1")
+                )
+                with socket.socket(family, socket.SOCK_DGRAM) as asked:
+                    asked.connect((outside, 9))  # sends nothing: the system says by which of its addresses it would go
+                    host = asked.getsockname()[0]
+        return f"[{host}]" if ":" in host else host
+
 
 @dataclass(eq=False)
 class _Client:

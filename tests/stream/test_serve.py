@@ -549,6 +549,9 @@ def test_beyond_this_machine_there_is_always_a_token():
     assert len(ServeOptions(host="0.0.0.0", insecure=True).token) >= 20
     assert len(ServeOptions(host="0.0.0.0", tls_cert="a", tls_key="b").token) >= 20
     assert ServeOptions(host="::1").local
+    assert ServeOptions(host="::1").reached == "[::1]"
+    assert ServeOptions().reached == "127.0.0.1"
+    assert ServeOptions(host="a.name", insecure=True).reached == "a.name"
 
 
 def test_tls(tmp_path):
