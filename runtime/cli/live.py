@@ -159,7 +159,10 @@ def live(
         device=device,
     )  # fmt: skip
     _check_terminal(output, format)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a service ends the film well, as Ctrl-C does
+    # What ends a service, and a terminal that is closed, end the film well, as Ctrl-C does; not where nohup asks for more.
+    for name in ("SIGTERM", "SIGHUP"):
+        if getattr(signal, name, None) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     fault: list[SecondEyeError] = []
     handed = last = 0  # how many frames, and the ticket of the last one
     over = threading.Event()

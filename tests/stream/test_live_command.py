@@ -117,7 +117,7 @@ def test_a_reader_that_leaves_ends_it(film):
     assert "its reader has gone" in said
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_finishes_the_film(tmp_path, ending):
     out = tmp_path / "evening.mkv"
     process = subprocess.Popen(
@@ -246,11 +246,12 @@ def test_slow_frames_all_come_out_after_the_source_has_ended(film, tmp_path, mon
 
     monkeypatch.setattr("secondeye.runtime.live.LiveSession", slow)
     out = tmp_path / "out.mkv"
-    before = signal.getsignal(signal.SIGTERM)
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
     try:
         live_command(str(film), str(out), size="192x108", every=True, frames=4)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
     assert len(pictures(out)) == 4
 
 
