@@ -158,8 +158,7 @@ class Bundle:
                 )
             from secondeye.runtime.backends.trt import TrtEngine
 
-            alone = stream is None or device == "tensorrt-rtx"
-            graph = alone and (cuda_graph or stream is not None)
+            graph = cuda_graph if stream is None else device == "tensorrt-rtx"
             return TrtEngine(self.folder, entry, axes, plan, cuda_graph=graph, stream=stream)
         from secondeye.runtime.backends.cuda import gpu_number
         from secondeye.runtime.backends.ort import OrtEngine

@@ -376,11 +376,12 @@ def _empty_prompt(base: Path, scratch: Path, problems: Problems) -> Array | None
         return None
     named = {n.removeprefix("text_model."): t for n, t in tensors.items() if not n.endswith("position_ids")}
     maker = checked(lambda: TextEncoder(config), named, label, problems)
-    if type(config["vocab_size"]) is not int:
-        problems.add("text_encoder/config.json", f"expected a vocab_size, got {str(config['vocab_size'])[:60]}")
+    count = config["vocab_size"]
+    if type(count) is not int:
+        problems.add("text_encoder/config.json", f"expected a vocab_size, got {str(count)[:60]}")
         return None
     vocabulary = base / "tokenizer" / "vocab.json"
-    tokens = [int(config["vocab_size"]) - 2, int(config["vocab_size"]) - 1]
+    tokens = [count - 2, count - 1]
     if vocabulary.is_file():
         try:
             words = json.loads(vocabulary.read_text("utf-8"))
@@ -388,9 +389,9 @@ def _empty_prompt(base: Path, scratch: Path, problems: Problems) -> Array | None
         except (OSError, ValueError, RecursionError, AttributeError):
             problems.add("tokenizer/vocab.json", "not a table of tokens")
             return None
-    if not all(type(token) is int and 0 <= token < int(config["vocab_size"]) for token in tokens):
-        problems.add("tokenizer/vocab.json", f"its first and last token are {tokens} where the text encoder has "
-                     f"{config['vocab_size']}")  # fmt: skip
+    if not all(type(token) is int and 0 <= token < count for token in tokens):
+        told = f"its first and last token are {tokens} where the text encoder has {count}"
+        problems.add("tokenizer/vocab.json", told)
         return None
     if maker is None:
         return None

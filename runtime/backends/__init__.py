@@ -17,12 +17,15 @@ plans are written against the vendors' interfaces and **have not been opened on 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.ops._arrays import DeviceArray, can_make, empty_like, take
+
+if TYPE_CHECKING:
+    from secondeye.runtime.bundle import EngineEntry
 
 Arrays = Mapping[str, Any]
 
@@ -104,7 +107,32 @@ def make_missing(
     return made
 
 
-def check_out(out: dict[str, Any], inputs: dict[str, Any], wanted: Mapping[str, tuple[Any, tuple[int, ...]]]) -> None:
+def check_call(
+    inputs: Mapping[str, Any], out: Mapping[str, Any], entry: EngineEntry, axes: Mapping[str, tuple[int, int]]
+) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """Refuse arrays that an engine's entry in the manifest does not take.
+
+    Args:
+        inputs, out: what :func:`taken` gave, or arrays like those.
+        entry, axes: of the manifest.
+
+    Returns:
+        Dtype and shape of every output.
+
+    Raises:
+        InvalidInputError: what was expected and what came.
+    """
+    from secondeye.runtime.bundle import check_run, shape_of
+
+    lengths = check_run(inputs, entry, axes)
+    wanted = {one.name: (np.dtype(one.dtype), shape_of(one, lengths)) for one in entry.outputs}
+    check_out(out, inputs, wanted)
+    return wanted
+
+
+def check_out(
+    out: Mapping[str, Any], inputs: Mapping[str, Any], wanted: Mapping[str, tuple[Any, tuple[int, ...]]]
+) -> None:
     """Refuse output arrays that do not fit.
 
     Args:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,13 +139,14 @@ class Stream:
         """Return when everything on it is done."""
         _call("cudaStreamSynchronize", self.handle)
 
-    def begin_capture(self) -> None:
-        """What follows is recorded, not done."""
+    def record(self, work: Callable[[], None]) -> Graph:
+        """What some work puts on it, recorded and not done."""
         _call("cudaStreamBeginCapture", self.handle, _module().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
 
-    def end_capture(self) -> Graph:
-        """The work since :meth:`begin_capture`."""
-        graph = _call("cudaStreamEndCapture", self.handle)
+        try:
+            work()
+        finally:
+            graph = _call("cudaStreamEndCapture", self.handle)
         try:
             return Graph(_call("cudaGraphInstantiate", graph, 0))
         finally:

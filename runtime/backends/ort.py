@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from secondeye.runtime.backends import Arrays, check_out, make_missing, taken
+from secondeye.runtime.backends import Arrays, check_call, make_missing, taken
 from secondeye.runtime.errors import EngineError, InvalidInputError
 from secondeye.runtime.ops._arrays import DeviceArray
 from secondeye.runtime.sessions import Device, first_line, provider_name
@@ -67,13 +67,8 @@ class OrtEngine:
 
     def run(self, inputs: Arrays, out: Arrays | None = None) -> dict[str, Any]:
         """See :class:`secondeye.runtime.backends.Engine`."""
-        from secondeye.runtime.bundle import check_run, shape_of
-
-        given = taken(inputs, self._entry.file)
-        lengths = check_run(given, self._entry, self._axes)
-        wanted = {one.name: (np.dtype(one.dtype), shape_of(one, lengths)) for one in self._entry.outputs}
-        targets = taken(out or {}, "out")
-        check_out(targets, given, wanted)
+        given, targets = taken(inputs, self._entry.file), taken(out or {}, "out")
+        wanted = check_call(given, targets, self._entry, self._axes)
         on_gpu = [isinstance(one, DeviceArray) for one in (*given.values(), *targets.values())]
         if any(on_gpu) and self._place == "cpu":
             raise InvalidInputError(f"{self._entry.file}: it runs on the CPU and cannot read arrays on a GPU.")
@@ -126,11 +121,7 @@ class OrtEngine:
         return self._recording and self._recorded < _MOST_RECORDED
 
     def _bind(self, inputs: Mapping[str, DeviceArray], out: Mapping[str, DeviceArray]) -> Any:
-        from secondeye.runtime.bundle import check_run, shape_of
-
-        lengths = check_run(inputs, self._entry, self._axes)
-        wanted = {one.name: (np.dtype(one.dtype), shape_of(one, lengths)) for one in self._entry.outputs}
-        check_out(dict(out), dict(inputs), wanted)
+        check_call(inputs, out, self._entry, self._axes)
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_input(name, *self._where(value))

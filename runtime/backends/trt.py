@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from secondeye.runtime.backends import Arrays, check_out, make_missing, taken
+from secondeye.runtime.backends import Arrays, check_call, make_missing, taken
 from secondeye.runtime.errors import EngineError, InvalidInputError, MediaError
 from secondeye.runtime.ops._arrays import DeviceArray
 from secondeye.runtime.plans import PACKAGES, Plan, check_plan, keep_kernels, listener, need, read_kernels
@@ -104,13 +104,8 @@ class TrtEngine:
 
     def run(self, inputs: Arrays, out: Arrays | None = None) -> dict[str, Any]:
         """See :class:`secondeye.runtime.backends.Engine`."""
-        from secondeye.runtime.bundle import check_run, shape_of
-
-        given = taken(inputs, self._entry.file)
-        lengths = check_run(given, self._entry, self._axes)
-        wanted = {one.name: (np.dtype(one.dtype), shape_of(one, lengths)) for one in self._entry.outputs}
-        targets = taken(out or {}, "out")
-        check_out(targets, given, wanted)
+        given, targets = taken(inputs, self._entry.file), taken(out or {}, "out")
+        wanted = check_call(given, targets, self._entry, self._axes)
         for stream in {one.stream for one in (*given.values(), *targets.values()) if isinstance(one, DeviceArray)}:
             self._stream.follow(stream)
         results = dict(out or {}) | make_missing(targets, given, wanted)
@@ -141,11 +136,7 @@ class TrtEngine:
             record: makes no difference: TensorRT-RTX records by itself, and TensorRT's work is recorded with all else
                 by who owns the stream.
         """
-        from secondeye.runtime.bundle import check_run, shape_of
-
-        lengths = check_run(inputs, self._entry, self._axes)
-        wanted = {one.name: (np.dtype(one.dtype), shape_of(one, lengths)) for one in self._entry.outputs}
-        check_out(dict(out), dict(inputs), wanted)
+        wanted = check_call(inputs, out, self._entry, self._axes)
         places = {name: one.ptr for name, one in (*inputs.items(), *out.items())}
         if any(place % ALIGNMENT for place in places.values()) or set(out) != set(wanted):
             raise InvalidInputError(f"{self._entry.file}: expected arrays for all outputs, on multiples of 256 bytes.")
@@ -188,12 +179,7 @@ class TrtEngine:
             self._execute()
             return
         if self._record is None:  # shapes and addresses that came twice will come again
-            self._stream.begin_capture()
-            try:
-                self._execute()
-            finally:
-                record = self._stream.end_capture()
-            self._record = record
+            self._record = self._stream.record(self._execute)
         self._record.launch(self._stream)
 
     def _set_shapes(self, shapes: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:

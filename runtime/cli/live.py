@@ -160,9 +160,9 @@ def live(
     )  # fmt: skip
     _check_terminal(output, format)
     # What ends a service, and a terminal that is closed, end the film well, as Ctrl-C does; not where nohup asks for more.
-    for name in ("SIGTERM", "SIGHUP"):
-        if getattr(signal, name, None) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+    for ending in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+        if signal.getsignal(ending) != signal.SIG_IGN:
+            signal.signal(ending, signal.default_int_handler)
     fault: list[SecondEyeError] = []
     handed = last = 0  # how many frames, and the ticket of the last one
     over = threading.Event()
@@ -269,9 +269,5 @@ def serve(
     )  # fmt: skip
     scheme = "https" if tls_cert else "http"
     query = f"/?token={quote(options.token, safe='')}" if options.token else "/"
-    run(
-        origin,
-        config,
-        options,
-        opened=lambda: typer.echo(f"Open {scheme}://{options.reached}:{port}{query} (Ctrl-C ends)"),
-    )
+    address = f"{scheme}://{options.reached}:{port}{query}"
+    run(origin, config, options, opened=lambda: typer.echo(f"Open {address} (Ctrl-C ends)"))

@@ -117,18 +117,17 @@ class Resident:
 
     def _recorded(self, works: Sequence[Callable[[], None]]) -> Graph | None:
         """The work of a frame as one CUDA graph; None where an engine cannot be recorded after all."""
-        self._stream.begin_capture()
+
+        def frame() -> None:
+            for work in works:
+                work()
+
         try:
-            try:
-                for work in works:
-                    work()
-            finally:
-                record = self._stream.end_capture()
+            return self._stream.record(frame)
         except EngineError as error:
             logging.getLogger(__name__).info("A frame runs without one CUDA graph: %s", error)
             self.one_graph = False
             return None
-        return record
 
     def _start(self, at: dict[str, DeviceArray], again: bool, *, both: bool) -> None:
         engines = self._engines
