@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/check.h"
 
-#include <cstdlib>
+#include <cstdio>
 
 namespace se {
 
@@ -76,6 +76,16 @@ int32_t check_exec(const se_exec* exec) {
   if (exec->device == SE_CPU) return se_cpu_isa_supported(exec->isa) != 0 ? SE_OK : SE_ERROR_NO_BACKEND;
   if (exec->device == SE_CUDA) return se_cuda_device_count() > 0 ? SE_OK : SE_ERROR_NO_BACKEND;
   return SE_ERROR_BAD_PARAMETER;
+}
+
+int32_t check_machine(const se_exec& exec, const char** why) {
+  const int32_t status = check_exec(&exec);
+  *why = status == SE_ERROR_BAD_PARAMETER ? "device has to be an se_device." : se_status_string(status);
+  return status;
+}
+
+void say(char* message, size_t size, const char* text) {
+  if (message != nullptr && size != 0) std::snprintf(message, size, "%s", text);
 }
 
 }  // namespace se

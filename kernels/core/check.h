@@ -22,6 +22,14 @@ int32_t check_disjoint(const se_array& a, const se_array& b);
 
 int32_t check_exec(const se_exec* exec);
 
+// The same for the machine that a configuration names, whose threads have been looked at. why: a sentence, unless this is SE_OK.
+int32_t check_machine(const se_exec& exec, const char** why);
+
+inline bool between(float v, float low, float high) { return v >= low && v <= high; }  // false for NaN
+
+// A sentence for a caller who brought room for one; it is cut where the room ends.
+void say(char* message, size_t size, const char* text);
+
 }  // namespace se
 
 #define SE_TRY(expression)                     \

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cstdio>
-
 #include "core/check.h"
 #include "net/network.h"
 #include "secondeye/network.h"
@@ -12,10 +10,6 @@ struct se_network {
 };
 
 namespace {
-
-void say(char* message, size_t size, const char* text) {
-  if (message != nullptr && size != 0) std::snprintf(message, size, "%s", text);
-}
 
 // Planes of floats, one behind the other.
 bool packed(const se_array& a) {

@@ -55,12 +55,6 @@ int32_t se_frame::record(void* stream) {
 
 namespace {
 
-void say(char* message, size_t size, const char* text) {
-  if (message == nullptr || size == 0) return;
-  std::strncpy(message, text, size - 1);
-  message[size - 1] = 0;
-}
-
 // why: a sentence, unless this is SE_OK.
 int32_t check_config(const se_frame_config& c, const char** why) {
   const auto refused = [why](int32_t status, const char* sentence) {
@@ -79,11 +73,8 @@ int32_t check_config(const se_frame_config& c, const char** why) {
   exec.device = c.device;
   exec.isa = c.isa;
   exec.threads = c.threads;
-  const int32_t status = check_exec(&exec);
-  return status == SE_ERROR_BAD_PARAMETER ? refused(status, "device has to be an se_device.") : refused(status, se_status_string(status));
+  return check_machine(exec, why);
 }
-
-bool between(float v, float low, float high) { return v >= low && v <= high; }  // false for NaN
 
 int32_t check_params(const se_session_params& p) {
   if (!between(p.strength, 0, 20) || !between(p.convergence, 0, 1) || p.roll != 0) return SE_ERROR_BAD_PARAMETER;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Frames that lie on the host, through lanes that take turns. See secondeye/frame.h.
-#include <cstdio>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -80,7 +79,7 @@ std::unique_ptr<Turn> make_turn(const se_frame_config& c, char* message, size_t 
   if (*status != SE_OK) return turn;
   *status = turn->lane.open();
   if (*status != SE_OK) {
-    if (message != nullptr && message_size != 0) std::snprintf(message, message_size, "%s", se_status_string(*status));
+    say(message, message_size, se_status_string(*status));
     return turn;
   }
   turn->picture.make(c.device, c.height, c.width, c.nv12 != 0 ? 1 : c.channels, SE_UINT8);
@@ -97,7 +96,7 @@ extern "C" {
 int32_t se_frame_pipe_create(const se_frame_config* config, int32_t lanes, se_frame_pipe** pipe, char* message,
                              size_t message_size) {
   const auto refused = [&](int32_t status, const char* sentence) {
-    if (message != nullptr && message_size != 0) std::snprintf(message, message_size, "%s", sentence);
+    say(message, message_size, sentence);
     return status;
   };
   if (pipe != nullptr) *pipe = nullptr;

@@ -2,7 +2,6 @@
 // The C interface of sessions: checks, threads, and nothing that throws.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <new>
 #include <stdexcept>
 #include <thread>
@@ -13,8 +12,6 @@
 
 namespace se {
 namespace {
-
-bool between(float v, float low, float high) { return v >= low && v <= high; }  // false for NaN
 
 int32_t check_params(const se_session_params& p) {
   if (!between(p.strength, 0, 20) || !between(p.convergence, 0, 1)) return SE_ERROR_BAD_PARAMETER;
@@ -61,8 +58,7 @@ int32_t check_config(const se_session_config& c, const char** why) {
   exec.device = c.device;
   exec.isa = c.isa;
   exec.threads = c.threads;
-  const int32_t status = check_exec(&exec);
-  return status == SE_ERROR_BAD_PARAMETER ? refused(status, "device has to be an se_device.") : refused(status, se_status_string(status));
+  return check_machine(exec, why);
 }
 
 int32_t check_frame(const se_session_config& config, const se_array* frame) {
@@ -70,12 +66,6 @@ int32_t check_frame(const se_session_config& config, const se_array* frame) {
   SE_TRY(check_array(frame, 1u << SE_UINT8, channels, channels));
   if (frame->width != config.width || frame->height != config.height + rows) return SE_ERROR_BAD_SHAPE;
   return config.nv12 != 0 && frame->stride_x != 1 ? SE_ERROR_BAD_STRIDE : SE_OK;
-}
-
-void say(char* message, size_t size, const char* text) {
-  if (message == nullptr || size == 0) return;
-  std::strncpy(message, text, size - 1);
-  message[size - 1] = 0;
 }
 
 }  // namespace
