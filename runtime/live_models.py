@@ -37,7 +37,8 @@ def onnxruntime_library() -> str:
         return given
     spec = importlib.util.find_spec("onnxruntime")
     places = list(spec.submodule_search_locations or ()) if spec is not None else []
-    found = [str(p) for place in places for p in sorted((Path(place) / "capi").glob("libonnxruntime.so*"))]
+    name = "onnxruntime.dll" if os.name == "nt" else "libonnxruntime.so*"
+    found = [str(p) for place in places for p in sorted((Path(place) / "capi").glob(name))]
     if not found:
         raise SessionError(
             "ONNX Runtime's shared library was not found beside its Python package; "

@@ -23,12 +23,14 @@ def _machine() -> list[Row]:
     from secondeye import __version__, _native
     from secondeye.runtime.ops import isas
 
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0.0
+    memory = ""
+    if hasattr(os, "sysconf"):
+        memory = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB, "
     compiled, devices = _native.cuda_compiled(), _native.cuda_device_count()
     return [
         ("SecondEye", True, f"{__version__}, kernels {_native.version()}"),
         ("Python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        ("CPU", True, f"{_native.cpu_count()} cores, {memory:.1f} GiB, instruction sets {', '.join(isas())}"),
+        ("CPU", True, f"{_native.cpu_count()} cores, {memory}instruction sets {', '.join(isas())}"),
         (
             "CUDA build",
             compiled,

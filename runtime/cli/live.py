@@ -19,7 +19,7 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="camera (or /dev/videoN), screen (X11), a film, - for standard input, an address (--allow-network), "
+        help="camera (or /dev/videoN; on Windows video=NAME), screen, a film, - for standard input, an address (--allow-network), "
         "or sample: a picture that moves, to try it.",
     ),
 ]

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 PATIENCE = 10.0  # seconds without a word from a source, before it counts as broken
 MOST_DAMAGED = 100  # packets in a row that cannot be decoded, before a source counts as broken
+WINDOWS = os.name == "nt"
+CAMERA = "video=" if WINDOWS else "/dev/video"  # how a camera's name begins
 NETWORK = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
 
 
@@ -54,8 +56,8 @@ class Source:
     """Frames of one size, one after another.
 
     Args:
-        spec: ``sample``; ``camera`` (the first one) or ``/dev/videoN``; ``screen`` (X11); ``-`` for standard input; an
-            address, where that is allowed; else a film's path.
+        spec: ``sample``; ``camera`` (the first one), ``/dev/videoN`` or, on Windows, ``video=NAME``; ``screen`` (X11 or
+            Windows); ``-`` for standard input; an address, where that is allowed; else a film's path.
         options: how it is read.
 
     Raises:
@@ -192,7 +194,7 @@ class Source:
 
 
 def _is_live(spec: str) -> bool:
-    return spec in ("camera", "screen") or spec.startswith(("/dev/video", *NETWORK))
+    return spec in ("camera", "screen") or spec.startswith((CAMERA, *NETWORK))
 
 
 def _reason(error: Exception) -> str:
@@ -212,13 +214,11 @@ def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
     kind: str | None = None
     target: Any = spec
     if spec == "screen":
-        kind, target = "x11grab", os.environ.get("DISPLAY", ":0")
+        kind, target = ("gdigrab", "desktop") if WINDOWS else ("x11grab", os.environ.get("DISPLAY", ":0"))
         asked["framerate"] = f"{options.rate:g}"
-    elif spec == "camera" or spec.startswith("/dev/video"):
-        kind, target = "v4l2", "/dev/video0" if spec == "camera" else spec
+    elif spec == "camera" or spec.startswith(CAMERA):
+        kind, target = _camera(spec)
         asked["framerate"] = f"{options.rate:g}"
-        if not Path(target).exists():
-            raise MediaError(f"{target}: no such camera; give a film's path, or 'sample' to try without one.")
     elif spec == "-":
         target, asked = sys.stdin.buffer, {}
     elif spec.lower().startswith(NETWORK):
@@ -233,7 +233,7 @@ def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
     try:
         container = av.open(target, "r", format=kind, options=asked, timeout=patience)
     except (av.FFmpegError, ValueError, OSError) as error:
-        tip = f"; it needs an X11 display, and DISPLAY names {target}" if spec == "screen" else ""
+        tip = f"; it needs an X11 display, and DISPLAY names {target}" if kind == "x11grab" else ""
         raise MediaError(f"{spec}: cannot be opened ({_reason(error)}){tip}.") from error
     found = pictures_of(container)
     if found is None:
@@ -241,6 +241,26 @@ def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
         raise MediaError(f"{spec}: holds no pictures.")
     found.thread_type = "AUTO"
     return container
+
+
+def _camera(spec: str) -> tuple[str, str]:
+    """FFmpeg's kind of device, and a camera's name there."""
+    if WINDOWS and spec != "camera":
+        return "dshow", spec
+    if WINDOWS:
+        import av
+
+        try:
+            found = [one.name for one in av.enumerate_input_devices("dshow") if "video" in one.media_types]
+        except (OSError, AttributeError):  # there is none, or this PyAV cannot tell
+            found = []
+        if not found:
+            raise MediaError("camera: none was found; name it (video=NAME), or give a film's path, or 'sample'.")
+        return "dshow", f"video={found[0]}"
+    name = "/dev/video0" if spec == "camera" else spec
+    if not Path(name).exists():
+        raise MediaError(f"{name}: no such camera; give a film's path, or 'sample' to try without one.")
+    return "v4l2", name
 
 
 def _check_film(path: Path) -> None:

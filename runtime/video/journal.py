@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from secondeye import __version__
 from secondeye.runtime.bundle import MANIFEST
 from secondeye.runtime.errors import InvalidInputError, MediaError
-from secondeye.runtime.files import atomic_write, file_hash
+from secondeye.runtime.files import atomic_write, file_hash, try_lock
 from secondeye.runtime.objects import segmenter_identity
 from secondeye.runtime.video.media import first_number, is_sequence
 from secondeye.runtime.video.report import Shot, joined_shots
@@ -33,6 +33,7 @@ class Journal:
     def __init__(self, target: Path, info: FilmInfo, config: FilmConfig, text: Track | None = None) -> None:
         self.folder = target.with_name(target.name + ".parts")
         self._target = target
+        self._removed = False
         self._settings = _settings(info, config)
         if text is not None:
             self._settings["subtitles.text"] = text.digest()
@@ -50,15 +51,11 @@ class Journal:
         except OSError as error:
             raise MediaError(f"{self.folder}: cannot be made ({error.strerror}).") from error
         with file:
-            try:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:
-                pass  # no such locks on this system
-            except OSError as error:
-                raise InvalidInputError(f"{self._target}: another run is converting into this file.") from error
+            if not try_lock(file):
+                raise InvalidInputError(f"{self._target}: another run is converting into this file.")
             yield
+        if self._removed and os.name == "nt":  # where what is open stays
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def begin(self) -> None:
         """Write down what this run converts, or see that the run before, if it has finished any, converted the same.
@@ -117,7 +114,7 @@ class Journal:
     def finish(self, k: int, temporary: Path, pts: list[int], cuts: int, shots: list[dict[str, Any]]) -> None:
         """A segment's file is whole: give it its name, and write that down."""
         record = {"frames": len(pts), "pts": pts, "cuts": cuts, "shots": shots, "sha256": file_hash(temporary)}
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows flushes what may be written alone
             os.fsync(file.fileno())
         os.replace(temporary, self.segment(k))
         with atomic_write(self.folder / f"{k:06d}.json") as out:
@@ -125,6 +122,7 @@ class Journal:
 
     def remove(self) -> None:
         """The film is whole: the parts go."""
+        self._removed = True
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

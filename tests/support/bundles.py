@@ -72,7 +72,7 @@ def make_bundle(folder, *, layout="dual", size=((128, 1024), (128, 1024)), depth
              node("Mul", ["t4", "none"], ["c"]), node("Sum", ["a", "b", "c"], ["next"])]  # fmt: skip
     inputs = [(n, F, ["batch", channels[n], "height", "width"]) for n in parts]
     inputs += [("timestep", TensorProto.INT64, ["batch"]), ("keep", F, ["batch"]), ("gain", F, ["batch"])]
-    constants = [("mix", mix), ("axes", np.array([1, 2, 3])), ("none", np.zeros(1, np.float32))]
+    constants = [("mix", mix), ("axes", np.array([1, 2, 3], np.int64)), ("none", np.zeros(1, np.float32))]
     _save(folder / "unet.onnx", nodes, inputs, [("next", F, latent)], constants)
     engines = _between(folder) | {
         "encoder": entry(folder, "encoder", [spec("picture")], [spec("latent")]),
@@ -93,7 +93,7 @@ def make_bundle(folder, *, layout="dual", size=((128, 1024), (128, 1024)), depth
             [node("ReduceMean", ["picture", "axis"], ["m"], keepdims=0), node("Mul", ["m", "some"], ["s"]),
              node("Relu", ["s"], ["depth"])],
             [("picture", F, [1, 3, *DEPTH_SIZE])], [("depth", F, [1, *DEPTH_SIZE])],
-            [("axis", np.array([1])), ("some", np.array(2.0, np.float32))],
+            [("axis", np.array([1], np.int64)), ("some", np.array(2.0, np.float32))],
         )  # fmt: skip
         engines["depth"] = entry(
             folder,
@@ -127,7 +127,7 @@ def _between(folder):
          node("Cast", ["holes"], ["f"], to=TensorProto.BOOL), node("Unsqueeze", ["f", "axis"], ["g"]),
          node("Where", ["g", "zero", "e"], ["planes"])],
         [("picture", B, [*pixels, 3]), ("holes", B, pixels)], [("planes", F, planes)],
-        [("top", top), ("two", two), ("one", one), ("zero", np.float32(0)), ("axis", np.array([1]))],
+        [("top", top), ("two", two), ("one", one), ("zero", np.float32(0)), ("axis", np.array([1], np.int64))],
     )  # fmt: skip
     _save(
         folder / "to_start.onnx",
