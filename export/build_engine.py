@@ -225,7 +225,7 @@ def build(request: Request, told: Told) -> Path:
             folder.mkdir()
             facts = cache.keep(facts_key, folder, {"constants": model().constants})
         told("bundle", "assemble")
-        return _assemble(request, "mono2stereo", axes, engines, facts[1]["constants"], hashes)
+        return _assemble(request, cache.folder, "mono2stereo", axes, engines, facts[1]["constants"], hashes)
 
 
 def build_sgt(request: SgtRequest, told: Told) -> Path:
@@ -256,7 +256,9 @@ def build_sgt(request: SgtRequest, told: Told) -> Path:
         told("bundle", "assemble")
         takers = {name: f"flow_{name.partition('_')[2]}" for name in engines if name.startswith(("prefill_", "look_"))}
         shared = share_weights(engines, takers, cache, work / "shared")
-        return _assemble(request, "sgt-bagel", axes, engines, model.constants | {"shared": shared}, hashes)
+        return _assemble(
+            request, cache.folder, "sgt-bagel", axes, engines, model.constants | {"shared": shared}, hashes
+        )
 
 
 def _named(graphs: tuple[Any, ...], name: str) -> Any:
@@ -289,6 +291,7 @@ def _parts(name: str, hashes: dict[str, str], depth_size: tuple[int, int]) -> di
 
 def _assemble(
     request: Common,
+    cache: Path,
     kind: str,
     axes: dict[str, tuple[int, int, int]],
     engines: dict[str, tuple[EngineEntry, list[Path]]],
@@ -307,7 +310,9 @@ def _assemble(
     place = request.place
     if _same(place, manifest):
         return request.out
-    part = place.with_name(f".{place.name}.part")
+    request.check()  # again: a build takes long, and something else may stand there by now
+    of = content_key({"cache": str(cache.resolve())})[:8]  # a build with another cache waits for no lock of ours
+    part = place.with_name(f".{place.name}.{of}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir()

@@ -310,6 +310,31 @@ def test_a_link_leads_to_the_bundle_and_stays(tiny, bundle, tmp_path):
         assert (tmp_path / "link").is_symlink()
 
 
+def test_builds_for_one_place_do_not_take_each_others_files(tiny, bundle, tmp_path, monkeypatch):
+    from secondeye import InvalidInputError
+    from secondeye.export import build_engine
+
+    shutil.copytree(tiny[0] / "cache", tmp_path / "cache")
+    request, whole = request_for(tiny, tmp_path / "out"), build_engine.copy_file
+
+    def meanwhile(source, target):
+        monkeypatch.setattr(build_engine, "copy_file", whole)
+        build_engine.build(request_for(tiny, tmp_path / "out", batch=2, cache=tmp_path / "cache"), lambda *told: None)
+        whole(source, target)
+
+    monkeypatch.setattr(build_engine, "copy_file", meanwhile)
+    for file in build_engine.build(request, lambda *told: None).iterdir():
+        assert file.read_bytes() == (bundle / file.name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out"]
+    # And what came to lie there while it was built is no bundle's to replace.
+    with pytest.raises(InvalidInputError, match="is no bundle alone"):
+        build_engine.build(
+            request_for(tiny, tmp_path / "later"),
+            lambda piece, step: (tmp_path / "later" / "mine").mkdir(parents=True, exist_ok=True),
+        )
+    assert (tmp_path / "later" / "mine").is_dir()
+
+
 def test_a_second_build_finds_the_pieces(tiny, bundle):
     from secondeye.export.build_engine import build
 
