@@ -8,6 +8,7 @@ and run it again: finished pieces are taken up, and the bundle appears whole at 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -110,6 +111,8 @@ class Common:
             yield "--precision fp8: is for tensorrt and tensorrt-rtx; with --backend onnx take int8"
         if not self.place.parent.is_dir():
             yield f"--out: the folder {self.place.parent} does not exist"
+        elif not os.access(self.place.parent, os.W_OK | os.X_OK):
+            yield f"--out: no folder may be made in {self.place.parent}"
         elif self.out.exists() and not (self.out.is_dir() and _replaceable(self.out)):
             yield f"--out: {self.out} is there already and is no bundle alone; choose another folder"
 

@@ -2,8 +2,11 @@
 """A whole bundle from tiny random checkpoints of the real files' form, held against diffusers in PyTorch."""
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -281,6 +284,16 @@ def test_what_cannot_be_built_is_refused_before_any_work(tiny, tmp_path, changes
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may do all, and no setpriv here")
+def test_a_folder_where_no_bundle_may_be_made_is_refused_before_any_work(tmp_path):
+    code = "import sys; from secondeye.export.build_engine import *; Common(out=Path(sys.argv[1])).check()"
+    before = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    tmp_path.chmod(0o555)
+    done = subprocess.run([*before, sys.executable, "-c", code, tmp_path / "b"], capture_output=True, text=True)
+    tmp_path.chmod(0o755)
+    assert f"--out: no folder may be made in {tmp_path}" in done.stderr
+
+
 def test_what_is_no_bundle_is_not_replaced(tiny, bundle, tmp_path):
     from secondeye import InvalidInputError
     from secondeye.export.build_engine import build
@@ -427,6 +440,10 @@ def test_tensors_of_eight_bits_damaged_records_and_a_full_disk(tmp_path):
     with pytest.raises(MediaError, match=told), cache.locked(lambda: None):
         raise OSError(28, "No space left on device")
     assert not (cache.folder / "work").exists()
+    (cache.folder / "build.lock").unlink()
+    (cache.folder / "build.lock").mkdir()  # it cannot be opened, as where the cache is another user's
+    with pytest.raises(MediaError, match=r"cache: cannot be written"), cache.locked(lambda: None):
+        pass
 
 
 def test_bad_checkpoints_say_everything_at_once(tiny, tmp_path, capfd):
