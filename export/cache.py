@@ -56,11 +56,11 @@ class Cache:
     @contextlib.contextmanager
     def locked(self, waiting: Callable[[], None]) -> Iterator[Path]:
         """Hold the lock; gives an empty folder for work, which is removed at the end (or by the next build)."""
-        try:
-            file = open(self.folder / "build.lock", "a+b")
-        except OSError as error:
-            raise MediaError(f"{self.folder}: cannot be written ({explain_os_error(error)}).") from error
-        with file as lock:
+        with contextlib.ExitStack() as held:
+            try:
+                lock = held.enter_context(open(self.folder / "build.lock", "a+b"))
+            except OSError as error:
+                raise MediaError(f"{self.folder}: cannot be written ({explain_os_error(error)}).") from error
             if not try_lock(lock):
                 waiting()
                 wait_lock(lock)
