@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import check_place, for_ffmpeg, temporary_beside
 from secondeye.runtime.video.boxes import add_to_sample_entry
-from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, with_sei
+from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, told_packet
 
 if TYPE_CHECKING:
     import av
@@ -25,6 +25,8 @@ FILES = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov", ".ts": "mpegts", ".nu
 PIPES = {"nut": "rawvideo", "y4m": "rawvideo", "mpegts": "libx264"}
 MICROSECONDS = Fraction(1, 1_000_000)
 _COUNTED = ("yuv4mpegpipe", "v4l2")
+# A film that is killed can be played up to its last second; one that ends well is an ordinary one.
+_GROWING = {"movflags": "+hybrid_fragmented", "frag_duration": "1000000", "flush_packets": "1"}
 
 
 def _reason(error: Exception) -> str:
@@ -71,7 +73,8 @@ class Sink:
             check_place(target)
             self._codec, self._kind = "libx264", FILES[suffix]
             self._part = temporary_beside(Path(target))
-        self._nal = None if signal is None or self._codec != "libx264" else frame_packing_nal("h264", signal)
+        nal = None if signal is None or self._codec != "libx264" else frame_packing_nal("h264", signal)
+        self._sei = None if nal is None else ("h264", nal)
         self._container = self._open()
         self._last = -1
 
@@ -82,7 +85,7 @@ class Sink:
         if self._part is not None:
             file = for_ffmpeg(self._part)
         try:
-            return av.open(file, "w", format=self._kind)
+            return av.open(file, "w", format=self._kind, options=_GROWING if self._kind in ("mp4", "mov") else {})
         except (av.FFmpegError, OSError) as error:
             raise MediaError(f"{self.target}: cannot be written ({_reason(error)}).") from error
 
@@ -110,21 +113,10 @@ class Sink:
             self._last = self._last + 1 if counted else max(self._last + 1, timestamp)
             frame.pts, frame.time_base = self._last, 1 / self._rate if counted else MICROSECONDS
             for packet in self._stream.encode(frame):
-                self._container.mux(self._told(packet))
+                self._container.mux(told_packet(packet, self._sei))
         except (av.FFmpegError, OSError) as error:
             raise self._lost(error) from error
         self.written += 1
-
-    def _told(self, packet: Any) -> Any:
-        """A packet, which says how its views lie if it is a key frame."""
-        import av
-
-        if self._nal is None or not packet.is_keyframe:
-            return packet
-        made = av.Packet(with_sei("h264", self._nal, bytes(packet)))
-        made.is_keyframe, made.stream, made.time_base = True, packet.stream, packet.time_base
-        made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
-        return made
 
     def _begin(self, picture: NDArray[np.uint8]) -> None:
         live = {"preset": "veryfast", "tune": "zerolatency", "crf": "18"} if self._codec == "libx264" else {}
@@ -153,7 +145,7 @@ class Sink:
         try:
             if self._stream is not None:
                 for packet in self._stream.encode(None):
-                    self._container.mux(self._told(packet))
+                    self._container.mux(told_packet(packet, self._sei))
             self._container.close()
             if self._part is not None and self._stream is not None:
                 new = stereo_boxes(self._signal) if self._kind in ("mp4", "mov") else []

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,7 +162,9 @@ class Source:
         import av
 
         live = _is_live(self.spec)
-        paced = self.options.paced and (not live or container.duration is not None)  # what has a length is no camera
+        # What has a length is no camera, though it be told in bytes alone; a playlist's bytes are not its films'.
+        film = container.duration is not None or (container.size > 0 and container.format.name not in ("hls", "dash"))
+        paced = self.options.paced and (film or not live)
         begun, offset, last = time.monotonic(), 0.0, 0.0
         while True:
             first: float | None = None
@@ -220,7 +224,9 @@ def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
         if not Path(target).exists():
             raise MediaError(f"{target}: no such camera; give a film's path, or 'sample' to try without one.")
     elif spec == "-":
-        target, asked = sys.stdin.buffer, {}
+        if sys.stdin is None:
+            raise MediaError("standard input: is closed; give a film, a camera or an address.")
+        target, asked = "fd:", {"fd": str(sys.stdin.fileno())}  # by FFmpeg: Python's own reading heeds no interrupt
     elif spec.lower().startswith(NETWORK):
         if not options.allow_network:
             raise InvalidInputError(f"{spec}: addresses are opened with --allow-network only.")
@@ -231,7 +237,8 @@ def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
         target = for_ffmpeg(spec)
     patience = None if spec == "-" else (PATIENCE, PATIENCE)
     try:
-        container = av.open(target, "r", format=kind, options=asked, timeout=patience)
+        begin = functools.partial(av.open, target, "r", format=kind, options=asked, timeout=patience)
+        container = _at_once(begin) if spec == "-" or spec.lower().startswith(NETWORK) else begin()
     except (av.FFmpegError, ValueError, OSError) as error:
         tip = f"; it needs an X11 display, and DISPLAY names {target}" if spec == "screen" else ""
         raise MediaError(f"{spec}: cannot be opened ({_reason(error)}){tip}.") from error
@@ -241,6 +248,20 @@ def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
         raise MediaError(f"{spec}: holds no pictures.")
     found.thread_type = "AUTO"
     return container
+
+
+def _at_once(task: Callable[[], Any]) -> Any:
+    """A task's result; an interrupt does not wait for it, as it would for what FFmpeg waits for in the main thread."""
+    made: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            made.set_result(task())
+        except BaseException as error:  # handed to the calling thread
+            made.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return made.result()
 
 
 def _check_film(path: Path) -> None:

@@ -19,7 +19,7 @@ from secondeye.runtime.video.boxes import add_to_sample_entry, box, sample_entry
 from secondeye.runtime.video.encode import tag
 from secondeye.runtime.video.media import FilmInfo, opened, reason, video_stream
 from secondeye.runtime.video.mvhevc import Sets, configuration, joined, parameter_sets, spatial_boxes
-from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, with_sei
+from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, told_packet
 from secondeye.runtime.video.timed_text import text_packets, text_stream
 
 CONTAINERS = {
@@ -269,9 +269,7 @@ def _video_packets(
         with av.open(for_ffmpeg(segment.path)) as file:
             for packet in _coded(file, spatial):
                 dts = order[count - delay] if count >= delay else order[0] - (delay - count) * step
-                if sei is not None and packet.is_keyframe:
-                    packet = av.Packet(with_sei(*sei, bytes(packet)))
-                    packet.is_keyframe = True
+                packet = told_packet(packet, sei)
                 packet.stream = video
                 packet.time_base = info.time_base
                 packet.duration = after[listed[count]] - listed[count]

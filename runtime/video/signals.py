@@ -167,6 +167,18 @@ def with_sei(codec: str, nal: bytes, data: bytes) -> bytes:
     return data
 
 
+def told_packet(packet: Any, sei: tuple[str, bytes] | None) -> Any:
+    """The packet; with an SEI, (codec, NAL unit), in it where there is one and the packet is a key frame."""
+    import av
+
+    if sei is None or not packet.is_keyframe:
+        return packet
+    made = av.Packet(with_sei(*sei, bytes(packet)))
+    made.is_keyframe, made.stream, made.time_base = True, packet.stream, packet.time_base
+    made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
+    return made
+
+
 def _is_slice(codec: str, first: int) -> bool:
     return 1 <= first & 31 <= 5 if codec == "h264" else first >> 1 & 63 < 32
 

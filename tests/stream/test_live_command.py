@@ -2,6 +2,7 @@
 """``secondeye live`` as a user types it: films, pipes, a network address, the screen, a window; and what it refuses."""
 
 import contextlib
+import fcntl
 import functools
 import http.server
 import os
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 from dataclasses import replace
@@ -20,12 +22,15 @@ from dataclasses import replace
 import av
 import numpy as np
 import pytest
+from kills import HEEDING
 from networks import brightness_network
 
 from secondeye.runtime.cli.live import live as live_command
 from secondeye.runtime.errors import MediaError
 from secondeye.runtime.live import LiveSession
+from secondeye.runtime.stream.sinks import Sink
 from secondeye.runtime.stream.sources import Source, SourceOptions
+from secondeye.runtime.video.signals import signal_of
 
 COMMAND = (sys.executable, "-m", "secondeye")
 QUICK = ("--size", "192x108", "--depth-model", "cues", "--depth-every", "4")
@@ -138,6 +143,25 @@ def test_an_interrupt_finishes_the_film(tmp_path, ending):
         process.stderr.close()
     assert len(pictures(out)) > 3
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_killed_film_can_be_played_up_to_its_last_second(tmp_path, suffix):
+    with Sink(str(tmp_path / f"whole{suffix}"), signal=signal_of("sbs")) as whole:
+        for k in range(20):
+            whole.write(np.full((96, 192, 3), k, np.uint8), k * 100_000)
+    data = (tmp_path / f"whole{suffix}").read_bytes()
+    assert b"mvex" not in data[data.rindex(b"moov") :]  # an ordinary one
+    assert len(pictures(tmp_path / f"whole{suffix}")) == 20
+    dying = (
+        "import os, numpy as np; from secondeye.runtime.stream.sinks import Sink\n"
+        f"sink = Sink({str(tmp_path / f'film{suffix}')!r})\n"
+        "for k in range(25): sink.write(np.full((96, 192, 3), k, np.uint8), k * 100_000)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", dying]).returncode == -signal.SIGKILL
+    (part,) = tmp_path.glob(f".film{suffix}.*.part")
+    assert len(pictures(part)) >= 15
 
 
 @pytest.mark.parametrize("target", ["-", "out.mkv"])
@@ -295,9 +319,43 @@ def test_an_address_is_opened_with_leave_only(film, tmp_path):
         begun = time.monotonic()  # a film, not a camera: it comes at its own pace
         due = [due for _, due in Source(address, SourceOptions(size=(192, 108), allow_network=True)).frames()]
         assert time.monotonic() - begun >= due[-1] / 1e6 > 0.3
+        stream = film.parent / "film.ts"  # this server cannot seek, so no length in seconds is known
+        with Sink(str(stream)) as sink:
+            for k in range(12):
+                sink.write(np.full((108, 192, 3), k, np.uint8), k * 50_000)
+        begun = time.monotonic()
+        due = [due for _, due in Source(address[:-3] + "ts", SourceOptions(allow_network=True)).frames()]
+        assert time.monotonic() - begun >= due[-1] / 1e6 > 0.3
         server.shutdown()
     assert done.returncode in (0, 1), done.stderr
     assert len(pictures(tmp_path / "net.mkv")) >= 5
+
+
+@pytest.mark.parametrize("kind", ["address", "pipe"])
+def test_an_interrupt_does_not_wait_for_a_silent_source(tmp_path, kind):
+    read, write = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as silent, os.fdopen(read) as pipe, os.fdopen(write, "wb", 0) as end:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/film.mkv"
+        words = ["live", address if kind == "address" else "-", "--allow-network", "-o", tmp_path / "never.mkv"]
+        process = subprocess.Popen([*HEEDING, *words], stdin=pipe, stderr=subprocess.PIPE)
+        end.write(b"begins")
+        if kind == "address":
+            asking, _ = silent.accept()
+            asking.recv(100)
+        else:
+            while fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)) != bytes(4):  # until it has read that
+                time.sleep(0.05)
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        try:
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        assert time.monotonic() - begun < 5
+        if kind == "address":
+            asking.close()
+    assert process.returncode == 130
+    assert said.strip() == b""
 
 
 @needs_display
