@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import check_place, for_ffmpeg, temporary_beside
 from secondeye.runtime.video.boxes import add_to_sample_entry
+from secondeye.runtime.video.media import matrix_named
 from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, told_packet
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class Sink:
             self._part = temporary_beside(Path(target))
         nal = None if signal is None or self._codec != "libx264" else frame_packing_nal("h264", signal)
         self._sei = None if nal is None else ("h264", nal)
+        from av.video.reformatter import VideoReformatter
+
+        self._reformatter: Any = VideoReformatter()
+        self._matrix = ""
         self._container = self._open()
         self._last = -1
 
@@ -107,7 +112,7 @@ class Sink:
         try:
             if self._stream is None:
                 self._begin(picture)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame = self._coded(picture)
             # A pipe of raw pictures and a device know no timestamps: there, they are counted.
             counted = self._kind in _COUNTED
             self._last = self._last + 1 if counted else max(self._last + 1, timestamp)
@@ -118,11 +123,24 @@ class Sink:
             raise self._lost(error) from error
         self.written += 1
 
+    def _coded(self, picture: NDArray[np.uint8]) -> Any:
+        """A picture as the encoder has it: of even sides, in the matrix that its film names."""
+        import av
+
+        even = picture[: self._stream.height, : self._stream.width]
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+        return self._reformatter.reformat(
+            frame, format="yuv420p", src_color_range="JPEG", dst_colorspace=self._matrix, dst_color_range="MPEG"
+        )
+
     def _begin(self, picture: NDArray[np.uint8]) -> None:
         live = {"preset": "veryfast", "tune": "zerolatency", "crf": "18"} if self._codec == "libx264" else {}
         stream: Any = self._container.add_stream(self._codec, rate=self._rate, options=live)
         stream.height, stream.width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
         stream.pix_fmt = "yuv420p"
+        # As players take a film's size where nothing says it, as in raw ones; a device's frames are a camera's.
+        self._matrix = "ITU601" if self._kind == "v4l2" else matrix_named(2, stream.width, stream.height)
+        stream.codec_context.colorspace, stream.codec_context.color_range = 1 if self._matrix == "ITU709" else 6, 1
         if self._signal is not None:
             stream.metadata["stereo_mode"] = self._signal.matroska
         stream.codec_context.time_base = 1 / self._rate if self._kind in _COUNTED else MICROSECONDS

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import for_ffmpeg
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
-from secondeye.runtime.video.media import pictures_of, turns_of
+from secondeye.runtime.video.media import matrix_named, pictures_of, turns_of
 
 if TYPE_CHECKING:
     import av
@@ -160,7 +160,9 @@ class Source:
 
     def _decoded(self, container: av.container.InputContainer) -> Iterator[tuple[Pixels, int]]:
         import av
+        from av.video.reformatter import VideoReformatter
 
+        self._reformatter: Any = VideoReformatter()
         live = _is_live(self.spec)
         # What has a length is no camera, though it be told in bytes alone; a playlist's bytes are not its films'.
         film = container.duration is not None or (container.size > 0 and container.format.name not in ("hls", "dash"))
@@ -191,7 +193,10 @@ class Source:
 
     def _pixels(self, frame: Any) -> Pixels:
         size = (self.width, self.height) if self._turns % 2 == 0 else (self.height, self.width)
-        pixels: Pixels = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
+        matrix: str | None = matrix_named(int(frame.colorspace), frame.width, frame.height)
+        if self.spec == "camera" or self.spec.startswith("/dev/video"):
+            matrix = None  # the frame's own; cameras that do not say mean BT.601, of any size
+        pixels: Pixels = self._reformatter.reformat(frame, *size, "rgb24", src_colorspace=matrix).to_ndarray()
         return np.rot90(pixels, self._turns) if self._turns else pixels
 
 

@@ -241,6 +241,29 @@ def test_a_film_says_its_layout(film, tmp_path, cli):
         assert told in cli("inspect", out)[1]
 
 
+@pytest.mark.parametrize("tagged", [False, True])
+def test_colours_of_large_films_are_what_players_show(tmp_path, tagged):
+    """BT.709 where a film of that size says nothing, too; BT.601, FFmpeg's own choice, made red 18 levels brighter."""
+    red, source, out = (63, 102, 240), tmp_path / "red.mkv", tmp_path / "out.mkv"
+    with av.open(str(source), "w") as file:
+        stream = file.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
+        stream.codec_context.colorspace = 1 if tagged else 2
+        planes = [np.full((720, 1280), red[0]), np.full((180, 1280), red[1]), np.full((180, 1280), red[2])]
+        for _ in range(2):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.concatenate(planes).astype(np.uint8), "yuv420p")))
+        file.mux(stream.encode(None))
+    pixels, _ = next(Source(str(source)).frames())
+    np.testing.assert_allclose(pixels[360, 640], (255, 0, 0), atol=2)
+    words = ("--every", "--layout", "right", "--strength", "0", "--depth-model", "cues")
+    assert live(source, *words, "-o", out).returncode == 0
+    with av.open(str(out)) as file:
+        frame = next(file.decode(video=0))
+        assert (frame.colorspace, frame.color_range) == (1, 1)
+        got = frame.to_ndarray()
+    np.testing.assert_allclose([got[360, 640], got[720 + 90, 640], got[900 + 90, 640]], red, atol=2)
+
+
 def test_what_cannot_be_decoded_is_left_out_and_told(tmp_path):
     """Cameras often begin with half a picture, and networks lose parts: what comes after is shown all the same."""
     for damaged, code, said in (((0, 5), 0, "2 of its frames could not be decoded"), (range(12), 2, "breaks off")):
