@@ -86,7 +86,7 @@ def join(
     import av
 
     spatial = _spatial_sets(segments[0]) if views == 2 else None
-    with atomic_write(target) as file:
+    with atomic_write(target, within=segments[0].path.parent) as file:
         try:
             notes = _write(file, suffix, segments, info, start, end, signal, str(target), spatial, subtitles)
         except av.error.PyAVCallbackError as error:  # the file's own refusal, met again while closing

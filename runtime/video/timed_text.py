@@ -127,7 +127,7 @@ def _samples(said: list[_Shown], begin: int, stop: int | None) -> Iterator[tuple
 def subrip(texts: list[str]) -> bytes:
     """Texts, one below the other, as a packet of SubRip: UTF-8 with HTML's <b>, <i> and <u>."""
     tags = ("<b>", "</b>", "<i>", "</i>", "<u>", "</u>")
-    return "\n".join(texts).translate(str.maketrans(dict(zip(MARKS, tags, strict=True)))).encode()
+    return "\n".join(texts).translate({ord(mark): tag for mark, tag in zip(MARKS, tags, strict=True)}).encode()
 
 
 def sample(texts: list[str]) -> bytes:
