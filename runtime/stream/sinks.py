@@ -17,7 +17,7 @@ from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import check_place, for_ffmpeg, temporary_beside
 from secondeye.runtime.video.boxes import add_to_sample_entry
 from secondeye.runtime.video.media import matrix_named
-from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, told_packet
+from secondeye.runtime.video.signals import Signal, frame_packing_nal, shape_matroska, stereo_boxes, told_packet
 
 if TYPE_CHECKING:
     import av
@@ -44,15 +44,24 @@ class Sink:
         rate: frames a second, about; what is written goes by the timestamps.
         signal: of the pictures' layout, which the film then tells: in Matroska's StereoMode, in the st3d box of MP4 and
             MOV, and beside H.264's key frames.
+        aspect: of a pixel.
 
     Raises:
         InvalidInputError: a suffix or kind that is none of these.
         MediaError: it cannot be written.
     """
 
-    def __init__(self, target: str, *, kind: str = "nut", rate: float = 30.0, signal: Signal | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        kind: str = "nut",
+        rate: float = 30.0,
+        signal: Signal | None = None,
+        aspect: Fraction = Fraction(1),
+    ) -> None:
         self.target = target
-        self._signal = signal
+        self._signal, self._aspect = signal, aspect
         self._fault: Exception | None = None
         self.written = 0
         self.ended = False  # a film does not end by itself
@@ -138,6 +147,7 @@ class Sink:
         stream: Any = self._container.add_stream(self._codec, rate=self._rate, options=live)
         stream.height, stream.width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.sample_aspect_ratio = self._aspect
         # As players take a film's size where nothing says it, as in raw ones; a device's frames are a camera's.
         self._matrix = "ITU601" if self._kind == "v4l2" else matrix_named(2, stream.width, stream.height)
         stream.codec_context.colorspace, stream.codec_context.color_range = 1 if self._matrix == "ITU709" else 6, 1
@@ -167,9 +177,11 @@ class Sink:
             self._container.close()
             if self._part is not None and self._stream is not None:
                 new = stereo_boxes(self._signal) if self._kind in ("mp4", "mov") else []
-                if new:
-                    with self._part.open("r+b") as file:
+                with self._part.open("r+b") as file:
+                    if new:
                         add_to_sample_entry(file, new)
+                    elif self._kind == "matroska" and self._signal is not None:
+                        shape_matroska(file, self._aspect)
                 os.replace(self._part, self.target)
             elif self._part is not None:
                 self._part.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ class Source:
         self._turns = 0
         self._seen = False
         self.damaged = 0  # packets that could not be decoded and are left out
+        self.aspect = Fraction(1)  # of a pixel; a size that is asked for is that of square ones
         if spec == "sample":
             self.width, self.height = self.options.size or (960, 540)
         else:
@@ -84,6 +86,9 @@ class Source:
             if not _is_live(spec):
                 self._frames = self._upright(self._frames)
             self.width, self.height = self.options.size or (native[::-1] if self._turns % 2 else native)
+            if self.options.size is None and self._stream.sample_aspect_ratio:
+                aspect = Fraction(self._stream.sample_aspect_ratio)
+                self.aspect = 1 / aspect if self._turns % 2 else aspect
         limits.check_size("source", self.width, self.height)
 
     def _pictures(self, container: av.container.InputContainer) -> Iterator[Any]:

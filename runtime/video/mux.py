@@ -19,7 +19,7 @@ from secondeye.runtime.video.boxes import add_to_sample_entry, box, sample_entry
 from secondeye.runtime.video.encode import tag
 from secondeye.runtime.video.media import FilmInfo, opened, reason, video_stream
 from secondeye.runtime.video.mvhevc import Sets, configuration, joined, parameter_sets, spatial_boxes
-from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, told_packet
+from secondeye.runtime.video.signals import Signal, frame_packing_nal, shape_matroska, stereo_boxes, told_packet
 from secondeye.runtime.video.timed_text import text_packets, text_stream
 
 CONTAINERS = {
@@ -91,6 +91,8 @@ def join(
             notes = _write(file, suffix, segments, info, start, end, signal, str(target), spatial, subtitles)
         except av.error.PyAVCallbackError as error:  # the file's own refusal, met again while closing
             raise MediaError(f"{target}: cannot be written; is the disk full?") from error
+        if suffix in (".mkv", ".webm") and signal is not None:
+            shape_matroska(file, info.aspect)
         if suffix in BOXED:
             boxes = [*stereo_boxes(signal, vr180=vr180), *(info.hdr.boxes() if deep else [])]
             _finish(file, boxes, spatial, fov, swapped=signal is not None and not signal.left_first)

@@ -18,6 +18,7 @@ import termios
 import threading
 import time
 from dataclasses import replace
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -239,6 +240,23 @@ def test_a_film_says_its_layout(film, tmp_path, cli):
         done = live(film, *QUICK, "--every", "--frames", "2", "--layout", layout, "-o", out)
         assert done.returncode == 0, done.stderr
         assert told in cli("inspect", out)[1]
+
+
+def test_pixels_that_are_not_square_stay_so(tmp_path):
+    source = tmp_path / "wide.mp4"
+    with av.open(str(source), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 180, 144, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(64, 45)
+        file.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((216, 180), 99, np.uint8), "yuv420p")))
+        file.mux(stream.encode(None))
+    shape = Fraction(64, 45)
+    for words, out, aspect in (((), "o.mp4", shape), ((), "o.mkv", shape), (("--size", "256x144"), "p.mkv", 1)):
+        done = live(source, *words, "--every", "--depth-model", "cues", "-o", tmp_path / out)
+        assert done.returncode == 0, done.stderr
+        with av.open(str(tmp_path / out)) as file:
+            assert abs(float(file.streams.video[0].sample_aspect_ratio / aspect) - 1) < 0.01  # as finely as it is told
+            assert len(list(file.decode(video=0))) == 1
 
 
 @pytest.mark.parametrize("tagged", [False, True])
