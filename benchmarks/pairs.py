@@ -8,6 +8,7 @@ view, the right half the right one, as Mono2Stereo's authors cut theirs.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.pictures import READ_SUFFIXES, read_picture
+from secondeye.runtime.sessions import first_line
 
 FILM_EVERY = 8
 
@@ -31,8 +33,21 @@ class Pair:
     disparity: NDArray[np.float32] | None
 
 
-def _one(folder: Path, stem: str) -> Path | None:
-    return next((p for p in sorted(folder.glob(f"{stem}.*")) if p.suffix.lower() in READ_SUFFIXES), None)
+def _pictures(folder: Path) -> dict[str, Path]:
+    """A folder's pictures by their names without the ending, in name order; the first where several have one."""
+    files = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
+    return {path.stem: path for path in files if path.suffix.lower() in READ_SUFFIXES}
+
+
+def _measured(path: Path) -> NDArray[np.float32]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            disparity: NDArray[np.float32] = file["disparity"].astype(np.float32)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise MediaError(f"{path}: has no array of numbers named disparity ({first_line(error)}).") from error
+    if disparity.ndim != 2 or not np.isfinite(disparity).any():
+        raise MediaError(f"{path}: expected a map [height, width] with some known pixels, got {list(disparity.shape)}.")
+    return disparity
 
 
 def read_film(path: Path, every: int = FILM_EVERY) -> Iterator[Pair]:
@@ -62,7 +77,7 @@ def read_pairs(folder: Path) -> Iterator[Pair]:
     """Every pair of a folder, in name order, or of a side-by-side film.
 
     Raises:
-        MediaError: no such folder or film, or no pairs in it.
+        MediaError: no such folder or film, no pairs in it, or a disparity.npz that cannot be read.
         InvalidInputError: views of different sizes.
     """
     if folder.is_file():
@@ -72,15 +87,13 @@ def read_pairs(folder: Path) -> Iterator[Pair]:
         raise MediaError(f"{folder}: no such folder of stereo pairs.")
     found: list[tuple[str, Path, Path]] = []
     if (folder / "left").is_dir():
-        for left in sorted((folder / "left").iterdir()):
-            right = _one(folder / "right", left.stem)
-            if left.suffix.lower() in READ_SUFFIXES and right is not None:
-                found.append((left.stem, left, right))
+        lefts, rights = _pictures(folder / "left"), _pictures(folder / "right")
+        found += [(name, lefts[name], rights[name]) for name in sorted(lefts.keys() & rights.keys())]
     else:
         for home in sorted(p for p in folder.iterdir() if p.is_dir()):
-            left_view, right = _one(home, "left"), _one(home, "right")
-            if left_view is not None and right is not None:
-                found.append((home.name, left_view, right))
+            named = _pictures(home)
+            if "left" in named and "right" in named:
+                found.append((home.name, named["left"], named["right"]))
     if not found:
         raise MediaError(f"{folder}: no pairs; expected NAME/left.* and NAME/right.*, or left/NAME.* and right/NAME.*.")
     for name, left, right in found:
@@ -88,8 +101,5 @@ def read_pairs(folder: Path) -> Iterator[Pair]:
         if views[0].shape != views[1].shape:
             raise InvalidInputError(f"{name}: the views differ in size, {views[0].shape} and {views[1].shape}.")
         truth = left.parent / "disparity.npz"
-        disparity = None
-        if truth.is_file() and left.parent.name == name:
-            with np.load(truth, allow_pickle=False) as file:
-                disparity = file["disparity"].astype(np.float32)
+        disparity = _measured(truth) if truth.is_file() and left.parent.name == name else None
         yield Pair(name=name, left=views[0], right=views[1], disparity=disparity)

@@ -153,13 +153,15 @@ def main(
     rows: list[dict[str, Any]] = []
     strips: dict[str, dict[str, tuple[NDArray[np.uint8], str]]] = {}
     for pair in read_pairs(pairs):
-        strip = strips[pair.name] = {"truth": (_small(pair.right), "")}
+        if sheet is not None:
+            strips[pair.name] = {"truth": (_small(pair.right), "")}
         holes = true_holes(pair.left, pair.right, pair.disparity)
         for name, view in views(pair, converter, quality).items():
             row = {"pair": pair.name, "view": name, **all_metrics(view, pair.right, pair.left, holes)}
             rows.append(row)
-            psnr = "" if row["psnr"] is None else f", PSNR {row['psnr']:.1f} dB"
-            strip[name] = _small(view), f"SIoU {row['siou']:.3f}{psnr}"
+            if sheet is not None:  # of a film's thousands of pairs they would fill the memory
+                psnr = "" if row["psnr"] is None else f", PSNR {row['psnr']:.1f} dB"
+                strips[pair.name][name] = _small(view), f"SIoU {row['siou']:.3f}{psnr}"
     _print(rows, f"Right views against the true ones ({depth_model} depth)")
     if json_file is not None:
         with atomic_write(json_file) as file:

@@ -8,6 +8,7 @@ and run it again: finished pieces are taken up, and the bundle appears whole at 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -110,6 +111,8 @@ class Common:
             yield "--precision fp8: is for tensorrt and tensorrt-rtx; with --backend onnx take int8"
         if not self.place.parent.is_dir():
             yield f"--out: the folder {self.place.parent} does not exist"
+        elif not os.access(self.place.parent, os.W_OK | os.X_OK):
+            yield f"--out: no folder may be made in {self.place.parent}"
         elif self.out.exists() and not (self.out.is_dir() and _replaceable(self.out)):
             yield f"--out: {self.out} is there already and is no bundle alone; choose another folder"
 
@@ -225,7 +228,7 @@ def build(request: Request, told: Told) -> Path:
             folder.mkdir()
             facts = cache.keep(facts_key, folder, {"constants": model().constants})
         told("bundle", "assemble")
-        return _assemble(request, "mono2stereo", axes, engines, facts[1]["constants"], hashes)
+        return _assemble(request, cache.folder, "mono2stereo", axes, engines, facts[1]["constants"], hashes)
 
 
 def build_sgt(request: SgtRequest, told: Told) -> Path:
@@ -256,7 +259,9 @@ def build_sgt(request: SgtRequest, told: Told) -> Path:
         told("bundle", "assemble")
         takers = {name: f"flow_{name.partition('_')[2]}" for name in engines if name.startswith(("prefill_", "look_"))}
         shared = share_weights(engines, takers, cache, work / "shared")
-        return _assemble(request, "sgt-bagel", axes, engines, model.constants | {"shared": shared}, hashes)
+        return _assemble(
+            request, cache.folder, "sgt-bagel", axes, engines, model.constants | {"shared": shared}, hashes
+        )
 
 
 def _named(graphs: tuple[Any, ...], name: str) -> Any:
@@ -289,6 +294,7 @@ def _parts(name: str, hashes: dict[str, str], depth_size: tuple[int, int]) -> di
 
 def _assemble(
     request: Common,
+    cache: Path,
     kind: str,
     axes: dict[str, tuple[int, int, int]],
     engines: dict[str, tuple[EngineEntry, list[Path]]],
@@ -307,7 +313,9 @@ def _assemble(
     place = request.place
     if _same(place, manifest):
         return request.out
-    part = place.with_name(f".{place.name}.part")
+    request.check()  # again: a build takes long, and something else may stand there by now
+    of = content_key({"cache": str(cache.resolve())})[:8]  # a build with another cache waits for no lock of ours
+    part = place.with_name(f".{place.name}.{of}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir()

@@ -56,14 +56,18 @@ class Cache:
     @contextlib.contextmanager
     def locked(self, waiting: Callable[[], None]) -> Iterator[Path]:
         """Hold the lock; gives an empty folder for work, which is removed at the end (or by the next build)."""
-        with open(self.folder / "build.lock", "a+b") as lock:
+        with contextlib.ExitStack() as held:
+            try:
+                lock = held.enter_context(open(self.folder / "build.lock", "a+b"))
+            except OSError as error:
+                raise MediaError(f"{self.folder}: cannot be written ({explain_os_error(error)}).") from error
             if not try_lock(lock):
                 waiting()
                 wait_lock(lock)
             work = self.folder / "work"
             shutil.rmtree(work, ignore_errors=True)
-            work.mkdir()
             try:
+                work.mkdir()
                 yield work
             except OSError as error:  # a full disk, most often; ONNX's writer has words of its own for it
                 if isinstance(error, SecondEyeError | BrokenPipeError):

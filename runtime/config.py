@@ -127,10 +127,19 @@ class StereoConfig:
             problems += self._quality()
         if self.depth_size is not None:
             problems += self._range("depth_size", 32, 2048, "pixels")
+        if self.size is not None:
+            problems += self._size(self.size)
         if problems:
             raise InvalidInputError("; ".join(problems) + ".")
         if self.size is not None:
             DEFAULT_LIMITS.check_size("size", *self.size)
+
+    def _size(self, size: Any) -> Iterator[str]:
+        pair = tuple(size) if isinstance(size, tuple | list) else ()
+        if len(pair) != 2 or not all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in pair):
+            yield f"size: expected (width, height), whole numbers of pixels, got {size!r}"
+        else:  # a tuple of Python's numbers is compared and written as JSON
+            object.__setattr__(self, "size", (int(pair[0]), int(pair[1])))
 
     def strength_for(self, width: int) -> float:
         """The strength in percent of a picture's width.

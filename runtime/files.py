@@ -61,11 +61,15 @@ def temporary_beside(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str], *, within: Path | None = None) -> Iterator[BinaryIO]:
     """Open a binary file that takes `path`'s place when the block ends well, and vanishes when it does not.
 
     The bytes go to a temporary name in the same folder, are flushed to the disk and renamed, so a reader, a crash or
     a full disk never sees half a file, and what stood at `path` before stays until the new file is whole.
+
+    Args:
+        path: of the file.
+        within: a folder for the temporary one, where it is on the same disk: what a kill leaves then goes with that.
 
     Raises:
         MediaError: the folder does not exist or cannot be written, or the disk is full.
@@ -73,6 +77,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = Path(path)
     check_place(target)
     temporary = temporary_beside(target)
+    if within is not None and within.stat().st_dev == target.parent.stat().st_dev:
+        temporary = within / temporary.name
     try:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except OSError as error:

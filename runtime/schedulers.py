@@ -77,7 +77,8 @@ def make_schedule(constants: Mapping[str, Any], scheduler: Scheduler, steps: int
         if spacing == "leading":
             times = [min(count - 1, i * stride + offset) for i in range(steps - 1, -1, -1)]
         else:
-            times = [round(float(t)) - 1 for t in np.arange(count, 0, -count / steps)]
+            # The quotient is rounded, and for some numbers of steps one more is left over 0, at time -1.
+            times = [round(float(t)) - 1 for t in np.arange(count, 0, -count / steps)[:steps]]
         before = [t - stride for t in times]
         signal, noise = 0.0, 1.0
     pairs = zip(times, before, strict=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondeye.runtime.errors import InvalidInputError
-from secondeye.runtime.models.mono2stereo import Mono2Stereo
+from secondeye.runtime.models.mono2stereo import Mono2Stereo, check_frame
 from secondeye.runtime.schedulers import Schedule
 
 Pixels = NDArray[np.uint8]
@@ -58,14 +58,9 @@ class StreamBatch:
             The right view of the frame that came `delay` calls ago, uint8 [H, W, 3]; None in the first `delay` calls.
 
         Raises:
-            InvalidInputError: a frame of another size.
+            InvalidInputError: a frame of another size or dtype.
         """
-        height, width = (8 * n for n in self._noise.shape[2:])
-        if source.shape != (height, width, 3) or warped.shape != source.shape or holes.shape != source.shape[:2]:
-            raise InvalidInputError(
-                f"expected source and warped {[height, width, 3]} and holes {[height, width]}, "
-                f"got {list(source.shape)}, {list(warped.shape)}, {list(holes.shape)}."
-            )
+        check_frame(source, warped, holes, self._noise)
         latent, given = self._model.start(source[None], warped[None], holes[None], self._schedule, self._noise)
         self._under_way.appendleft((latent, given, 0))
         return self._advance()

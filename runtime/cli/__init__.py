@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import atexit
+import signal
 from typing import Annotated
 
 import typer
@@ -62,4 +64,7 @@ def _root(
 
 def main() -> None:
     """Run the command."""
-    guarded(app)
+    try:
+        guarded(app)
+    finally:  # a second Ctrl-C would find nothing to stop but the libraries' own endings, and print their tracebacks
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)

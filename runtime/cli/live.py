@@ -185,7 +185,8 @@ def live(
 
     def opened(session: LiveSession) -> Sink | Window:
         if output != "window":
-            return Sink(output, kind=format, rate=fps, signal=signal_of(layout, "dubois-red-cyan"))
+            told = signal_of(layout, "dubois-red-cyan")
+            return Sink(output, kind=format, rate=fps, signal=told, aspect=origin.aspect)
         typer.echo(HELP, err=True)
         wide = 2 * origin.width if layout == "sbs" else origin.width
         return Window(wide, 2 * origin.height if layout == "tb" else origin.height, lambda key: _turn(session, key))

@@ -216,13 +216,9 @@ class Mono2Stereo:
             uint8 [H, W, 3]: (v + 1) / 2 * 255, truncated, as the authors' code does; `warped` where there is no piece.
 
         Raises:
-            InvalidInputError: shapes do not fit.
+            InvalidInputError: shapes or dtypes do not fit.
         """
-        if source.shape != warped.shape or holes.shape != source.shape[:2] or source.shape[2:] != (3,):
-            raise InvalidInputError(
-                f"expected source and warped [H, W, 3] and holes [H, W], got {source.shape}, {warped.shape}, "
-                f"{holes.shape}."
-            )
+        check_frame(source, warped, holes, noise)
         if layout is None or layout.whole:
             return self._paint(source[None], warped[None], holes[None], schedule, noise, progress)[0]
         if not layout.pieces:
@@ -319,6 +315,24 @@ class Mono2Stereo:
                 gain=np.full(count, step.gain, np.float32),
             )
         return latent
+
+
+def check_frame(source: Pixels, warped: Pixels, holes: Pixels, noise: Tensor) -> None:
+    """Refuse what is not of the noise's size or of another dtype: to a GPU the bytes go as they are.
+
+    Raises:
+        InvalidInputError: what was expected and what came.
+    """
+    arrays = (source, warped, holes, noise)
+    high, wide = (8 * n for n in noise.shape[2:]) if noise.ndim == 4 else (0, 0)
+    shapes = ((high, wide, 3), (high, wide, 3), (high, wide), (1, 4, high // 8, wide // 8))
+    dtypes = (np.uint8, np.uint8, np.uint8, np.float32)
+    if any(one.shape != shape or one.dtype != dtype for one, shape, dtype in zip(arrays, shapes, dtypes, strict=True)):
+        got = ", ".join(f"{one.dtype} {list(one.shape)}" for one in arrays)
+        raise InvalidInputError(
+            f"expected source and warped uint8 {[high, wide, 3]}, holes uint8 {[high, wide]} and noise float32 "
+            f"[1, 4, H / 8, W / 8], got {got}."
+        )
 
 
 def _unheard(stage: str, done: int, total: int) -> None:

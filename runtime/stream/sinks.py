@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import check_place, for_ffmpeg, temporary_beside
 from secondeye.runtime.video.boxes import add_to_sample_entry
-from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, with_sei
+from secondeye.runtime.video.media import matrix_named
+from secondeye.runtime.video.signals import Signal, frame_packing_nal, shape_matroska, stereo_boxes, told_packet
 
 if TYPE_CHECKING:
     import av
@@ -25,6 +26,8 @@ FILES = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov", ".ts": "mpegts", ".nu
 PIPES = {"nut": "rawvideo", "y4m": "rawvideo", "mpegts": "libx264"}
 MICROSECONDS = Fraction(1, 1_000_000)
 _COUNTED = ("yuv4mpegpipe", "v4l2")
+# A film that is killed can be played up to its last second; one that ends well is an ordinary one.
+_GROWING = {"movflags": "+hybrid_fragmented", "frag_duration": "1000000", "flush_packets": "1"}
 
 
 def _reason(error: Exception) -> str:
@@ -41,15 +44,24 @@ class Sink:
         rate: frames a second, about; what is written goes by the timestamps.
         signal: of the pictures' layout, which the film then tells: in Matroska's StereoMode, in the st3d box of MP4 and
             MOV, and beside H.264's key frames.
+        aspect: of a pixel.
 
     Raises:
         InvalidInputError: a suffix or kind that is none of these.
         MediaError: it cannot be written.
     """
 
-    def __init__(self, target: str, *, kind: str = "nut", rate: float = 30.0, signal: Signal | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        kind: str = "nut",
+        rate: float = 30.0,
+        signal: Signal | None = None,
+        aspect: Fraction = Fraction(1),
+    ) -> None:
         self.target = target
-        self._signal = signal
+        self._signal, self._aspect = signal, aspect
         self._fault: Exception | None = None
         self.written = 0
         self.ended = False  # a film does not end by itself
@@ -71,7 +83,12 @@ class Sink:
             check_place(target)
             self._codec, self._kind = "libx264", FILES[suffix]
             self._part = temporary_beside(Path(target))
-        self._nal = None if signal is None or self._codec != "libx264" else frame_packing_nal("h264", signal)
+        nal = None if signal is None or self._codec != "libx264" else frame_packing_nal("h264", signal)
+        self._sei = None if nal is None else ("h264", nal)
+        from av.video.reformatter import VideoReformatter
+
+        self._reformatter: Any = VideoReformatter()
+        self._matrix = ""
         self._container = self._open()
         self._last = -1
 
@@ -82,7 +99,7 @@ class Sink:
         if self._part is not None:
             file = for_ffmpeg(self._part)
         try:
-            return av.open(file, "w", format=self._kind)
+            return av.open(file, "w", format=self._kind, options=_GROWING if self._kind in ("mp4", "mov") else {})
         except (av.FFmpegError, OSError) as error:
             raise MediaError(f"{self.target}: cannot be written ({_reason(error)}).") from error
 
@@ -104,33 +121,36 @@ class Sink:
         try:
             if self._stream is None:
                 self._begin(picture)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame = self._coded(picture)
             # A pipe of raw pictures and a device know no timestamps: there, they are counted.
             counted = self._kind in _COUNTED
             self._last = self._last + 1 if counted else max(self._last + 1, timestamp)
             frame.pts, frame.time_base = self._last, 1 / self._rate if counted else MICROSECONDS
             for packet in self._stream.encode(frame):
-                self._container.mux(self._told(packet))
+                self._container.mux(told_packet(packet, self._sei))
         except (av.FFmpegError, OSError) as error:
             raise self._lost(error) from error
         self.written += 1
 
-    def _told(self, packet: Any) -> Any:
-        """A packet, which says how its views lie if it is a key frame."""
+    def _coded(self, picture: NDArray[np.uint8]) -> Any:
+        """A picture as the encoder has it: of even sides, in the matrix that its film names."""
         import av
 
-        if self._nal is None or not packet.is_keyframe:
-            return packet
-        made = av.Packet(with_sei("h264", self._nal, bytes(packet)))
-        made.is_keyframe, made.stream, made.time_base = True, packet.stream, packet.time_base
-        made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
-        return made
+        even = picture[: self._stream.height, : self._stream.width]
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+        return self._reformatter.reformat(
+            frame, format="yuv420p", src_color_range="JPEG", dst_colorspace=self._matrix, dst_color_range="MPEG"
+        )
 
     def _begin(self, picture: NDArray[np.uint8]) -> None:
         live = {"preset": "veryfast", "tune": "zerolatency", "crf": "18"} if self._codec == "libx264" else {}
         stream: Any = self._container.add_stream(self._codec, rate=self._rate, options=live)
         stream.height, stream.width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.sample_aspect_ratio = self._aspect
+        # As players take a film's size where nothing says it, as in raw ones; a device's frames are a camera's.
+        self._matrix = "ITU601" if self._kind == "v4l2" else matrix_named(2, stream.width, stream.height)
+        stream.codec_context.colorspace, stream.codec_context.color_range = 1 if self._matrix == "ITU709" else 6, 1
         if self._signal is not None:
             stream.metadata["stereo_mode"] = self._signal.matroska
         stream.codec_context.time_base = 1 / self._rate if self._kind in _COUNTED else MICROSECONDS
@@ -153,13 +173,15 @@ class Sink:
         try:
             if self._stream is not None:
                 for packet in self._stream.encode(None):
-                    self._container.mux(self._told(packet))
+                    self._container.mux(told_packet(packet, self._sei))
             self._container.close()
             if self._part is not None and self._stream is not None:
                 new = stereo_boxes(self._signal) if self._kind in ("mp4", "mov") else []
-                if new:
-                    with self._part.open("r+b") as file:
+                with self._part.open("r+b") as file:
+                    if new:
                         add_to_sample_entry(file, new)
+                    elif self._kind == "matroska" and self._signal is not None:
+                        shape_matroska(file, self._aspect)
                 os.replace(self._part, self.target)
             elif self._part is not None:
                 self._part.unlink(missing_ok=True)

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +23,7 @@ from numpy.typing import NDArray
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import for_ffmpeg
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
-from secondeye.runtime.video.media import pictures_of, turns_of
+from secondeye.runtime.video.media import matrix_named, pictures_of, turns_of
 
 if TYPE_CHECKING:
     import av
@@ -74,6 +77,7 @@ class Source:
         self._turns = 0
         self._seen = False
         self.damaged = 0  # packets that could not be decoded and are left out
+        self.aspect = Fraction(1)  # of a pixel; a size that is asked for is that of square ones
         if spec == "sample":
             self.width, self.height = self.options.size or (960, 540)
         else:
@@ -84,6 +88,9 @@ class Source:
             if not _is_live(spec):
                 self._frames = self._upright(self._frames)
             self.width, self.height = self.options.size or (native[::-1] if self._turns % 2 else native)
+            if self.options.size is None and self._stream.sample_aspect_ratio:
+                aspect = Fraction(self._stream.sample_aspect_ratio)
+                self.aspect = 1 / aspect if self._turns % 2 else aspect
         limits.check_size("source", self.width, self.height)
 
     def _pictures(self, container: av.container.InputContainer) -> Iterator[Any]:
@@ -160,9 +167,13 @@ class Source:
 
     def _decoded(self, container: av.container.InputContainer) -> Iterator[tuple[Pixels, int]]:
         import av
+        from av.video.reformatter import VideoReformatter
 
+        self._reformatter: Any = VideoReformatter()
         live = _is_live(self.spec)
-        paced = self.options.paced and (not live or container.duration is not None)  # what has a length is no camera
+        # What has a length is no camera, though it be told in bytes alone; a playlist's bytes are not its films'.
+        film = container.duration is not None or (container.size > 0 and container.format.name not in ("hls", "dash"))
+        paced = self.options.paced and (film or not live)
         begun, offset, last = time.monotonic(), 0.0, 0.0
         while True:
             first: float | None = None
@@ -189,7 +200,10 @@ class Source:
 
     def _pixels(self, frame: Any) -> Pixels:
         size = (self.width, self.height) if self._turns % 2 == 0 else (self.height, self.width)
-        pixels: Pixels = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
+        matrix: str | None = matrix_named(int(frame.colorspace), frame.width, frame.height)
+        if self.spec == "camera" or self.spec.startswith("/dev/video"):
+            matrix = None  # the frame's own; cameras that do not say mean BT.601, of any size
+        pixels: Pixels = self._reformatter.reformat(frame, *size, "rgb24", src_colorspace=matrix).to_ndarray()
         return np.rot90(pixels, self._turns) if self._turns else pixels
 
 
@@ -220,7 +234,9 @@ def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
         kind, target = _camera(spec)
         asked["framerate"] = f"{options.rate:g}"
     elif spec == "-":
-        target, asked = sys.stdin.buffer, {}
+        if sys.stdin is None:
+            raise MediaError("standard input: is closed; give a film, a camera or an address.")
+        target, asked = "fd:", {"fd": str(sys.stdin.fileno())}  # by FFmpeg: Python's own reading heeds no interrupt
     elif spec.lower().startswith(NETWORK):
         if not options.allow_network:
             raise InvalidInputError(f"{spec}: addresses are opened with --allow-network only.")
@@ -231,7 +247,8 @@ def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
         target = for_ffmpeg(spec)
     patience = None if spec == "-" else (PATIENCE, PATIENCE)
     try:
-        container = av.open(target, "r", format=kind, options=asked, timeout=patience)
+        begin = functools.partial(av.open, target, "r", format=kind, options=asked, timeout=patience)
+        container = _at_once(begin) if spec == "-" or spec.lower().startswith(NETWORK) else begin()
     except (av.FFmpegError, ValueError, OSError) as error:
         tip = f"; it needs an X11 display, and DISPLAY names {target}" if kind == "x11grab" else ""
         raise MediaError(f"{spec}: cannot be opened ({_reason(error)}){tip}.") from error
@@ -261,6 +278,20 @@ def _camera(spec: str) -> tuple[str, str]:
     if not Path(name).exists():
         raise MediaError(f"{name}: no such camera; give a film's path, or 'sample' to try without one.")
     return "v4l2", name
+
+
+def _at_once(task: Callable[[], Any]) -> Any:
+    """A task's result; an interrupt does not wait for it, as it would for what FFmpeg waits for in the main thread."""
+    made: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            made.set_result(task())
+        except BaseException as error:  # handed to the calling thread
+            made.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return made.result()
 
 
 def _check_film(path: Path) -> None:

@@ -416,5 +416,10 @@ def _look_table(info: FilmInfo) -> Pixels:
 
 def matrix_of(info: FilmInfo) -> str:
     """The YUV matrix by swscale's name; by size where the file does not say (as players do)."""
+    return matrix_named(info.tags["colorspace"], info.width, info.height)
+
+
+def matrix_named(colorspace: int, width: int, height: int) -> str:
+    """The same of a tag, FFmpeg's number, and a size."""
     named = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020", 10: "BT2020"}
-    return named.get(info.tags["colorspace"], "ITU709" if min(info.height, info.width) >= 720 else "ITU601")
+    return named.get(colorspace, "ITU709" if min(height, width) >= 720 else "ITU601")

@@ -19,7 +19,7 @@ from secondeye.runtime.video.boxes import add_to_sample_entry, box, sample_entry
 from secondeye.runtime.video.encode import tag
 from secondeye.runtime.video.media import FilmInfo, opened, reason, video_stream
 from secondeye.runtime.video.mvhevc import Sets, configuration, joined, parameter_sets, spatial_boxes
-from secondeye.runtime.video.signals import Signal, frame_packing_nal, stereo_boxes, with_sei
+from secondeye.runtime.video.signals import Signal, frame_packing_nal, shape_matroska, stereo_boxes, told_packet
 from secondeye.runtime.video.timed_text import text_packets, text_stream
 
 CONTAINERS = {
@@ -86,11 +86,13 @@ def join(
     import av
 
     spatial = _spatial_sets(segments[0]) if views == 2 else None
-    with atomic_write(target) as file:
+    with atomic_write(target, within=segments[0].path.parent) as file:
         try:
             notes = _write(file, suffix, segments, info, start, end, signal, str(target), spatial, subtitles)
         except av.error.PyAVCallbackError as error:  # the file's own refusal, met again while closing
             raise MediaError(f"{target}: cannot be written; is the disk full?") from error
+        if suffix in (".mkv", ".webm") and signal is not None:
+            shape_matroska(file, info.aspect)
         if suffix in BOXED:
             boxes = [*stereo_boxes(signal, vr180=vr180), *(info.hdr.boxes() if deep else [])]
             _finish(file, boxes, spatial, fov, swapped=signal is not None and not signal.left_first)
@@ -169,31 +171,39 @@ def _copies(
 ) -> tuple[dict[int, Any], dict[int, Any]]:
     """The source's streams of some kinds as streams of the output, by their index in the source: copies, texts.
 
-    Texts are those subtitles that MP4 and MOV cannot hold as they are, and take as timed text.
+    Texts are those subtitles that the output cannot hold as they are, and takes as its own kind of text.
     """
     import av
 
     copies: dict[int, Any] = {}
     texts: dict[int, Any] = {}
+    attached = 0
+    tip = "" if suffix == ".mkv" else "; .mkv can"
     for stream in source.streams:
         if stream.index == original.index or stream.type not in kinds:
             continue
-        if stream.type != "attachment" and not _holds(output.format.name, stream):
-            text = text_stream(output, stream) if suffix in BOXED else None
+        if stream.type == "attachment":
+            if output.format.name != "matroska":  # PyAV lets others have it, and their header then fails
+                attached += 1
+                continue
+        elif not _holds(output.format.name, stream):
+            kind = "timed text" if suffix in BOXED else "SubRip"
+            text = text_stream(output, stream) if suffix in (*BOXED, ".mkv") else None
             if text is not None:
                 texts[stream.index] = text
                 plain = " without their fonts and places" if stream.codec_context.name in ("ass", "ssa") else ""
-                notes.append(
-                    f"Its subtitles ({stream.codec_context.name}) become timed text, as {suffix} has it{plain}."
-                )
+                notes.append(f"Its subtitles ({stream.codec_context.name}) become {kind}, as {suffix} has it{plain}.")
                 continue
-            notes.append(f"{suffix} cannot hold its {stream.type} ({stream.codec_context.name}): left out; .mkv can.")
+            notes.append(f"{suffix} cannot hold its {stream.type} ({stream.codec_context.name}): left out{tip}.")
             continue
         try:
             copies[stream.index] = output.add_stream_from_template(stream)
             copies[stream.index].metadata.update(stream.metadata)
+            copies[stream.index].disposition = stream.disposition
         except (av.error.FFmpegError, ValueError):
-            notes.append(f"{suffix} cannot hold its {stream.type} stream {stream.index}: left out; .mkv can.")
+            notes.append(f"{suffix} cannot hold its {stream.type} stream {stream.index}: left out{tip}.")
+    if attached:
+        notes.append(f"{suffix} cannot hold its attached files (fonts and the like, {attached}): left out{tip}.")
     return copies, texts
 
 
@@ -210,7 +220,7 @@ _KEPT_METADATA = (
     "show",
 )
 _MP4_CODECS = {
-    "aac", "ac3", "eac3", "mp3", "mp2", "alac", "opus", "flac", "dts", "dca", "truehd", "mov_text", "vorbis",
+    "aac", "ac3", "eac3", "mp3", "mp2", "alac", "opus", "flac", "dts", "dca", "mov_text", "vorbis",
 }  # fmt: skip
 _HELD = {
     "mp4": _MP4_CODECS,
@@ -221,8 +231,8 @@ _HELD = {
 
 
 def _holds(container: str, stream: Any) -> bool:
-    held = _HELD.get(container)
-    return held is None or stream.codec_context.name in held or (container == "nut" and stream.type == "audio")
+    held, name = _HELD.get(container), stream.codec_context.name
+    return name != "mov_text" if held is None else name in held
 
 
 def _video_packets(
@@ -261,9 +271,7 @@ def _video_packets(
         with av.open(for_ffmpeg(segment.path)) as file:
             for packet in _coded(file, spatial):
                 dts = order[count - delay] if count >= delay else order[0] - (delay - count) * step
-                if sei is not None and packet.is_keyframe:
-                    packet = av.Packet(with_sei(*sei, bytes(packet)))
-                    packet.is_keyframe = True
+                packet = told_packet(packet, sei)
                 packet.stream = video
                 packet.time_base = info.time_base
                 packet.duration = after[listed[count]] - listed[count]

@@ -14,9 +14,11 @@ from __future__ import annotations
 import re
 import struct
 import sys
+import zlib
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from secondeye.runtime.video.boxes import box, full_box, inner, sample_entry_boxes
 
@@ -167,6 +169,18 @@ def with_sei(codec: str, nal: bytes, data: bytes) -> bytes:
     return data
 
 
+def told_packet(packet: Any, sei: tuple[str, bytes] | None) -> Any:
+    """The packet; with an SEI, (codec, NAL unit), in it where there is one and the packet is a key frame."""
+    import av
+
+    if sei is None or not packet.is_keyframe:
+        return packet
+    made = av.Packet(with_sei(*sei, bytes(packet)))
+    made.is_keyframe, made.stream, made.time_base = True, packet.stream, packet.time_base
+    made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
+    return made
+
+
 def _is_slice(codec: str, first: int) -> bool:
     return 1 <= first & 31 <= 5 if codec == "h264" else first >> 1 & 63 < 32
 
@@ -187,6 +201,42 @@ def stereo_boxes(signal: Signal | None, *, vr180: bool = False) -> list[bytes]:
         bounds = full_box(b"equi", struct.pack(">IIII", 0, 0, quarter, quarter))
         boxes.append(box(b"sv3d", header + box(b"proj", pose + bounds)))
     return boxes
+
+
+# ---- in Matroska ------------------------------------------------------------------------------------------
+
+
+def shape_matroska(file: BinaryIO, aspect: Fraction) -> None:
+    """Tell the shape of pixels in a Matroska file of FFmpeg's that says how its views lie.
+
+    It then says how large a view is shown, too, and PyAV lets it think that pixels are square. The two numbers are
+    changed in their place, and the checksum of what they are in (Tracks).
+    """
+    file.seek(0)
+    head = file.read(1 << 20)
+    for found in re.finditer(rb"\x16\x54\xae\x6b", head) if aspect != 1 else ():
+        begin = found.end() + 9 - head[found.end()].bit_length()
+        size = int.from_bytes(head[found.end() : begin], "big") & (1 << 7 * (begin - found.end())) - 1
+        content = bytearray(head[begin + 6 : begin + size])
+        if head[begin : begin + 6] != b"\xbf\x84" + zlib.crc32(content).to_bytes(4, "little"):
+            continue
+        shown = re.search(
+            rb"(?s)\x53\xb8\x81.\x54\xb0(?:\x81.|\x82..|\x83...)\x54\xba(?:\x81.|\x82..|\x83...)", content
+        )
+        if shown is None:
+            continue
+        wide, high = shown.start() + 7, shown.start() + 10 + (content[shown.start() + 6] & 127)
+        width, height = (content[at : at + (content[at - 1] & 127)] for at in (wide, high))
+        wanted = round(int.from_bytes(width, "big") * aspect)
+        if wanted < 1 << 8 * len(width):
+            content[wide : wide + len(width)] = wanted.to_bytes(len(width), "big")
+        else:
+            lower = round(int.from_bytes(height, "big") / aspect)
+            content[high : high + len(height)] = lower.to_bytes(len(height), "big")
+        file.seek(begin)
+        file.write(b"\xbf\x84" + zlib.crc32(content).to_bytes(4, "little") + content)
+        file.flush()
+        return
 
 
 # ---- in a source ------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Subtitles of text as MP4 and MOV hold them: timed text (3GPP TS 26.245, ``tx3g``), one sample at a time."""
+"""Subtitles of text as MP4 and MOV hold them: timed text (3GPP TS 26.245, ``tx3g``), one sample at a time; and such
+as SubRip, for Matroska, which does not hold it."""
 
 from __future__ import annotations
 
@@ -44,12 +45,13 @@ class _Shown:
 
 
 def text_stream(output: Any, stream: Any) -> Any | None:
-    """A stream of timed text for one of the source's, of its language, title and disposition; None if it is no text."""
+    """A stream of timed text, in Matroska of SubRip, for one of the source's, of its language, title and disposition;
+    None if it is no text."""
     if stream.type != "subtitle" or stream.codec_context.name not in TEXT_CODECS:
         return None
     if not hasattr(stream.codec_context, "subtitle_header"):
         return None  # a PyAV of before it wrote subtitles
-    made = output.add_stream("mov_text")
+    made = output.add_stream("subrip" if output.format.name == "matroska" else "mov_text")
     made.codec_context.subtitle_header = _STYLE
     made.time_base = TIME_BASE
     made.metadata.update({k: v for k, v in stream.metadata.items() if k in ("language", "title")})
@@ -78,9 +80,9 @@ def text_packets(
     stop = None if end is None else round(Fraction(end) * info.time_base / TIME_BASE)
     samples = []
     for index, said in _read(info, list(streams)).items():
-        samples += [(at, until, index, data) for at, until, data in _samples(said, begin, stop)]
-    for at, until, index, data in sorted(samples):
-        packet = av.Packet(data)
+        samples += [(at, until, index, texts) for at, until, texts in _samples(said, begin, stop)]
+    for at, until, index, texts in sorted(samples):
+        packet = av.Packet(sample(texts) if streams[index].codec_context.name == "mov_text" else subrip(texts))
         packet.stream, packet.time_base = streams[index], TIME_BASE
         packet.pts = packet.dts = at
         packet.duration = until - at
@@ -97,30 +99,35 @@ def _read(info: FilmInfo, wanted: list[int]) -> dict[int, list[_Shown]]:
     return found
 
 
-def _samples(said: list[_Shown], begin: int, stop: int | None) -> Iterator[tuple[int, int, bytes]]:
-    """(start, end, sample), none over another: what is said at once becomes one text, the top's first."""
+def _samples(said: list[_Shown], begin: int, stop: int | None) -> Iterator[tuple[int, int, list[str]]]:
+    """(start, end, texts), none over another: what is said at once becomes one sample, the top's first."""
     moments = sorted(
         {t for one in said for t in (one.start, one.end)} | {begin} | ({stop} if stop is not None else set())
     )
     waiting = sorted(said, key=lambda one: one.start, reverse=True)
     shown: list[_Shown] = []
-    before: tuple[int, int, bytes] | None = None
+    before: tuple[int, int, list[str]] | None = None
     for at, until in itertools.pairwise(moments):
         while waiting and waiting[-1].start <= at:
             shown.append(waiting.pop())
         shown = [one for one in shown if one.end > at]
         if not shown or at < begin or (stop is not None and at >= stop):
             continue
-        lines = [one.text for one in shown if one.top] + [one.text for one in shown if not one.top]
-        data = sample(lines)
-        if before is not None and before[1:] == (at - begin, data):
-            before = (before[0], until - begin, data)
+        texts = [one.text for one in shown if one.top] + [one.text for one in shown if not one.top]
+        if before is not None and before[1:] == (at - begin, texts):
+            before = (before[0], until - begin, texts)
             continue
         if before is not None:
             yield before
-        before = (at - begin, until - begin, data)
+        before = (at - begin, until - begin, texts)
     if before is not None:
         yield before
+
+
+def subrip(texts: list[str]) -> bytes:
+    """Texts, one below the other, as a packet of SubRip: UTF-8 with HTML's <b>, <i> and <u>."""
+    tags = ("<b>", "</b>", "<i>", "</i>", "<u>", "</u>")
+    return "\n".join(texts).translate({ord(mark): tag for mark, tag in zip(MARKS, tags, strict=True)}).encode()
 
 
 def sample(texts: list[str]) -> bytes:

@@ -101,6 +101,15 @@ def test_the_quality_command(tmp_path, scene, monkeypatch, capfd):
     assert (tmp_path / "s.png").exists()
 
 
+def test_without_a_sheet_no_views_are_kept(tmp_path, monkeypatch):
+    home = tmp_path / "one"
+    home.mkdir()
+    for side in ("left", "right"):
+        Image.fromarray(textured(48, 64)).save(home / f"{side}.png")
+    monkeypatch.delattr(quality, "_small")
+    quality.main(tmp_path, depth_model="cues")
+
+
 def test_a_table_that_cannot_be_written_is_refused_before_any_work(tmp_path):
     for name in ("json_file", "sheet"):
         with pytest.raises(MediaError, match="make it first"):
@@ -188,6 +197,34 @@ def test_the_authors_folders(tmp_path):
             Image.fromarray(textured(32, 48)).save(tmp_path / side / f"{name}.png")
     Image.fromarray(textured(32, 48)).save(tmp_path / "left" / "alone.png")
     assert [pair.name for pair in read_pairs(tmp_path)] == ["a", "b"]
+
+
+def test_pairs_are_those_of_one_name_whatever_it_holds(tmp_path):
+    for side, names in (("left", ("f", "x[1]")), ("right", ("f", "f.1", "x[1]"))):
+        (tmp_path / side).mkdir()
+        for number, name in enumerate(names):
+            Image.fromarray(np.full((32, 48, 3), 40 * number, np.uint8)).save(tmp_path / side / f"{name}.png")
+    assert [(pair.name, pair.right[0, 0, 0]) for pair in read_pairs(tmp_path)] == [("f", 0), ("x[1]", 80)]
+
+
+def test_a_disparity_that_cannot_be_read_is_told(tmp_path):
+    home = tmp_path / "one"
+    home.mkdir()
+    for side in ("left", "right"):
+        Image.fromarray(textured(32, 48)).save(home / f"{side}.png")
+    known = np.ones((32, 48), np.float32)
+    for named in (
+        {"depth": known},
+        {"disparity": np.array([{}])},
+        {"disparity": known * np.nan},
+        {"disparity": known[0]},
+    ):
+        np.savez(home / "disparity.npz", **named)
+        with pytest.raises(MediaError, match=r"disparity\.npz: "):
+            list(read_pairs(tmp_path))
+    (home / "disparity.npz").write_bytes(b"no archive")
+    with pytest.raises(MediaError, match=r"disparity\.npz: "):
+        list(read_pairs(tmp_path))
 
 
 def test_the_contact_sheet_names_its_rows_and_columns():

@@ -84,6 +84,19 @@ def test_folders_without_rights(photo, tmp_path):
     (pictures / "within").chmod(0o755)
 
 
+def test_an_interrupt_while_the_command_is_loaded_has_no_traceback():
+    interrupted = (
+        "import runpy, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "runpy.run_module('secondeye', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_an_empty_folder(refused, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no pictures" in refused(tmp_path / "empty")

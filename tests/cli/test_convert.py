@@ -214,6 +214,19 @@ def test_fetching_without_a_connection_ends_at_once_with_a_sentence(cli, tmp_pat
     assert not list(tmp_path.rglob("*"))
 
 
+def test_an_interrupt_as_the_command_ends_prints_nothing():
+    code = """
+import atexit, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv = ["secondeye", "--version"]
+from secondeye.runtime.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()

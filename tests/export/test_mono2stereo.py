@@ -2,8 +2,11 @@
 """A whole bundle from tiny random checkpoints of the real files' form, held against diffusers in PyTorch."""
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -281,6 +284,16 @@ def test_what_cannot_be_built_is_refused_before_any_work(tiny, tmp_path, changes
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may do all, and no setpriv here")
+def test_a_folder_where_no_bundle_may_be_made_is_refused_before_any_work(tmp_path):
+    code = "import sys; from secondeye.export.build_engine import *; Common(out=Path(sys.argv[1])).check()"
+    before = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    tmp_path.chmod(0o555)
+    done = subprocess.run([*before, sys.executable, "-c", code, tmp_path / "b"], capture_output=True, text=True)
+    tmp_path.chmod(0o755)
+    assert f"--out: no folder may be made in {tmp_path}" in done.stderr
+
+
 def test_what_is_no_bundle_is_not_replaced(tiny, bundle, tmp_path):
     from secondeye import InvalidInputError
     from secondeye.export.build_engine import build
@@ -308,6 +321,31 @@ def test_a_link_leads_to_the_bundle_and_stays(tiny, bundle, tmp_path):
         assert json.loads((tmp_path / "disk" / "bundle" / "manifest.json").read_text())["axes"]["batch"] == [1, batch]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
         assert (tmp_path / "link").is_symlink()
+
+
+def test_builds_for_one_place_do_not_take_each_others_files(tiny, bundle, tmp_path, monkeypatch):
+    from secondeye import InvalidInputError
+    from secondeye.export import build_engine
+
+    shutil.copytree(tiny[0] / "cache", tmp_path / "cache")
+    request, whole = request_for(tiny, tmp_path / "out"), build_engine.copy_file
+
+    def meanwhile(source, target):
+        monkeypatch.setattr(build_engine, "copy_file", whole)
+        build_engine.build(request_for(tiny, tmp_path / "out", batch=2, cache=tmp_path / "cache"), lambda *told: None)
+        whole(source, target)
+
+    monkeypatch.setattr(build_engine, "copy_file", meanwhile)
+    for file in build_engine.build(request, lambda *told: None).iterdir():
+        assert file.read_bytes() == (bundle / file.name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out"]
+    # And what came to lie there while it was built is no bundle's to replace.
+    with pytest.raises(InvalidInputError, match="is no bundle alone"):
+        build_engine.build(
+            request_for(tiny, tmp_path / "later"),
+            lambda piece, step: (tmp_path / "later" / "mine").mkdir(parents=True, exist_ok=True),
+        )
+    assert (tmp_path / "later" / "mine").is_dir()
 
 
 def test_a_second_build_finds_the_pieces(tiny, bundle):
@@ -402,6 +440,10 @@ def test_tensors_of_eight_bits_damaged_records_and_a_full_disk(tmp_path):
     with pytest.raises(MediaError, match=told), cache.locked(lambda: None):
         raise OSError(28, "No space left on device")
     assert not (cache.folder / "work").exists()
+    (cache.folder / "build.lock").unlink()
+    (cache.folder / "build.lock").mkdir()  # it cannot be opened, as where the cache is another user's
+    with pytest.raises(MediaError, match=r"cache: cannot be written"), cache.locked(lambda: None):
+        pass
 
 
 def test_bad_checkpoints_say_everything_at_once(tiny, tmp_path, capfd):

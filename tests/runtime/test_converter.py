@@ -98,6 +98,18 @@ def test_what_is_counted_is_a_whole_number(name):
         StereoConfig(**{name: 33.5 if name == "depth_size" else 1.5})
 
 
+@pytest.mark.parametrize("size", [320, (320,), "320x200", (320.5, 200), (320, True)])
+def test_a_size_is_two_whole_numbers(size):
+    with pytest.raises(InvalidInputError, match=r"size: expected \(width, height\)"):
+        StereoConfig(size=size)
+
+
+def test_a_size_of_any_kind_of_whole_numbers_is_a_tuple():
+    config = StereoConfig(size=[np.int64(320), 200])
+    assert config == StereoConfig(size=(320, 200))
+    assert json.dumps(config.size) == "[320, 200]"
+
+
 def test_every_problem_of_a_configuration_is_named():
     with pytest.raises(InvalidInputError) as caught:
         StereoConfig(strength=99, convergence=-1, view="up")

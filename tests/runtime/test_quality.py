@@ -379,6 +379,23 @@ def test_a_stream_gives_the_frames_that_single_calls_give(tmp_path, scheduler, s
     assert list(stream.flush()) == []
 
 
+def test_arrays_of_another_dtype_or_size_are_refused(tmp_path):
+    """Noise of float64, as NumPy makes it, would be written beyond its buffer on a GPU."""
+    model = Mono2Stereo(tiled(tmp_path, 1))
+    noise, picture = model.noise(128, 192, 0), np.zeros((128, 192, 3), np.uint8)
+    holes, schedule = picture[:, :, 0], model.schedule("ddim", 1, 0.8)
+    model(picture, picture, holes, schedule, noise)
+    stream = StreamBatch(model, schedule, noise)
+    shares = picture.astype(np.float32)
+    for wrong in ((shares, picture), (picture, shares)):
+        for call in (stream, lambda *frame: model(*frame, schedule, noise)):
+            with pytest.raises(InvalidInputError, match=r"expected source and warped uint8 \[128, 192, 3\]"):
+                call(*wrong, holes)
+    for other in (noise.astype(np.float64), noise[0], np.repeat(noise, 2, axis=0), model.noise(128, 200, 0)):
+        with pytest.raises(InvalidInputError, match="noise float32"):
+            model(picture, picture, holes, schedule, other)
+
+
 def test_what_a_stream_does_not_take(tmp_path):
     model = Mono2Stereo(tiled(tmp_path, 2))
     noise = model.noise(128, 192, 0)

@@ -51,6 +51,15 @@ def test_the_authors_steps():
     assert times == list(range(981, 0, -20))
 
 
+def test_as_many_steps_as_asked_for_each_at_a_time_that_was_trained():
+    for spacing in ("leading", "trailing"):
+        for steps in range(1, 1001):
+            times = [s.timestep for s in make_schedule(CONSTANTS | {"spacing": spacing}, "ddim", steps).steps]
+            assert len(times) == steps
+            assert 0 <= min(times) <= max(times) <= 999
+            assert times == sorted(times, reverse=True)
+
+
 @given(steps=st.integers(1, 1000), start=st.floats(0.01, 1.0))
 def test_warped_goes_down_from_its_start(steps, start):
     schedule = make_schedule(CONSTANTS, "warped", steps, start)

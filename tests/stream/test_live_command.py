@@ -2,6 +2,7 @@
 """``secondeye live`` as a user types it: films, pipes, a network address, the screen, a window; and what it refuses."""
 
 import contextlib
+import fcntl
 import functools
 import http.server
 import os
@@ -13,19 +14,24 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 from dataclasses import replace
+from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+from kills import HEEDING
 from networks import brightness_network
 
 from secondeye.runtime.cli.live import live as live_command
 from secondeye.runtime.errors import MediaError
 from secondeye.runtime.live import LiveSession
+from secondeye.runtime.stream.sinks import Sink
 from secondeye.runtime.stream.sources import Source, SourceOptions
+from secondeye.runtime.video.signals import signal_of
 
 COMMAND = (sys.executable, "-m", "secondeye")
 QUICK = ("--size", "192x108", "--depth-model", "cues", "--depth-every", "4")
@@ -140,6 +146,25 @@ def test_an_interrupt_finishes_the_film(tmp_path, ending):
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_killed_film_can_be_played_up_to_its_last_second(tmp_path, suffix):
+    with Sink(str(tmp_path / f"whole{suffix}"), signal=signal_of("sbs")) as whole:
+        for k in range(20):
+            whole.write(np.full((96, 192, 3), k, np.uint8), k * 100_000)
+    data = (tmp_path / f"whole{suffix}").read_bytes()
+    assert b"mvex" not in data[data.rindex(b"moov") :]  # an ordinary one
+    assert len(pictures(tmp_path / f"whole{suffix}")) == 20
+    dying = (
+        "import os, numpy as np; from secondeye.runtime.stream.sinks import Sink\n"
+        f"sink = Sink({str(tmp_path / f'film{suffix}')!r})\n"
+        "for k in range(25): sink.write(np.full((96, 192, 3), k, np.uint8), k * 100_000)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", dying]).returncode == -signal.SIGKILL
+    (part,) = tmp_path.glob(f".film{suffix}.*.part")
+    assert len(pictures(part)) >= 15
+
+
 @pytest.mark.parametrize("target", ["-", "out.mkv"])
 def test_a_full_disk_is_no_reader_that_has_gone(tmp_path, target):
     words = [*COMMAND, "live", "sample", *QUICK, "--every", "--frames", "90", "-o", target]
@@ -215,6 +240,46 @@ def test_a_film_says_its_layout(film, tmp_path, cli):
         done = live(film, *QUICK, "--every", "--frames", "2", "--layout", layout, "-o", out)
         assert done.returncode == 0, done.stderr
         assert told in cli("inspect", out)[1]
+
+
+def test_pixels_that_are_not_square_stay_so(tmp_path):
+    source = tmp_path / "wide.mp4"
+    with av.open(str(source), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 180, 144, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(64, 45)
+        file.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((216, 180), 99, np.uint8), "yuv420p")))
+        file.mux(stream.encode(None))
+    shape = Fraction(64, 45)
+    for words, out, aspect in (((), "o.mp4", shape), ((), "o.mkv", shape), (("--size", "256x144"), "p.mkv", 1)):
+        done = live(source, *words, "--every", "--depth-model", "cues", "-o", tmp_path / out)
+        assert done.returncode == 0, done.stderr
+        with av.open(str(tmp_path / out)) as file:
+            assert abs(float(file.streams.video[0].sample_aspect_ratio / aspect) - 1) < 0.01  # as finely as it is told
+            assert len(list(file.decode(video=0))) == 1
+
+
+@pytest.mark.parametrize("tagged", [False, True])
+def test_colours_of_large_films_are_what_players_show(tmp_path, tagged):
+    """BT.709 where a film of that size says nothing, too; BT.601, FFmpeg's own choice, made red 18 levels brighter."""
+    red, source, out = (63, 102, 240), tmp_path / "red.mkv", tmp_path / "out.mkv"
+    with av.open(str(source), "w") as file:
+        stream = file.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
+        stream.codec_context.colorspace = 1 if tagged else 2
+        planes = [np.full((720, 1280), red[0]), np.full((180, 1280), red[1]), np.full((180, 1280), red[2])]
+        for _ in range(2):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.concatenate(planes).astype(np.uint8), "yuv420p")))
+        file.mux(stream.encode(None))
+    pixels, _ = next(Source(str(source)).frames())
+    np.testing.assert_allclose(pixels[360, 640], (255, 0, 0), atol=2)
+    words = ("--every", "--layout", "right", "--strength", "0", "--depth-model", "cues")
+    assert live(source, *words, "-o", out).returncode == 0
+    with av.open(str(out)) as file:
+        frame = next(file.decode(video=0))
+        assert (frame.colorspace, frame.color_range) == (1, 1)
+        got = frame.to_ndarray()
+    np.testing.assert_allclose([got[360, 640], got[720 + 90, 640], got[900 + 90, 640]], red, atol=2)
 
 
 def test_what_cannot_be_decoded_is_left_out_and_told(tmp_path):
@@ -295,9 +360,43 @@ def test_an_address_is_opened_with_leave_only(film, tmp_path):
         begun = time.monotonic()  # a film, not a camera: it comes at its own pace
         due = [due for _, due in Source(address, SourceOptions(size=(192, 108), allow_network=True)).frames()]
         assert time.monotonic() - begun >= due[-1] / 1e6 > 0.3
+        stream = film.parent / "film.ts"  # this server cannot seek, so no length in seconds is known
+        with Sink(str(stream)) as sink:
+            for k in range(12):
+                sink.write(np.full((108, 192, 3), k, np.uint8), k * 50_000)
+        begun = time.monotonic()
+        due = [due for _, due in Source(address[:-3] + "ts", SourceOptions(allow_network=True)).frames()]
+        assert time.monotonic() - begun >= due[-1] / 1e6 > 0.3
         server.shutdown()
     assert done.returncode in (0, 1), done.stderr
     assert len(pictures(tmp_path / "net.mkv")) >= 5
+
+
+@pytest.mark.parametrize("kind", ["address", "pipe"])
+def test_an_interrupt_does_not_wait_for_a_silent_source(tmp_path, kind):
+    read, write = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as silent, os.fdopen(read) as pipe, os.fdopen(write, "wb", 0) as end:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/film.mkv"
+        words = ["live", address if kind == "address" else "-", "--allow-network", "-o", tmp_path / "never.mkv"]
+        process = subprocess.Popen([*HEEDING, *words], stdin=pipe, stderr=subprocess.PIPE)
+        end.write(b"begins")
+        if kind == "address":
+            asking, _ = silent.accept()
+            asking.recv(100)
+        else:
+            while fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)) != bytes(4):  # until it has read that
+                time.sleep(0.05)
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        try:
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        assert time.monotonic() - begun < 5
+        if kind == "address":
+            asking.close()
+    assert process.returncode == 130
+    assert said.strip() == b""
 
 
 @needs_display

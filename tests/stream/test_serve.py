@@ -216,6 +216,20 @@ def test_a_browser_without_the_token_sees_no_picture():
         page.until("window.secondeye && secondeye.frames > 3")
 
 
+@needs_browser
+def test_a_page_says_that_its_token_is_no_more():
+    port = free_port()
+    with browser.Browser() as page:
+        with serving("--token", "old", port=port):
+            page.open(f"http://127.0.0.1:{port}/?token=old")
+            page.until("window.secondeye && secondeye.frames > 1")
+        page.until("document.getElementById('notice').textContent.includes('connection is gone')")
+        with serving("--token", "new", port=port):
+            page.until("document.getElementById('notice').textContent.includes('another token')")
+        with serving("--token", "old", port=port):
+            page.until("document.getElementById('notice').textContent === ''")
+
+
 def test_files_and_their_headers(port):
     status, body, headers = get(port)
     assert status == 200

@@ -60,6 +60,20 @@ def test_a_full_disk_is_no_encoders_fault(source, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_kill_while_the_parts_are_joined_leaves_nothing_for_ever(source, wanted, tmp_path):
+    run = (
+        "import os, sys, secondeye\nfrom secondeye.runtime.video import mux\n"
+        "mux._finish = lambda *_, **__: os.kill(os.getpid(), 9)\n"  # the film is all but whole
+        "config = secondeye.FilmConfig(stereo=secondeye.StereoConfig(depth='cues'), preset='ultrafast', segment=24)\n"
+        "secondeye.convert_video(sys.argv[1], sys.argv[2], config)\n"
+    )
+    out = tmp_path / "film.mp4"
+    assert subprocess.run([sys.executable, "-c", run, source, out]).returncode == -signal.SIGKILL
+    assert convert_video(source, out, CONFIG).reused == 96
+    assert list(tmp_path.iterdir()) == [out]
+    assert out.read_bytes() == wanted
+
+
 def test_an_encoder_that_fails_keeps_what_is_done(source, wanted, tmp_path, monkeypatch):
     out = tmp_path / "film.mp4"
     encoded = encode.SegmentWriter.encode

@@ -367,6 +367,40 @@ def test_timestamps_that_jump_backwards_are_counted(tmp_path, first):
     np.testing.assert_allclose(np.diff(times), 0.04, atol=0.0011)
 
 
+TRUEHD = bytes.fromhex(  # 40 samples of silence
+    "a023ffd8f8726fba00008001b752000000008c7f11055400000080800000841d2012f1"
+    "ea00000110000000000840000000032dfb0802004880632ba040018cae81000400f25f"
+)
+
+
+def test_what_a_container_cannot_hold_is_left_out_and_the_rest_keeps_its_marks(tmp_path, clip):
+    film, sound = tmp_path / "film.mkv", tmp_path / "sound.thd"
+    sound.write_bytes(TRUEHD * 40)
+    with av.open(str(clip)) as source, av.open(str(sound)) as other, av.open(str(film), "w") as out:
+        if not hasattr(out, "add_attachment"):
+            pytest.skip("this PyAV writes no attachments")
+        copies = {s.index: out.add_stream_from_template(s) for s in source.streams}
+        second = out.add_stream_from_template(other.streams[0])
+        copies[1].disposition, second.disposition = 0, 0x41  # the second one is shown first (default), and forced
+        out.add_attachment("letters.ttf", "application/x-truetype-font", b"\0\1\0\0")
+        for container, streams in ((source, copies), (other, {0: second})):
+            for packet in container.demux():
+                if packet.size:
+                    packet.stream = streams[packet.stream_index]
+                    out.mux(packet)
+    for suffix, kinds in (
+        (".mkv", ["video", "audio", "audio", "attachment"]),
+        (".mp4", ["video", "audio"]),
+        (".mov", ["video", "audio"]),
+    ):
+        report = convert_video(film, tmp_path / f"out{suffix}", FilmConfig(**FAST, end=0.2))
+        with av.open(str(tmp_path / f"out{suffix}")) as file:
+            assert [s.type for s in file.streams] == kinds
+            assert suffix != ".mkv" or [int(s.disposition) for s in file.streams.audio] == [0, 0x41]
+        left_out = [note for note in report.notes if "left out; .mkv can" in note]
+        assert len(left_out) == 4 - len(kinds), report.notes
+
+
 def test_sound_goes_on_where_its_times_jump_back(tmp_path, make_clip, look_at):
     parts = [make_clip(tmp_path / "a.ts", [40 * k + 4000 for k in range(20)]), make_clip(tmp_path / "b.ts", [0, 400])]
     source = tmp_path / "film.ts"

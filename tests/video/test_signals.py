@@ -58,6 +58,24 @@ def needs(program):
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
 
 
+@pytest.mark.parametrize("layout", ["sbs", "half-tb", "rows", "anaglyph"])
+def test_matroska_says_the_pixels_shape_too(short, tmp_path, layout):
+    for aspect in (Fraction(64, 45), Fraction(3, 1), Fraction(8, 9)):
+        with av.open(str(short)) as source, av.open(str(tmp_path / "wide.mp4"), "w") as wide:
+            stream = wide.add_stream("libx264", rate=25)
+            stream.width, stream.height = (source.streams.video[0].width, source.streams.video[0].height)
+            stream.codec_context.sample_aspect_ratio = aspect
+            for frame in source.decode(video=0):
+                wide.mux(stream.encode(frame))
+            wide.mux(stream.encode(None))
+        config = FilmConfig(stereo=StereoConfig(depth="cues"), preset="ultrafast", layout=layout)
+        convert_video(tmp_path / "wide.mp4", tmp_path / "out.mkv", config)
+        with av.open(str(tmp_path / "out.mkv")) as file:
+            got = file.streams.video[0].sample_aspect_ratio
+            assert abs(float(got / aspect) - 1) < 0.01, (got, aspect)
+            assert len(list(file.decode(video=0))) == 12
+
+
 @pytest.mark.parametrize("layout", MEANT)
 def test_the_video_itself_says_its_layout(short, tmp_path, layout):
     assert stereo_of(made(short, tmp_path / "film.mp4", layout)) == MEANT[layout][0]

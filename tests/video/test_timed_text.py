@@ -6,7 +6,7 @@ import pytest
 from films import ASS_HEAD, with_text
 
 from secondeye import FilmConfig, StereoConfig, convert_video
-from secondeye.runtime.video.timed_text import sample
+from secondeye.runtime.video.timed_text import sample, subrip
 
 SRT = """1
 00:00:00,400 --> 00:00:00,800
@@ -77,6 +77,21 @@ def test_ass_becomes_its_text(silent, tmp_path):
     report = convert(film, tmp_path / "out.mp4")
     assert any("without their fonts and places" in note for note in report.notes)
     assert said(tmp_path / "out.mp4") == [(0.4, 0.8, "{\\b1}Hello,{\\r}\\Nworld"), (1.2, 1.6, "Last")]
+
+
+def test_timed_text_becomes_subrip_in_matroska(silent, tmp_path):
+    (tmp_path / "words.srt").write_text(SRT)
+    convert(with_text(tmp_path / "film.mkv", silent, tmp_path / "words.srt", "ger"), tmp_path / "film.mp4")
+    report = convert(tmp_path / "film.mp4", tmp_path / "out.mkv")
+    assert any("(mov_text) become SubRip" in note for note in report.notes)
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        stream = file.streams.subtitles[0]
+        assert stream.codec_context.name in ("subrip", "srt")
+        assert stream.metadata["language"] == "ger"
+        texts = [(p.pts, p.pts + p.duration, bytes(p).decode()) for p in file.demux(stream) if p.size]
+    hello = "Hello, world & \u00e9"
+    assert texts == [(400, 600, hello), (600, 800, f"On top\n{hello}"), (800, 1000, "On top"), (1200, 1600, "Last")]
+    assert subrip(["\ue002a\ue003", "\ue000b\ue001"]) == b"<i>a</i>\n<b>b</b>"
 
 
 def test_a_part_has_its_own_texts_and_jobs_change_nothing(silent, tmp_path):

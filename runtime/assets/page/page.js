@@ -156,11 +156,15 @@ function connect() {
     if (typeof event.data === "string") told(JSON.parse(event.data));
     else taken(socket, event.data);
   };
-  socket.onclose = (event) => {
-    say("notice", (event.reason ? `Closed: ${event.reason}. ` : "The connection is gone. ") + "Trying again …");
+  socket.onclose = async (event) => {
     undrawn = [];
     setTimeout(connect, page.retry);
     page.retry = Math.min(5000, page.retry * 2);
+    // Browsers do not tell why a WebSocket was refused; of the page itself they do.
+    const now = event.reason ? null : await fetch(location.href, { signal: AbortSignal.timeout(2000) }).catch(() => null);
+    if (page.socket?.readyState === WebSocket.OPEN) return;
+    say("notice", now?.status === 401 ? "It was started anew with another token: open the address that secondeye serve printed."
+      : (event.reason ? `Closed: ${event.reason}. ` : "The connection is gone. ") + "Trying again …");
   };
 }
 
