@@ -256,7 +256,7 @@ def video_stream(container: Any, file: Path) -> Any:
 
 def pictures_of(container: Any) -> Any:
     """The first video stream that is no cover; None where there is none."""
-    return next((s for s in container.streams.video if not int(s.disposition) & 0x400), None)  # 0x400: a cover
+    return next((s for s in container.streams.video if not s.disposition.value & 0x400), None)  # 0x400: a cover
 
 
 def turns_of(frame: Any) -> int:
