@@ -13,14 +13,17 @@ from secondeye.runtime.video.boxes import box
 _MASTERING_BYTES = 88  # AVMasteringDisplayMetadata: ten rationals, two flags
 
 
-def side_data_of(frame: Any) -> dict[str, bytes]:
-    """What a decoded frame carries beside its pixels, by PyAV's name; nothing where it has no name for one."""
-    found = frame.side_data
-    try:  # by number: from 19 on iterating gives names, before that what they stand for
-        every = [found[k] for k in range(len(found))]
-        return {data.type.name: bytes(data) for data in every}
-    except ValueError:  # as spatial video's are
-        return {}
+def side_data_of(frame: Any) -> list[Any]:
+    """What a decoded frame carries beside its pixels, as PyAV gives it; nothing where it has no name for one's kind."""
+    every = list[Any]()
+    try:
+        found = frame.side_data
+        while True:  # by number: iterating gives kinds and len counts them from PyAV 19 on
+            every.append(found[len(every)])
+    except IndexError:
+        return every
+    except ValueError:  # spatial video's
+        return []
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class HdrMetadata:
     def of(cls, frame: Any) -> HdrMetadata:
         """A decoded frame's."""
         primaries, luminance, light = None, (0, 0), None
-        for name, raw in side_data_of(frame).items():
+        for data in side_data_of(frame):
+            name, raw = data.type.name, bytes(data)
             if name == "MASTERING_DISPLAY_METADATA" and len(raw) >= _MASTERING_BYTES:
                 numbers = struct.unpack_from("=22i", raw)
                 ratios = [

@@ -414,7 +414,8 @@ def _look_table(info: FilmInfo) -> Pixels:
     )
 
 
-def matrix_of(info: FilmInfo) -> str:
-    """The YUV matrix by swscale's name; by size where the file does not say (as players do)."""
-    named = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020", 10: "BT2020"}
-    return named.get(info.tags["colorspace"], "ITU709" if min(info.height, info.width) >= 720 else "ITU601")
+def matrix_of(info: FilmInfo) -> int:
+    """The YUV matrix by swscale's number (PyAV 17 has no name for BT.2020's); by size where the file does not say (as
+    players do)."""
+    known = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+    return known.get(info.tags["colorspace"], 1 if min(info.height, info.width) >= 720 else 5)

@@ -210,7 +210,7 @@ def holds_both_eyes(vexu: bytes) -> bool:
 
 def source_notes(frame: Any, file: Path) -> list[str]:
     """Sentences about a film that says, in its first frame or in an MP4's boxes, that it is no flat view."""
-    told = side_data_of(frame)
+    told = {data.type.name: bytes(data) for data in side_data_of(frame)}
     notes = []
     sphere, packing = (int.from_bytes(told.get(name, b"\xff")[:4], sys.byteorder) for name in ("SPHERICAL", "STEREO3D"))
     if sphere in _SPHERES:
