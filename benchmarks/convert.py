@@ -20,7 +20,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from secondeye.benchmarks.machine import console, machine
+from secondeye.benchmarks.machine import console, machine, result_place
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.config import StereoConfig
@@ -61,7 +61,7 @@ def run_once(converter: StereoConverter, source: Path, target: Path) -> dict[str
 
 
 def main(
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", callback=result_place, help="Write the results.")] = None,
     runs: Annotated[int, typer.Option(min=3, help="Counted runs of each.")] = 9,
     depth_model: Annotated[str, typer.Option(help="builtin, cues or an ONNX file.")] = "builtin",
 ) -> None:

@@ -15,19 +15,21 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import typer
 from rich.table import Table
 
-from secondeye.benchmarks.machine import console, machine
+from secondeye.benchmarks.machine import bench_extra, console, machine, result_place
 from secondeye.benchmarks.metrics import border_f_score, height_prior, ordinal_error
 from secondeye.benchmarks.pairs import read_pairs
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.depth import BUILTIN, CUES, DepthModel, DepthOptions, open_depth
+from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.preview import colour_map
 from secondeye.runtime.writers import save_picture
+
+cv2 = bench_extra("cv2")
 
 
 class _Height:
@@ -41,6 +43,8 @@ def _models(extra: list[str], normalisation: str, output: str) -> dict[str, Dept
     models: dict[str, DepthModel] = {"height": _Height(), "cues": open_depth(CUES), "built-in": open_depth(BUILTIN)}
     for word in extra:
         name, _, path = word.partition("=")
+        if not path:
+            raise InvalidInputError(f"--extra: expected NAME=FILE.onnx, got {word!r}.")
         options = DepthOptions(normalisation=normalisation, output=output)  # type: ignore[arg-type]
         models[name] = open_depth(path, options)
     return models
@@ -51,8 +55,8 @@ def main(
     extra: Annotated[list[str] | None, typer.Option(help="NAME=FILE.onnx, another model to measure.")] = None,
     extra_norm: Annotated[str, typer.Option(help="Normalisation of the extra models.")] = "auto",
     extra_output: Annotated[str, typer.Option(help="disparity or depth, of the extra models.")] = "auto",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Write a picture of every map.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", callback=result_place, help="Write the results.")] = None,
+    sheet: Annotated[Path | None, typer.Option(callback=result_place, help="Write a picture of every map.")] = None,
 ) -> None:
     """Measure depth models on stereo pairs with measured disparity."""
     models = _models(extra or [], extra_norm, extra_output)

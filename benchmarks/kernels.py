@@ -21,18 +21,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
-from secondeye.benchmarks.machine import console, machine
+from secondeye.benchmarks.machine import bench_extra, console, machine, result_place
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
+from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.sample import render_sample
 
+cv2 = bench_extra("cv2")
 SIZES = {"720p": (720, 1280), "1080p": (1080, 1920), "4K": (2160, 3840)}
 CELLS = (256, 384)
 
@@ -211,11 +212,14 @@ def save(json_file: Path | None, bandwidth: float, rows: list[dict[str, Any]]) -
 
 
 def main(
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", callback=result_place, help="Write the results.")] = None,
     size: Annotated[list[str] | None, typer.Option(help="720p, 1080p or 4K; all when left out.")] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="cuda: beside a copy on the GPU.")] = "cpu",
 ) -> None:
     """Measure every kernel beside a known primitive."""
+    unknown = [name for name in size or [] if name not in SIZES]
+    if unknown:
+        raise InvalidInputError(f"--size: expected {', '.join(SIZES)}, got {', '.join(unknown)}.")
     if device == "cuda":
         on_gpu(json_file, size)
         return

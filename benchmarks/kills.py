@@ -27,7 +27,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from secondeye.benchmarks.machine import machine
+from secondeye.benchmarks.machine import machine, result_place
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.errors import InternalError
 from secondeye.runtime.files import atomic_write
@@ -86,7 +86,7 @@ def main(
     height: Annotated[int, typer.Option(min=64)] = 180,
     jobs: Annotated[int, typer.Option(min=1, help="Processes of each run.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the moments.")] = 1,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", callback=result_place, help="Write the results.")] = None,
 ) -> None:
     """Kill conversions at random moments and compare what comes out."""
     rng = random.Random(seed)
@@ -106,9 +106,11 @@ def main(
             process = subprocess.Popen([*words, str(target), str(jobs)], start_new_session=True)
             try:
                 process.wait(timeout=rng.uniform(0.3, 0.6 * whole))
-            except subprocess.TimeoutExpired:
+            except BaseException as error:  # Ctrl-C does not reach that session
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
                 done += 1
                 where[_where(target)] += 1
                 if not target.exists():

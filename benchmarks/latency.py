@@ -33,14 +33,15 @@ import typer
 from numpy.typing import NDArray
 from rich.progress import Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from secondeye.benchmarks.counted import network_flops, pack_bytes, presets, stage_counts, warp_bytes
 from secondeye.benchmarks.latency_page import page
-from secondeye.benchmarks.machine import console, machine
+from secondeye.benchmarks.machine import console, machine, result_place
 from secondeye.benchmarks.power import PowerMeter
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
-from secondeye.runtime.depth import builtin_path
+from secondeye.runtime.depth import BUILTIN, builtin_path, open_depth
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.live import LiveSession
@@ -151,9 +152,12 @@ def run(
         stop.set()
         feeder.join()
     taken = time.perf_counter() - begun
-    rate = (len(moments) - 1) / (moments[-1] - moments[0])  # from the first result to the last
     stats = session.stats
     session.close()
+    if not moments:
+        raise InvalidInputError(f"no frame was ready within {taken:.1f} s; give more --seconds or a smaller --size.")
+    # From the first result to the last.
+    rate = (len(moments) - 1) / (moments[-1] - moments[0]) if len(moments) > 1 else 1 / taken
     edges = np.append(np.arange(0, 100, 2.5), np.inf)
     return {
         "size": f"{config.width}x{config.height}", "depth": str(config.depth), "device": config.device,
@@ -170,12 +174,17 @@ def run(
         },
         "histogram_ms": {"edges": edges[:-1].tolist(), "counts": np.histogram(latencies, edges)[0].tolist()},
         "cores_used": round((time.process_time() - cpu) / taken, 2),
-        "session_mib": round(stats.memory_bytes / 2**20, 1), "memory_grew_mib": round(memory_mib() - settled, 2),
+        "session_mib": round(stats.memory_bytes / 2**20, 1), "memory_grew_mib": round(memory_mib() - settled, 2) + 0.0,
         "series": series, "remember": config.remember, "power": meter.report(),
         "jitter_ms": {
             "edges": edges[:-1].tolist(), "counts": np.histogram(np.diff(moments) * 1e3, edges)[0].tolist()
         },
     }  # fmt: skip
+
+
+def built_in_flops(height: int, width: int) -> float | None:
+    """Operations of the built-in network at the size that a session feeds it for such frames."""
+    return network_flops(builtin_path(), *open_depth(BUILTIN)._rule.size_for(height, width))  # type: ignore[attr-defined]
 
 
 def shares(row: dict[str, Any], peak: dict[str, float], flops: float | None) -> None:
@@ -205,21 +214,32 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def compare(before: Path, after: Path) -> Table:
-    """Two results' rows side by side, by size and rate; under 1 is quicker after."""
+    """Two results' rows side by side, by size and rate, and what else was not alike; under 1 is quicker after."""
     table = Table(title=f"{after.name} against {before.name}")
     for heading in ("size", "depth every", "in", "p50", "p99", "frames/s"):
         table.add_column(heading, justify="left" if heading == "size" else "right")
+    apart: dict[str, str] = {}
+
+    def beside(was: dict[str, Any], now: dict[str, Any], keys: tuple[str, ...]) -> None:
+        apart.update({k: f"{k}: {was[k]}, then {now[k]}" for k in keys if k in was and k in now and was[k] != now[k]})
+
     try:
-        old, new = (json.loads(path.read_text())["results"] for path in (before, after))
-        known = {(r["size"], r["depth_every"], r["fps_in"]): r for r in old}
-        for row in new:
+        old, new = (json.loads(path.read_text()) for path in (before, after))
+        known = {(r["size"], r["depth_every"], r["fps_in"]): r for r in old["results"]}
+        rows = new["results"]
+        beside(old.get("machine", {}), new.get("machine", {}), ("processor", "cores", "onnxruntime"))
+        for row in rows:
             was = known.get((row["size"], row["depth_every"], row["fps_in"]))
             if was is None:
                 continue
             ratios = (f"{row[key] / max(was[key], 1e-9):.2f}" for key in ("p50_ms", "p99_ms", "fps_out"))
             table.add_row(row["size"], str(row["depth_every"]), f"{row['fps_in']:g}", *ratios)
+            beside(was, row, ("depth", "device", "deadline_ms", "remember", "stall", "changes"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInputError(f"--compare: expected two results of this benchmark's --json ({error}).") from error
+    if not table.rows:
+        raise InvalidInputError("--compare: the two results have no size with the same --depth-every and --fps.")
+    table.caption = Text("; ".join(apart.values())) if apart else None
     return table
 
 
@@ -237,8 +257,10 @@ def main(
     stall: Annotated[bool, typer.Option("--stall", help="The consumer pauses at random, up to 100 ms.")] = False,
     changes: Annotated[bool, typer.Option("--changes", help="Strength and convergence change every frame.")] = False,
     device: Annotated[str, typer.Option(help="cpu, or cuda: pictures and the network on the GPU.")] = "cpu",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
-    html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", callback=result_place, help="Write the results.")] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", callback=result_place, help="Write a page with plots.")
+    ] = None,
     compare_files: Annotated[
         tuple[Path, Path] | None,
         typer.Option("--compare", metavar="BEFORE AFTER", help="Two results; nothing is measured."),
@@ -254,27 +276,31 @@ def main(
         return
     if mode != "fast":
         raise InvalidInputError(f"--mode: expected fast or quality, got {mode!r}.")
-    flops = network_flops(builtin_path(), 224, 416) if depth == "builtin" else None
     if counted_only:
+        flops = network_flops(builtin_path(), 224, 416)
         if flops is None:
-            raise InvalidInputError("--counted: counts the built-in model with the onnx package: pip install onnx.")
+            raise InvalidInputError("--counted needs the onnx package: pip install onnx.")
         screen.print(presets(flops, "the built-in depth model, 416 x 224"))
         return
+    configs = []
+    for text in size or ["640x360", "1280x720", "1920x1080"]:
+        wide, _, high = text.partition("x")
+        if not (wide.isdecimal() and high.isdecimal()):
+            raise InvalidInputError(f"--size: expected WIDTHxHEIGHT, got {text!r}.")
+        configs.append(
+            LiveConfig(
+                width=int(wide), height=int(high), depth=depth, depth_every=depth_every, deadline_ms=deadline,
+                threads=threads, policy="newest" if fps else "every", remember=remember, device=device,  # type: ignore[arg-type]
+            )
+        )  # fmt: skip
     # Read before there is anything of our own: how busy the machine is with other things.
     load = round(os.getloadavg()[0] / (os.cpu_count() or 1), 2) if hasattr(os, "getloadavg") else 0.0
     peak = peaks()
     rows = []
-    for text in size or ["640x360", "1280x720", "1920x1080"]:
-        wide, _, high = text.partition("x")
-        if not (wide.isdigit() and high.isdigit()):
-            raise InvalidInputError(f"--size: expected WIDTHxHEIGHT, got {text!r}.")
-        config = LiveConfig(
-            width=int(wide), height=int(high), depth=depth, depth_every=depth_every, deadline_ms=deadline,
-            threads=threads, policy="newest" if fps else "every", remember=remember, device=device,  # type: ignore[arg-type]
-        )  # fmt: skip
+    for config in configs:
         row = run(config, fps=fps, seconds=seconds, stall=stall, changes=changes, frames_most=frames)
         if device == "cpu":
-            shares(row, peak, flops)
+            shares(row, peak, built_in_flops(config.height, config.width) if depth == "builtin" else None)
         rows.append(row)
     screen.print(_table(rows))
     result: dict[str, Any] = {"machine": machine() | {"load": load}, "peaks": peak, "results": rows}

@@ -29,7 +29,7 @@ from rich.table import Table
 from secondeye.benchmarks.export import DEPTH, random_weights
 from secondeye.benchmarks.kernels_device import open_device
 from secondeye.benchmarks.latency import frames_of, run
-from secondeye.benchmarks.machine import console, machine
+from secondeye.benchmarks.machine import console, machine, result_place
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.errors import SecondEyeError
@@ -310,7 +310,9 @@ def main(
     input_size: Annotated[str, typer.Option("--input", help="Of the network, multiples of 14.")] = "518x924",
     seconds: Annotated[float, typer.Option(help="Per row.")] = 2.0,
     device: Annotated[str, typer.Option(help="cuda, or cpu to try the program out.")] = "cuda",
-    file: Annotated[Path | None, typer.Option("--json", help="Rows of other parts in it are kept.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--json", callback=result_place, help="Rows of other parts in it are kept.")
+    ] = None,
 ) -> None:
     """Frames on a GPU; see the module's text."""
     height, width = (int(side) for side in input_size.split("x"))

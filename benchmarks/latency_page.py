@@ -29,7 +29,7 @@ figure { margin: 1.4rem 0; } figcaption { color: var(--quiet); margin-bottom: .3
 svg { width: 100%; display: block; } rect { fill: var(--bar); } line { stroke: var(--line); }
 .encode { fill: var(--first); } .decode { fill: var(--last); }
 .key svg { display: inline; width: .8em; height: .8em; }
-.wide { overflow-x: auto; } .wide :is(td, th):is(:nth-child(2), :nth-child(4)) { text-align: left; }
+.wide, .scroll { overflow-x: auto; } .wide :is(td, th):is(:nth-child(2), :nth-child(4)) { text-align: left; }
 .wide td, .wide th { white-space: nowrap; padding: .25rem .4rem; }
 text { font: 12px system-ui, sans-serif; fill: var(--quiet); }
 """
@@ -39,7 +39,7 @@ def _bars(values: list[float], labels: list[str], title: str, unit: str, below: 
     """A bar chart with a scale of four lines."""
     width, height, left = 700, 170, 44
     most = max([*values, 1e-9])
-    step = (width - left) / max(1, len(values))
+    step, every = (width - left) / max(1, len(values)), max(1, (len(values) + 11) // 12)
     parts = [
         f"<figure><figcaption>{html.escape(title)}</figcaption>"
         f'<svg viewBox="0 0 {width} {height + 40}" role="img" aria-label="{html.escape(title)}">'
@@ -54,8 +54,11 @@ def _bars(values: list[float], labels: list[str], title: str, unit: str, below: 
             f'<rect x="{left + k * step:.1f}" y="{10 + height - tall:.1f}" width="{max(0.6, step * 0.86):.1f}" '
             f'height="{tall:.1f}"><title>{html.escape(labels[k])}: {value:g} {html.escape(unit)}</title></rect>'
         )
-        if k % max(1, (len(values) + 11) // 12) == 0:
-            parts.append(f'<text x="{left + k * step:.1f}" y="{height + 25}">{html.escape(labels[k])}</text>')
+        end = k == len(values) - 1  # a histogram's last bin may be open: its label says so
+        if end or (k % every == 0 and k + every < len(values)):
+            at = 'text-anchor="end" ' if end and k else ""
+            x = left + (k + bool(at)) * step
+            parts.append(f'<text {at}x="{x:.1f}" y="{height + 25}">{html.escape(labels[k])}</text>')
     parts.append(f'<text x="{width}" y="{height + 38}" text-anchor="end">{html.escape(below)}</text></svg></figure>')
     return "".join(parts)
 
@@ -102,7 +105,8 @@ def _row(row: dict[str, Any]) -> list[str]:
         f'<p class="quiet">Opened in {row["open_ms"]:g} ms, first frame after {row["first_frame_ms"]:g} ms; '
         f"{row['cores_used']:g} cores; the session's buffers {row['session_mib']:g} MiB. "
         + _power(row.get("power", {})),
-        "<table><tr><th>stage, ms<th>p50<th>p90<th>p99<th>max<th>counted<th>share of this machine's limit</tr>",
+        "<div class=scroll><table>"
+        "<tr><th>stage, ms<th>p50<th>p90<th>p99<th>max<th>counted<th>share of this machine's limit</tr>",
     ]  # fmt: skip
     for name in STAGES:
         s, counted = row["stages"][name], row.get("counted", {}).get(name, {})
@@ -113,8 +117,8 @@ def _row(row: dict[str, Any]) -> list[str]:
             f"<td>{s['p99']:g}<td>{s['max']:g}<td>{work}<td>{share}</tr>"
         )
     parts.append(
-        "</table><p class=quiet>Shares: of a float32 matrix product's speed, and of a copy's between buffers that fit "
-        "no cache; what works in the cache can exceed it."
+        "</table></div><p class=quiet>Shares: of a float32 matrix product's speed, and of a copy's between buffers "
+        "that fit no cache; what works in the cache can exceed it."
     )
     parts.append(_bars(*_trimmed(row["histogram_ms"]), "How long frames take, submit to ready", "frames", "ms"))
     if "jitter_ms" in row:

@@ -4,12 +4,30 @@
 from __future__ import annotations
 
 import platform
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from secondeye import __version__, _native
+from secondeye.runtime.files import check_place
 from secondeye.runtime.ops import isas
+
+
+def bench_extra(name: str) -> Any:
+    """A package of the extra ``bench``; a program that needs it ends with a sentence where it is absent."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise SystemExit(f"secondeye: this needs {name} ({error}); pip install 'secondeye[bench]'.") from error
+
+
+def result_place(path: Path | None) -> Path | None:
+    """Refuses, before anything is measured, a place where no result can be written: the callback of such options."""
+    if path is not None:
+        check_place(path)
+    return path
 
 
 def console() -> Console:

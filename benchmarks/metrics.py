@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from secondeye.benchmarks.machine import bench_extra
+
+cv2 = bench_extra("cv2")
 Pixels = NDArray[np.uint8]
 Map = NDArray[Any]
 
@@ -98,9 +100,8 @@ def psnr(predicted: Pixels, true: Pixels) -> float:
 
 def ssim(predicted: Pixels, true: Pixels) -> float:
     """Structural similarity from scikit-image, window 7."""
-    from skimage.metrics import structural_similarity
-
-    result: Any = structural_similarity(predicted, true, win_size=7, channel_axis=2)  # type: ignore[no-untyped-call]
+    compared = bench_extra("skimage.metrics").structural_similarity
+    result: Any = compared(predicted, true, win_size=7, channel_axis=2)
     return float(result)
 
 

@@ -22,11 +22,12 @@ from rich.table import Table
 
 from secondeye import _native
 from secondeye.benchmarks.counted import network_flops
-from secondeye.benchmarks.machine import console, machine
+from secondeye.benchmarks.machine import console, machine, result_place
 from secondeye.runtime import ops
 from secondeye.runtime.backends.own import KernelSession
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.depth import builtin_path
+from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.sample import render_sample
 from secondeye.runtime.sessions import open_session
@@ -50,7 +51,7 @@ def main(
     model: Annotated[Path | None, typer.Argument(help="An ONNX depth network; the built-in one when left out.")] = None,
     size: Annotated[list[str] | None, typer.Option(help="HEIGHTxWIDTH of the input; 256x384 when left out.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure each.")] = 6.0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", callback=result_place, help="Write the results.")] = None,
 ) -> None:
     """Measure a depth network on our kernels beside ONNX Runtime."""
     path = model or builtin_path()
@@ -58,8 +59,13 @@ def main(
     for heading in ("size", "threads", "ms", "least", "GMAC/s", "ONNX Runtime ms", "least", "ratio", "apart"):
         table.add_column(heading, justify="right")
     rows: list[dict[str, Any]] = []
-    for text in size or ["256x384"]:
-        height, _, width = text.partition("x")
+    if not path.is_file():
+        raise InvalidInputError(f"{path}: no such file; give an ONNX depth network.")
+    sizes = [(text, *text.partition("x")[::2]) for text in size or ["256x384"]]
+    for text, height, width in sizes:
+        if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+            raise InvalidInputError(f"--size: expected HEIGHTxWIDTH, got {text!r}.")
+    for text, height, width in sizes:
         picture, _ = render_sample(int(width), int(height))
         tensor = ops.prepare(picture, int(height), int(width), mean=(0, 0, 0), std=(1, 1, 1))
         flops = network_flops(path, int(height), int(width))

@@ -19,7 +19,6 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich import box
 from rich.table import Table
 
-from secondeye.benchmarks.machine import console, machine
+from secondeye.benchmarks.machine import bench_extra, console, machine
 from secondeye.benchmarks.metrics import siou
 from secondeye.benchmarks.pairs import Pair, read_pairs
 from secondeye.benchmarks.stereo_metrics import all_metrics, filled_in, true_holes
@@ -39,6 +38,7 @@ from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.files import atomic_write, check_place
 from secondeye.runtime.writers import format_of, save_picture
 
+cv2 = bench_extra("cv2")
 Map = NDArray[np.float32]
 _TILE, _BAR = 480, 30  # of the contact sheet, pixels
 

@@ -25,13 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
-from secondeye.benchmarks.machine import console, machine
+from secondeye.benchmarks.machine import bench_extra, console, machine
 from secondeye.benchmarks.metrics import covering, label_border_f_score
 from secondeye.benchmarks.pairs import Pair, read_pairs
 from secondeye.benchmarks.quality import fitted_disparity
@@ -47,6 +46,7 @@ from secondeye.runtime.files import atomic_write, check_place
 from secondeye.runtime.labels import PALETTE, find_objects
 from secondeye.runtime.objects import Labeller, at_size, open_labeller
 
+cv2 = bench_extra("cv2")
 Labels = NDArray[np.uint16]
 Map = NDArray[np.float32]
 RANGE = 0.05  # of a rendered scene's width, from its farthest to its nearest disparity

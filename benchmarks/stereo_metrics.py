@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from secondeye.benchmarks.machine import bench_extra
 from secondeye.benchmarks.metrics import psnr
 from secondeye.runtime import ops
 
+cv2 = bench_extra("cv2")
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
 

@@ -35,7 +35,7 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
-from secondeye.benchmarks.machine import console, machine
+from secondeye.benchmarks.machine import console, machine, result_place
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.depth import open_depth
 from secondeye.runtime.files import atomic_write
@@ -228,9 +228,13 @@ def main(
     clips: Annotated[list[str] | None, typer.Argument(help="made, pan, or films; made and pan when left out.")] = None,
     frames: Annotated[int, typer.Option(min=30, help="How many frames are looked at.")] = 90,
     model: Annotated[str, typer.Option(help="builtin, cues or an ONNX file.")] = "builtin",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", callback=result_place, help="Write the results.")] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Write a picture of the last clip: one row of pixels over time, for each way.")
+        Path | None,
+        typer.Option(
+            callback=result_place,
+            help="Write a picture of the last clip: one row of pixels over time, for each way.",
+        ),
     ] = None,
 ) -> None:
     """Measure flicker and trails of steady depth."""

@@ -34,7 +34,7 @@ from rich import box
 from rich.table import Table
 
 from secondeye.benchmarks.export import UNET, narrowed, random_weights
-from secondeye.benchmarks.machine import console, machine
+from secondeye.benchmarks.machine import console, machine, result_place
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
@@ -371,7 +371,7 @@ def main(
     only: Annotated[str, typer.Option(help=f"Families, commas between: {', '.join(FAMILIES)}.")] = ",".join(FAMILIES),
     timeout: Annotated[float, typer.Option(help="Seconds for a family.")] = 600.0,
     folder: Annotated[Path | None, typer.Option(help="Keep graph and weights here.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", callback=result_place, help="Write the results.")] = None,
     child: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Measure one step of the network on everything here that runs it."""

@@ -30,10 +30,11 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from secondeye.benchmarks.machine import console, machine
+from secondeye.benchmarks.machine import console, machine, result_place
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.config import StereoConfig
 from secondeye.runtime.converter import StereoConverter
+from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.sample import render_sample
 from secondeye.runtime.video import media
@@ -207,11 +208,22 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Of the stages and the transcode; medians are told.")] = 3,
     memory: Annotated[int, typer.Option(min=0, help="Measure memory over so many frames instead.")] = 0,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the results; what this run does not measure is kept there.")
+        Path | None,
+        typer.Option(
+            "--json", callback=result_place, help="Write the results; what this run does not measure is kept there."
+        ),
     ] = None,
 ) -> None:
     """Measure films end to end."""
     screen = console()
+    kept: dict[str, Any] = {}
+    if json_file is not None and json_file.exists():
+        try:
+            kept = {**json.loads(json_file.read_text("utf-8"))}
+        except (ValueError, TypeError) as error:
+            raise InvalidInputError(
+                f"--json: {json_file} is there and no result of this benchmark ({error})."
+            ) from error
     with tempfile.TemporaryDirectory() as name:
         if memory:
             result: dict[str, Any] = {"machine": machine(), "memory": memory_slope(memory, Path(name))}
@@ -233,7 +245,6 @@ def main(
                 screen.print(table)
                 screen.print(f"end to end: {row['end_to_end_frames_per_s']} frames/s")
     if json_file is not None:
-        kept = json.loads(json_file.read_text("utf-8")) if json_file.exists() else {}
         with atomic_write(json_file) as file:
             file.write(json.dumps({**kept, **result}, indent=1).encode())
 

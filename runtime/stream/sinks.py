@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import check_place, for_ffmpeg, temporary_beside
 from secondeye.runtime.video.boxes import add_to_sample_entry
-from secondeye.runtime.video.media import matrix_named
+from secondeye.runtime.video.media import BT601, BT709, matrix_numbered
 from secondeye.runtime.video.signals import Signal, frame_packing_nal, shape_matroska, stereo_boxes, told_packet
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Sink:
         from av.video.reformatter import VideoReformatter
 
         self._reformatter: Any = VideoReformatter()
-        self._matrix = ""
+        self._matrix = BT601
         self._container = self._open()
         self._last = -1
 
@@ -149,8 +149,8 @@ class Sink:
         stream.pix_fmt = "yuv420p"
         stream.codec_context.sample_aspect_ratio = self._aspect
         # As players take a film's size where nothing says it, as in raw ones; a device's frames are a camera's.
-        self._matrix = "ITU601" if self._kind == "v4l2" else matrix_named(2, stream.width, stream.height)
-        stream.codec_context.colorspace, stream.codec_context.color_range = 1 if self._matrix == "ITU709" else 6, 1
+        self._matrix = BT601 if self._kind == "v4l2" else matrix_numbered(2, stream.width, stream.height)
+        stream.codec_context.colorspace, stream.codec_context.color_range = 1 if self._matrix == BT709 else 6, 1
         if self._signal is not None:
             stream.metadata["stereo_mode"] = self._signal.matroska
         stream.codec_context.time_base = 1 / self._rate if self._kind in _COUNTED else MICROSECONDS

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import for_ffmpeg
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
-from secondeye.runtime.video.media import matrix_named, pictures_of, turns_of
+from secondeye.runtime.video.media import matrix_numbered, pictures_of, turns_of
 
 if TYPE_CHECKING:
     import av
@@ -200,7 +200,7 @@ class Source:
 
     def _pixels(self, frame: Any) -> Pixels:
         size = (self.width, self.height) if self._turns % 2 == 0 else (self.height, self.width)
-        matrix: str | None = matrix_named(int(frame.colorspace), frame.width, frame.height)
+        matrix: int | None = matrix_numbered(int(frame.colorspace), frame.width, frame.height)
         if self.spec == "camera" or self.spec.startswith("/dev/video"):
             matrix = None  # the frame's own; cameras that do not say mean BT.601, of any size
         pixels: Pixels = self._reformatter.reformat(frame, *size, "rgb24", src_colorspace=matrix).to_ndarray()

@@ -13,6 +13,19 @@ from secondeye.runtime.video.boxes import box
 _MASTERING_BYTES = 88  # AVMasteringDisplayMetadata: ten rationals, two flags
 
 
+def side_data_of(frame: Any) -> list[Any]:
+    """What a decoded frame carries beside its pixels, as PyAV gives it; nothing where it has no name for one's kind."""
+    every = list[Any]()
+    try:
+        found = frame.side_data
+        while True:  # by number: iterating gives kinds and len counts them from PyAV 19 on
+            every.append(found[len(every)])
+    except IndexError:
+        return every
+    except ValueError:  # spatial video's
+        return []
+
+
 @dataclass(frozen=True)
 class HdrMetadata:
     """What a film says of the screen it was made on.
@@ -31,13 +44,9 @@ class HdrMetadata:
     def of(cls, frame: Any) -> HdrMetadata:
         """A decoded frame's."""
         primaries, luminance, light = None, (0, 0), None
-        try:
-            told = list(frame.side_data)
-        except ValueError:  # of a kind that this PyAV has no name for
-            return cls()
-        for data in told:
-            raw = bytes(data)
-            if data.type.name == "MASTERING_DISPLAY_METADATA" and len(raw) >= _MASTERING_BYTES:
+        for data in side_data_of(frame):
+            name, raw = data.type.name, bytes(data)
+            if name == "MASTERING_DISPLAY_METADATA" and len(raw) >= _MASTERING_BYTES:
                 numbers = struct.unpack_from("=22i", raw)
                 ratios = [
                     Fraction(a, b) if b else Fraction(0) for a, b in zip(numbers[:20:2], numbers[1:20:2], strict=True)
@@ -45,7 +54,7 @@ class HdrMetadata:
                 if numbers[20] and numbers[21]:
                     primaries = tuple(round(50_000 * v) for v in ratios[:8])
                     luminance = round(10_000 * ratios[9]), round(10_000 * ratios[8])
-            elif data.type.name == "CONTENT_LIGHT_LEVEL" and len(raw) >= 8:
+            elif name == "CONTENT_LIGHT_LEVEL" and len(raw) >= 8:
                 most, mean = struct.unpack_from("=2I", raw)
                 light = (most, mean) if most or mean else None
         fits = all(0 <= v < 1 << 16 for v in (*(primaries or ()), *(light or ())))

@@ -256,7 +256,7 @@ def video_stream(container: Any, file: Path) -> Any:
 
 def pictures_of(container: Any) -> Any:
     """The first video stream that is no cover; None where there is none."""
-    return next((s for s in container.streams.video if not int(s.disposition) & 0x400), None)  # 0x400: a cover
+    return next((s for s in container.streams.video if not s.disposition.value & 0x400), None)  # 0x400: a cover
 
 
 def turns_of(frame: Any) -> int:
@@ -414,12 +414,15 @@ def _look_table(info: FilmInfo) -> Pixels:
     )
 
 
-def matrix_of(info: FilmInfo) -> str:
-    """The YUV matrix by swscale's name; by size where the file does not say (as players do)."""
-    return matrix_named(info.tags["colorspace"], info.width, info.height)
+BT709, BT601 = 1, 5  # swscale's numbers of these matrices
 
 
-def matrix_named(colorspace: int, width: int, height: int) -> str:
-    """The same of a tag, FFmpeg's number, and a size."""
-    named = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020", 10: "BT2020"}
-    return named.get(colorspace, "ITU709" if min(height, width) >= 720 else "ITU601")
+def matrix_of(info: FilmInfo) -> int:
+    """The YUV matrix by swscale's number; by size where the file does not say (as players do)."""
+    return matrix_numbered(info.tags["colorspace"], info.width, info.height)
+
+
+def matrix_numbered(colorspace: int, width: int, height: int) -> int:
+    """The same of a tag, FFmpeg's number, and a size. PyAV 17 has no name for BT.2020's."""
+    known = {1: BT709, 4: 4, 5: BT601, 6: BT601, 7: 7, 9: 9, 10: 9}
+    return known.get(colorspace, BT709 if min(height, width) >= 720 else BT601)

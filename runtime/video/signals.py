@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from secondeye.runtime.video.boxes import box, full_box, inner, sample_entry_boxes
+from secondeye.runtime.video.hdr import side_data_of
 
 SEI_FRAME_PACKING = 45  # the payload's number, in both standards
 
@@ -259,10 +260,7 @@ def holds_both_eyes(vexu: bytes) -> bool:
 
 def source_notes(frame: Any, file: Path) -> list[str]:
     """Sentences about a film that says, in its first frame or in an MP4's boxes, that it is no flat view."""
-    try:
-        told = {data.type.name: bytes(data) for data in frame.side_data}
-    except ValueError:  # of a kind that this PyAV has no name for, as spatial video's are
-        told = {}
+    told = {data.type.name: bytes(data) for data in side_data_of(frame)}
     notes = []
     sphere, packing = (int.from_bytes(told.get(name, b"\xff")[:4], sys.byteorder) for name in ("SPHERICAL", "STEREO3D"))
     if sphere in _SPHERES:

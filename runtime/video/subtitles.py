@@ -170,7 +170,7 @@ def _text_stream(container: Any, path: Path, language: str) -> Any:
         have = f"it has {', '.join(others)}" if others else "it has no subtitles at all"
         wanted = f"subtitles of text in {language}" if language else "subtitles of text"
         raise MediaError(f"{path}: has no {wanted} ({have}); give a file with --subtitles FILE.srt.")
-    return next((s for s in streams if int(s.disposition) & 1), streams[0])
+    return next((s for s in streams if s.disposition.value & 1), streams[0])
 
 
 def plain(text: str) -> str:

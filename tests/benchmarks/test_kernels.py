@@ -2,6 +2,8 @@
 """The kernels' benchmark: it runs, and on a GPU it measures against a copy there."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -16,6 +18,34 @@ def test_a_case_has_a_peer_and_moves_bytes():
         case.run(1)
         case.run_peer()
         assert case.moved >= 72 * 128
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["kernels", "--size", "8K"], "--size: expected 720p, 1080p, 4K, got 8K"),
+        (["kernels", "--json", "no/folder.json"], "the folder no does not exist"),
+        (["network", "--size", "256"], "--size: expected HEIGHTxWIDTH, got '256'"),
+        (["network", "no.onnx"], "no.onnx: no such file"),
+        (["depth", "--extra", "net.onnx", "."], "--extra: expected NAME=FILE.onnx"),
+        (["video", "--json", __file__], "no result of this benchmark"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(words, said):
+    command = [sys.executable, "-m", f"secondeye.benchmarks.{words[0]}", *words[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["kernels", "depth", "quality", "segmentation"])
+def test_without_opencv_a_benchmark_names_its_extra(name):
+    code = f"import sys, runpy; sys.modules['cv2'] = None; runpy.run_module('secondeye.benchmarks.{name}')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    assert "pip install 'secondeye[bench]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(_native.cuda_device_count() > 0, reason="this machine has a GPU")

@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The latency benchmark and ``secondeye bench``: results, page, comparison, what is counted, watts and clocks."""
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from secondeye.benchmarks.counted import SIZES, network_flops, stage_counts, warp_bytes
-from secondeye.benchmarks.latency_page import page
+from secondeye.benchmarks.latency import built_in_flops
+from secondeye.benchmarks.latency_page import _bars, _trimmed, page
 from secondeye.benchmarks.power import PowerMeter, tegrastats_values
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """A short true measurement: its JSON and its page."""
-    import subprocess
-    import sys
-
     folder = tmp_path_factory.mktemp("bench")
     done = subprocess.run(
         [sys.executable, "-m", "secondeye", "bench", "--size", "160x96", "--depth", "cues", "--fps", "0", "--seconds",
@@ -38,6 +40,25 @@ def test_ctrl_c_ends_a_measurement_at_once(cli, tmp_path):
     assert cli("bench", *words)[0] == 130
     assert time.monotonic() - begun < 30
     assert not (tmp_path / "x.json").exists()
+
+
+def test_ctrl_c_ends_the_conversion_that_was_to_be_killed(tmp_path):
+    def running():
+        for place in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # it has just ended
+                if f"{tmp_path}/" in (line := place.read_text(errors="replace")) and "killed0.mp4" in line:
+                    return True
+        return False
+
+    command = [sys.executable, "-m", "secondeye.benchmarks.kills", "--seconds", "20", "--kills", "90"]
+    process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while not running() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert running()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert not running()
 
 
 def test_a_result_holds_what_was_measured(measured):
@@ -68,10 +89,45 @@ def test_the_page_is_one_file_with_plots(measured):
     assert "<b>odd</b>" not in page(result)
 
 
-def test_two_results_are_compared(cli, measured):
+def test_two_results_are_compared(cli, measured, tmp_path):
     code, out, _ = cli("bench", "--compare", measured[0], measured[0])
     assert code == 0
     assert out.count("1.00") == 3
+    assert "then" not in out
+    result = json.loads(measured[0].read_text())
+    result["machine"]["processor"], result["results"][0]["device"] = "[b]another", "cuda"
+    (tmp_path / "after.json").write_text(json.dumps(result))
+    out = " ".join(cli("bench", "--compare", measured[0], tmp_path / "after.json")[1].split())
+    assert "then [b]another" in out
+    assert "device: cpu, then cuda" in out
+    result["results"][0]["fps_in"] = 25.0
+    (tmp_path / "after.json").write_text(json.dumps(result))
+    code, _, err = cli("bench", "--compare", measured[0], tmp_path / "after.json")
+    assert code == 2
+    assert "no size with the same --depth-every and --fps" in " ".join(err.split())
+
+
+def test_one_frame_is_a_measurement(cli, tmp_path):
+    words = ("--size", "160x96", "--depth", "cues", "--seconds", "20", "--frames", "1", "--html", tmp_path / "x.html")
+    code, _, err = cli("bench", *words)
+    assert code == 0, err
+    assert "frames/s out" in (tmp_path / "x.html").read_text()
+
+
+def test_the_network_is_counted_at_the_size_that_a_session_feeds_it(monkeypatch):
+    sizes = []
+    monkeypatch.setattr("secondeye.benchmarks.latency.network_flops", lambda _, *size: sizes.append(size))
+    for size in ((360, 640), (640, 360), (480, 640)):
+        built_in_flops(*size)
+    assert sizes == [(224, 416), (416, 224), (256, 352)]
+
+
+def test_slow_frames_are_labelled_as_an_open_bin():
+    counts = [0] * 39 + [5]
+    plot = _bars(*_trimmed({"edges": [2.5 * k for k in range(40)], "counts": counts}), "t", "frames", "ms")
+    assert ">97.5+</text>" in plot
+    slow = [1] * 40
+    assert ">97.5+</text>" in _bars(*_trimmed({"edges": [2.5 * k for k in range(40)], "counts": slow}), "t", "", "ms")
 
 
 def test_the_jetsons_are_counted_and_say_so(cli):
@@ -87,6 +143,8 @@ def test_the_jetsons_are_counted_and_say_so(cli):
     ("words", "said"),
     [
         (["--size", "big"], "--size: expected WIDTHxHEIGHT"),
+        (["--size", "160x²"], "--size: expected WIDTHxHEIGHT"),
+        (["--json", "no/folder.json"], "the folder no does not exist"),
         (["--mode", "dream"], "--mode: expected fast or quality"),
         (["--depth-every", "-3"], "--depth-every"),
         (["--compare", "no.json", "no.json"], "expected two results"),

@@ -16,6 +16,7 @@ import pytest
 from secondeye import FilmConfig, InvalidInputError, StereoConfig, convert_video
 from secondeye.runtime.sample import render_sample
 from secondeye.runtime.video import boxes, media, signals
+from secondeye.runtime.video.hdr import side_data_of
 from secondeye.runtime.video.inspect import inspect_film
 from secondeye.runtime.video.projection import Vr180
 
@@ -49,7 +50,7 @@ def stereo_of(path):
     """(type, inverted) that FFmpeg's libraries give to a film's first frame; None for none."""
     with av.open(str(path)) as file:
         frame = next(file.decode(video=0))
-        found = {struct.unpack_from("=ii", bytes(s)) for s in frame.side_data if s.type.name == "STEREO3D"}
+        found = {struct.unpack_from("=ii", bytes(s)) for s in side_data_of(frame) if s.type.name == "STEREO3D"}
     assert len(found) <= 1, "the container and the video contradict each other"
     return found.pop() if found else None
 
@@ -282,7 +283,7 @@ def hdr(tmp_path_factory):
             deep = np.ascontiguousarray(picture[:, 2 * k : 2 * k + 160]).astype(np.uint16) * 200 + 4000
             frame = av.VideoFrame.from_ndarray(deep, "rgb48le")
             frame.pts = k
-            file.mux(stream.encode(frame.reformat(format="yuv420p10le", dst_colorspace="BT2020")))
+            file.mux(stream.encode(frame.reformat(format="yuv420p10le", dst_colorspace=9)))
         file.mux(stream.encode(None))
     return path
 
@@ -300,7 +301,7 @@ def test_hdr_is_carried(hdr, tmp_path, codec, suffix):
         assert frame.format.name == "yuv420p10le"
         got = tuple(int(getattr(context, n)) for n in ("color_primaries", "color_trc", "colorspace", "color_range"))
         assert got == (9, 16, 9, 1)
-        told = {s.type.name: bytes(s) for s in frame.side_data}
+        told = {s.type.name: bytes(s) for s in side_data_of(frame)}
     assert struct.unpack("=2I", told["CONTENT_LIGHT_LEVEL"][:8]) == (1000, 400)
     numbers = struct.unpack("=22i", told["MASTERING_DISPLAY_METADATA"][:88])
     assert numbers[0] / numbers[1] == pytest.approx(0.68, abs=1e-4)
@@ -321,7 +322,7 @@ def test_hlg_is_carried(tmp_path, codec, suffix):
         context.color_primaries, context.color_trc, context.colorspace, context.color_range = 9, 18, 9, 1
         for k in range(8):
             deep = np.full((96, 160, 3), 9000 + 999 * k, np.uint16)
-            frame = av.VideoFrame.from_ndarray(deep, "rgb48le").reformat(format="yuv420p10le", dst_colorspace="BT2020")
+            frame = av.VideoFrame.from_ndarray(deep, "rgb48le").reformat(format="yuv420p10le", dst_colorspace=9)
             frame.pts = k
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
