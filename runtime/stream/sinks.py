@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import check_place, for_ffmpeg, temporary_beside
 from secondeye.runtime.video.boxes import add_to_sample_entry
-from secondeye.runtime.video.media import BT601, BT709, matrix_numbered
+from secondeye.runtime.video.media import BT601, BT709, coded, matrix_numbered
 from secondeye.runtime.video.signals import Signal, frame_packing_nal, shape_matroska, stereo_boxes, told_packet
 
 if TYPE_CHECKING:
@@ -138,9 +138,7 @@ class Sink:
 
         even = picture[: self._stream.height, : self._stream.width]
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-        return self._reformatter.reformat(
-            frame, format="yuv420p", src_color_range="JPEG", dst_colorspace=self._matrix, dst_color_range="MPEG"
-        )
+        return coded(self._reformatter, frame, "yuv420p", self._matrix)
 
     def _begin(self, picture: NDArray[np.uint8]) -> None:
         live = {"preset": "veryfast", "tune": "zerolatency", "crf": "18"} if self._codec == "libx264" else {}

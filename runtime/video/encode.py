@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from secondeye.runtime.errors import BackendUnavailableError, MediaError
 from secondeye.runtime.files import for_ffmpeg
-from secondeye.runtime.video.media import FilmInfo, matrix_of, reason
+from secondeye.runtime.video.media import FilmInfo, coded, matrix_of, reason
 
 _ENCODER_THREADS = 8  # always: an encoder's bits may depend on it
 
@@ -196,14 +196,9 @@ class SegmentWriter:
 
     def prepared(self, frames: list[Any]) -> list[Any]:
         """Frames as the encoder wants them."""
-        span = "JPEG" if self._info.tags["color_range"] == 2 else "MPEG"
-        return [
-            self._reformatter.reformat(
-                frame if self._drawn_on is None else self._drawn_on(frame), format=self._format,
-                src_color_range="JPEG", dst_colorspace=matrix_of(self._info), dst_color_range=span,
-            )
-            for frame in frames
-        ]  # fmt: skip
+        drawn = frames if self._drawn_on is None else [self._drawn_on(frame) for frame in frames]
+        full, matrix = self._info.tags["color_range"] == 2, matrix_of(self._info)
+        return [coded(self._reformatter, frame, self._format, matrix, full=full) for frame in drawn]
 
     def encode(self, frames: list[Any], pts: int) -> None:
         """Encode prepared frames.

@@ -414,7 +414,7 @@ def _look_table(info: FilmInfo) -> Pixels:
     )
 
 
-BT709, BT601 = 1, 5  # swscale's numbers of these matrices
+BT709, BT601, BT2020 = 1, 5, 9  # swscale's numbers of these matrices
 
 
 def matrix_of(info: FilmInfo) -> int:
@@ -424,5 +424,15 @@ def matrix_of(info: FilmInfo) -> int:
 
 def matrix_numbered(colorspace: int, width: int, height: int) -> int:
     """The same of a tag, FFmpeg's number, and a size. PyAV 17 has no name for BT.2020's."""
-    known = {1: BT709, 4: 4, 5: BT601, 6: BT601, 7: 7, 9: 9, 10: 9}
+    known = {1: BT709, 4: 4, 5: BT601, 6: BT601, 7: 7, 9: BT2020, 10: BT2020}
     return known.get(colorspace, BT709 if min(height, width) >= 720 else BT601)
+
+
+def coded(reformatter: Any, frame: Any, kind: str, matrix: int, *, full: bool = False) -> Any:
+    """An RGB frame as an encoder has it: of a kind of YUV, in a matrix, of full or of limited range."""
+    asked: int | None = matrix
+    if matrix == BT2020:  # PyAV 17 takes this from a frame alone
+        frame.colorspace, asked = 9, None
+    return reformatter.reformat(
+        frame, format=kind, src_color_range="JPEG", dst_colorspace=asked, dst_color_range="JPEG" if full else "MPEG"
+    )

@@ -179,10 +179,7 @@ class _Writer:
 
         full = self._info.tags["color_range"] == 2
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), self._kinds[0])
-        shown = self._reformatter.reformat(
-            frame, format=self._kinds[1], src_color_range="JPEG", dst_colorspace=media.matrix_of(self._info),
-            dst_color_range="JPEG" if full else "MPEG",
-        )  # fmt: skip
+        shown = media.coded(self._reformatter, frame, self._kinds[1], media.matrix_of(self._info), full=full)
         shown.pts, shown.time_base = self._count, 1 / self._info.rate
         self._count += 1
         self._output.mux(self._stream.encode(shown))
