@@ -20,7 +20,6 @@ import functools
 import itertools
 import json
 import os
-import resource
 import sys
 import threading
 import time
@@ -37,7 +36,7 @@ from rich.text import Text
 
 from secondeye.benchmarks.counted import network_flops, pack_bytes, presets, stage_counts, warp_bytes
 from secondeye.benchmarks.latency_page import page
-from secondeye.benchmarks.machine import console, machine, result_place
+from secondeye.benchmarks.machine import console, machine, memory_mib, result_place
 from secondeye.benchmarks.power import PowerMeter
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
@@ -80,12 +79,6 @@ def frames_of(height: int, width: int, count: int = 16) -> list[NDArray[np.uint8
         moved = np.roll(scene, 2 * k, 1).astype(np.int16) + noise[:, 7 * k : 7 * k + width]
         frames.append(np.clip(moved, 0, 255).astype(np.uint8))
     return frames
-
-
-def memory_mib() -> float:
-    """This process's resident memory now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
 
 
 def _feed(

@@ -30,7 +30,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from secondeye.benchmarks.machine import console, machine, result_place
+from secondeye.benchmarks.machine import console, machine, memory_mib, result_place
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.config import StereoConfig
 from secondeye.runtime.converter import StereoConverter
@@ -184,12 +184,11 @@ def memory_slope(frames: int, folder: Path) -> dict[str, Any]:
     """How this process's memory grows over a long film of small frames, MiB for 1000 of them."""
     source = folder / "long.mp4"
     made_film(source, frames, 64, 48, grain=False)
-    page = 4096 / 2**20
     seen: list[tuple[int, float]] = []
 
     def told(now: Any) -> None:
         if now.done % 100 == 0:
-            seen.append((now.done, int(Path("/proc/self/statm").read_text().split()[1]) * page))
+            seen.append((now.done, memory_mib()))
 
     config = FilmConfig(stereo=StereoConfig(depth="cues"), preset="ultrafast")
     convert_video(source, folder / "long_SBS.mp4", config, progress=told)

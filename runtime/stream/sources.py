@@ -201,7 +201,7 @@ class Source:
     def _pixels(self, frame: Any) -> Pixels:
         size = (self.width, self.height) if self._turns % 2 == 0 else (self.height, self.width)
         matrix: int | None = matrix_numbered(int(frame.colorspace), frame.width, frame.height)
-        if self.spec == "camera" or self.spec.startswith("/dev/video"):
+        if self.spec == "camera" or self.spec.startswith(CAMERA):
             matrix = None  # the frame's own; cameras that do not say mean BT.601, of any size
         pixels: Pixels = self._reformatter.reformat(frame, *size, "rgb24", src_colorspace=matrix).to_ndarray()
         return np.rot90(pixels, self._turns) if self._turns else pixels
