@@ -42,6 +42,18 @@ int64_t process_id() { return _getpid(); }
 void* aligned_memory(size_t bytes) { return _aligned_malloc(bytes, 64); }
 void free_aligned(void* memory) { _aligned_free(memory); }
 
+// Not thread_local: GCC's runtime takes the loader's lock to end such an object, while it holds one that a thread waits for
+// that ends at the same time with the loader's.
+void* of_thread(void* (*make)(), void (*end)(void*)) {
+  static const DWORD key = FlsAlloc(reinterpret_cast<PFLS_CALLBACK_FUNCTION>(reinterpret_cast<void*>(end)));
+  void* object = FlsGetValue(key);
+  if (object == nullptr && key != FLS_OUT_OF_INDEXES && (object = make()) != nullptr && !FlsSetValue(key, object)) {
+    end(object);
+    object = nullptr;
+  }
+  return object;
+}
+
 void at_fork(void (*)(), void (*)(), void (*)()) {}
 
 void stay_loaded() {
@@ -78,6 +90,19 @@ int64_t process_id() { return getpid(); }
 
 void* aligned_memory(size_t bytes) { return std::aligned_alloc(64, (bytes + 63) / 64 * 64); }
 void free_aligned(void* memory) { std::free(memory); }
+
+void* of_thread(void* (*make)(), void (*end)(void*)) {
+  struct Own {
+    void* object = nullptr;
+    void (*end)(void*) = nullptr;
+    ~Own() {
+      if (object != nullptr) end(object);
+    }
+  };
+  thread_local Own own;
+  if (own.object == nullptr) own.object = make(), own.end = end;
+  return own.object;
+}
 
 void at_fork(void (*before)(), void (*parent)(), void (*child)()) { pthread_atfork(before, parent, child); }
 

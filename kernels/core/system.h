@@ -15,6 +15,9 @@ int64_t process_id();
 void* aligned_memory(size_t bytes);
 void free_aligned(void* memory);
 
+// This thread's one object, which `make` makes at first; `end` has it when the thread ends. Null when it cannot be made.
+void* of_thread(void* (*make)(), void (*end)(void*));
+
 // Has all three called round every fork, where there is such a thing.
 void at_fork(void (*before)(), void (*parent)(), void (*child)());
 

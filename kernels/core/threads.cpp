@@ -158,7 +158,9 @@ struct Scratch {
 }  // namespace
 
 void* thread_scratch(int64_t bytes, int32_t slot) {
-  thread_local Scratch slots[2];
+  auto* const slots = static_cast<Scratch*>(of_thread([]() -> void* { return new (std::nothrow) Scratch[2]; },
+                                                      [](void* ended) { delete[] static_cast<Scratch*>(ended); }));
+  if (slots == nullptr) return nullptr;
   Scratch& scratch = slots[slot];
   if (scratch.size < bytes) {
     const int64_t rounded = (bytes + 4095) / 4096 * 4096;
