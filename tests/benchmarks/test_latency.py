@@ -33,6 +33,7 @@ def measured(tmp_path_factory):
     return folder / "out.json", folder / "out.html"
 
 
+@pytest.mark.posix
 def test_ctrl_c_ends_a_measurement_at_once(cli, tmp_path):
     threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT)).start()
     begun = time.monotonic()
@@ -42,6 +43,7 @@ def test_ctrl_c_ends_a_measurement_at_once(cli, tmp_path):
     assert not (tmp_path / "x.json").exists()
 
 
+@pytest.mark.posix
 def test_ctrl_c_ends_the_conversion_that_was_to_be_killed(tmp_path):
     def running():
         for place in Path("/proc").glob("[0-9]*/cmdline"):

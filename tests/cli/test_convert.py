@@ -214,6 +214,7 @@ def test_fetching_without_a_connection_ends_at_once_with_a_sentence(cli, tmp_pat
     assert not list(tmp_path.rglob("*"))
 
 
+@pytest.mark.posix
 def test_an_interrupt_as_the_command_ends_prints_nothing():
     code = """
 import atexit, os, signal, sys
@@ -227,6 +228,7 @@ main()
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.posix
 def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()

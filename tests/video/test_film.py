@@ -120,6 +120,7 @@ def longer(tmp_path_factory, make_clip):
     return folder
 
 
+@pytest.mark.posix
 def test_kills_change_nothing(longer, tmp_path):
     """Killed some milliseconds after some frame of each run: the moment does not hang on the machine's speed."""
     out = tmp_path / "killed.mp4"

@@ -51,6 +51,7 @@ def test_the_command_paints_what_the_warp_does_not_show(cli, film, bundle, tmp_p
         np.testing.assert_array_equal(b, c)
 
 
+@pytest.mark.posix
 def test_kills_and_processes_change_nothing(film, bundle, tmp_path):
     (tmp_path / "run.py").write_text(RUN)
     command = [sys.executable, tmp_path / "run.py", film]

@@ -110,6 +110,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.posix
 def test_kills_and_processes_change_nothing(tmp_path):
     film = interlaced(tmp_path / "film.mkv", 80)
     (tmp_path / "run.py").write_text(RUN)

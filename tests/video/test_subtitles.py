@@ -248,6 +248,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.posix
 def test_kills_and_processes_change_nothing(clip, srt, tmp_path):
     (tmp_path / "run.py").write_text(RUN)
     command = [sys.executable, tmp_path / "run.py", clip]
