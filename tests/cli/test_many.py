@@ -91,7 +91,7 @@ def test_options_without_effect_are_refused(cli, folder, photo, tmp_path):
 def test_separate_views_are_told_by_their_names(cli, photo, tmp_path):
     code, _, err = cli("convert", photo, "-o", tmp_path / "out.png", "-l", "separate")
     assert code == 0
-    assert f"{tmp_path}/out_L.png, {tmp_path}/out_R.png" in err
+    assert f"{tmp_path / 'out_L.png'}, {tmp_path / 'out_R.png'}" in err
 
 
 def test_an_encoder_that_cannot_start_says_what_it_needs(cli, folder, tmp_path):
