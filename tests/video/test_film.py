@@ -140,6 +140,7 @@ def test_processes_change_nothing(longer, tmp_path):
     assert out.read_bytes() == (longer / "whole.mp4").read_bytes()
 
 
+@pytest.mark.posix
 def test_no_process_outlives_a_killed_run(longer, tmp_path):
     if not Path("/proc/self/task").exists():
         pytest.skip("needs Linux's /proc to see them")
