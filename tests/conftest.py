@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import signal
 import sys
 
 import numpy as np
@@ -21,6 +22,9 @@ def pytest_collection_modifyitems(items):
             if item.get_closest_marker("posix"):
                 item.add_marker(pytest.mark.skip(reason="Windows has it in its own way, or not"))
 
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background; and what the tests start would, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A loaded machine is slow at any moment; how long a case takes is a benchmark's matter.
 settings.register_profile("any machine", deadline=None)

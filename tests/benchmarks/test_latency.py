@@ -53,13 +53,14 @@ def test_ctrl_c_ends_the_conversion_that_was_to_be_killed(tmp_path):
         return False
 
     command = [sys.executable, "-m", "secondeye.benchmarks.kills", "--seconds", "20", "--kills", "90"]
-    process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 120
-    while not running() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert running()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        end = time.monotonic() + 120
+        while not running() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert running()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
     assert not running()
 
 
