@@ -54,7 +54,8 @@ def _runtimes() -> list[Row]:
             (
                 "ONNX Runtime",
                 False,
-                "both onnxruntime and onnxruntime-gpu are installed and overwrite each other; remove one",
+                "both onnxruntime and onnxruntime-gpu are installed and overwrite each other; for a GPU: pip uninstall "
+                "onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu",
             )
         )
     if util.find_spec("onnxruntime"):
