@@ -50,12 +50,14 @@ class Journal:
             file = open(self.folder / "lock", "a+b")  # noqa: SIM115  # open as long as the lock is held
         except OSError as error:
             raise MediaError(f"{self.folder}: cannot be made ({error.strerror}).") from error
-        with file:
-            if not try_lock(file):
-                raise InvalidInputError(f"{self._target}: another run is converting into this file.")
-            yield
-        if self._removed and os.name == "nt":  # where what is open stays
-            shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            with file:
+                if not try_lock(file):
+                    raise InvalidInputError(f"{self._target}: another run is converting into this file.")
+                yield
+        finally:
+            if self._removed and os.name == "nt":  # where what is open stays
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     def begin(self) -> None:
         """Write down what this run converts, or see that the run before, if it has finished any, converted the same.
