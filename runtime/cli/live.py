@@ -69,7 +69,10 @@ def _source(spec: str, size: str | None, rate: float, network: bool, *, loop: bo
             raise InvalidInputError(f"--size: expected WIDTHxHEIGHT, got {size!r}.")
         wanted = (int(wide), int(high))
     options = SourceOptions(size=wanted, rate=rate, loop=loop, paced=paced, allow_network=network)
-    return Source(spec, options)
+    try:
+        return Source(spec, options)
+    except KeyboardInterrupt:  # a thread may still wait in FFmpeg, and Python's own end would crash under it
+        os._exit(130)
 
 
 def _check_terminal(output: str, kind: str) -> None:
