@@ -40,6 +40,7 @@ from secondeye.benchmarks.machine import console, machine, memory_mib, result_pl
 from secondeye.benchmarks.power import PowerMeter
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
+from secondeye.runtime.cli._words import two_numbers
 from secondeye.runtime.depth import BUILTIN, builtin_path, open_depth
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
@@ -277,12 +278,12 @@ def main(
         return
     configs = []
     for text in size or ["640x360", "1280x720", "1920x1080"]:
-        wide, _, high = text.partition("x")
-        if not (wide.isdecimal() and high.isdecimal()):
+        pair = two_numbers(text)
+        if pair is None:
             raise InvalidInputError(f"--size: expected WIDTHxHEIGHT, got {text!r}.")
         configs.append(
             LiveConfig(
-                width=int(wide), height=int(high), depth=depth, depth_every=depth_every, deadline_ms=deadline,
+                width=pair[0], height=pair[1], depth=depth, depth_every=depth_every, deadline_ms=deadline,
                 threads=threads, policy="newest" if fps else "every", remember=remember, device=device,  # type: ignore[arg-type]
             )
         )  # fmt: skip

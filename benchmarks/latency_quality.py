@@ -44,6 +44,7 @@ from secondeye.benchmarks.machine import console, machine
 from secondeye.runtime import ops
 from secondeye.runtime.backends.cuda import memory_used
 from secondeye.runtime.bundle import Bundle
+from secondeye.runtime.cli._words import two_numbers
 from secondeye.runtime.config import StereoConfig
 from secondeye.runtime.converter import StereoConverter
 from secondeye.runtime.errors import InvalidInputError
@@ -322,10 +323,10 @@ def main(
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots.")] = None,
 ) -> None:
     """Measure quality mode on this machine: per stage, dense against sparse tiles, few steps against many."""
-    wide, _, high = size.partition("x")
-    counts = [int(one) for one in steps.split(",") if one.strip().isdigit()]
+    pair = two_numbers(size)
+    counts = [int(one) for one in steps.split(",") if one.strip().isdecimal()]
     fits = len(counts) == steps.count(",") + 1 and all(1 <= one <= 50 for one in counts)
-    if not (wide.isdigit() and high.isdigit() and fits):
+    if pair is None or not fits:
         raise InvalidInputError(f"expected --size WIDTHxHEIGHT and --steps 1,4,50 or so, got {size!r} and {steps!r}.")
     if share not in (0.25, 0.5, 1.0):
         raise InvalidInputError(f"--share: expected 0.25, 0.5 or 1, got {share:g}.")
@@ -338,7 +339,7 @@ def main(
         made = random_bundle(Path(work), share) if bundle is None else bundle
         told = f"a network of the real one's layout with {share:g} of its channels"
         result |= {"bundle": told if bundle is None else bundle.name, "random_weights": bundle is None}
-        result |= measure(made, picture or [], (int(high), int(wide)), counts, repeats, device, nhwc.split(","))
+        result |= measure(made, picture or [], pair[::-1], counts, repeats, device, nhwc.split(","))
     console().print(_table(result))
     if json_file is not None:
         with atomic_write(json_file) as file:

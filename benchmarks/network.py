@@ -26,6 +26,7 @@ from secondeye.benchmarks.machine import console, machine, result_place
 from secondeye.runtime import ops
 from secondeye.runtime.backends.own import KernelSession
 from secondeye.runtime.cli._guard import guarded
+from secondeye.runtime.cli._words import two_numbers
 from secondeye.runtime.depth import builtin_path
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
@@ -61,14 +62,16 @@ def main(
     rows: list[dict[str, Any]] = []
     if not path.is_file():
         raise InvalidInputError(f"{path}: no such file; give an ONNX depth network.")
-    sizes = [(text, *text.partition("x")[::2]) for text in size or ["256x384"]]
-    for text, height, width in sizes:
-        if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+    sizes: list[tuple[str, int, int]] = []
+    for text in size or ["256x384"]:
+        pair = two_numbers(text)
+        if pair is None or 0 in pair:
             raise InvalidInputError(f"--size: expected HEIGHTxWIDTH, got {text!r}.")
+        sizes.append((text, *pair))
     for text, height, width in sizes:
-        picture, _ = render_sample(int(width), int(height))
-        tensor = ops.prepare(picture, int(height), int(width), mean=(0, 0, 0), std=(1, 1, 1))
-        flops = network_flops(path, int(height), int(width))
+        picture, _ = render_sample(width, height)
+        tensor = ops.prepare(picture, height, width, mean=(0, 0, 0), std=(1, 1, 1))
+        flops = network_flops(path, height, width)
         for threads in sorted({1, _native.cpu_count()}):
             ours, theirs = KernelSession(path, threads=threads), open_session(path, threads=threads)
             a, b = (s.run([s.get_outputs()[0].name], {s.get_inputs()[0].name: tensor})[0] for s in (ours, theirs))

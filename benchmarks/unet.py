@@ -36,6 +36,7 @@ from rich.table import Table
 from secondeye.benchmarks.export import UNET, narrowed, random_weights
 from secondeye.benchmarks.machine import console, machine, result_place
 from secondeye.runtime.cli._guard import guarded
+from secondeye.runtime.cli._words import two_numbers
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.sessions import first_line, open_session
@@ -378,15 +379,15 @@ def main(
     if child is not None:
         _child(child)
         return
-    high, _, wide = latent.partition("x")
+    pair = two_numbers(latent)
     chosen = [word.strip() for word in only.split(",")]
-    if not (high.isdigit() and wide.isdigit()) or device not in ("cuda", "cpu") or not set(chosen) <= set(FAMILIES):
+    if pair is None or device not in ("cuda", "cpu") or not set(chosen) <= set(FAMILIES):
         raise InvalidInputError(
             f"expected --latent HEIGHTxWIDTH, --device cuda or cpu and --only of {', '.join(FAMILIES)}; "
             f"got {latent!r}, {device!r} and {only!r}."
         )
     with tempfile.TemporaryDirectory(prefix="secondeye-unet-") as scratch:
-        case = Case(int(high), int(wide), share, device, runs, folder or Path(scratch))
+        case = Case(*pair, share, device, runs, folder or Path(scratch))
         case.folder.mkdir(parents=True, exist_ok=True)
         (facts,) = _in_child("prepare", case, timeout)
         if "error" in facts:

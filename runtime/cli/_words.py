@@ -78,6 +78,12 @@ def scaled(picture: Picture, size: str | None) -> Picture:
     )
 
 
+def two_numbers(text: str) -> tuple[int, int] | None:
+    """Both of a word like 640x360; None for any other word."""
+    first, _, second = text.partition("x")
+    return (int(first), int(second)) if first.isdecimal() and second.isdecimal() else None
+
+
 def parse_size(text: str, wide: int, high: int) -> tuple[int, int]:
     """(width, height) from 1920x1080, 1920x, x1080 or 50%."""
     try:

@@ -59,15 +59,13 @@ Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="cuda: pictures and
 
 
 def _source(spec: str, size: str | None, rate: float, network: bool, *, loop: bool, paced: bool = True) -> Any:
+    from secondeye.runtime.cli._words import two_numbers
     from secondeye.runtime.errors import InvalidInputError
     from secondeye.runtime.stream.sources import Source, SourceOptions
 
-    wanted = None
-    if size is not None:
-        wide, _, high = size.partition("x")
-        if not (wide.isdigit() and high.isdigit()):
-            raise InvalidInputError(f"--size: expected WIDTHxHEIGHT, got {size!r}.")
-        wanted = (int(wide), int(high))
+    wanted = None if size is None else two_numbers(size)
+    if size is not None and wanted is None:
+        raise InvalidInputError(f"--size: expected WIDTHxHEIGHT, got {size!r}.")
     options = SourceOptions(size=wanted, rate=rate, loop=loop, paced=paced, allow_network=network)
     try:
         return Source(spec, options)

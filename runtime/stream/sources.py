@@ -201,14 +201,18 @@ class Source:
     def _pixels(self, frame: Any) -> Pixels:
         size = (self.width, self.height) if self._turns % 2 == 0 else (self.height, self.width)
         matrix: int | None = matrix_numbered(int(frame.colorspace), frame.width, frame.height)
-        if self.spec == "camera" or self.spec.startswith(CAMERA):
+        if _is_camera(self.spec):
             matrix = None  # the frame's own; cameras that do not say mean BT.601, of any size
         pixels: Pixels = self._reformatter.reformat(frame, *size, "rgb24", src_colorspace=matrix).to_ndarray()
         return np.rot90(pixels, self._turns) if self._turns else pixels
 
 
 def _is_live(spec: str) -> bool:
-    return spec in ("camera", "screen") or spec.startswith((CAMERA, *NETWORK))
+    return spec == "screen" or _is_camera(spec) or spec.startswith(NETWORK)
+
+
+def _is_camera(spec: str) -> bool:
+    return spec == "camera" or spec.startswith(CAMERA)
 
 
 def _reason(error: Exception) -> str:
@@ -230,7 +234,7 @@ def _open(spec: str, options: SourceOptions) -> av.container.InputContainer:
     if spec == "screen":
         kind, target = ("gdigrab", "desktop") if WINDOWS else ("x11grab", os.environ.get("DISPLAY", ":0"))
         asked["framerate"] = f"{options.rate:g}"
-    elif spec == "camera" or spec.startswith(CAMERA):
+    elif _is_camera(spec):
         kind, target = _camera(spec)
         asked["framerate"] = f"{options.rate:g}"
     elif spec == "-":

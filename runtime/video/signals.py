@@ -213,9 +213,11 @@ def shape_matroska(file: BinaryIO, aspect: Fraction) -> None:
     It then says how large a view is shown, too, and PyAV lets it think that pixels are square. The two numbers are
     changed in their place, and the checksum of what they are in (Tracks).
     """
+    if aspect == 1:
+        return
     file.seek(0)
     head = file.read(1 << 20)
-    for found in re.finditer(rb"\x16\x54\xae\x6b", head) if aspect != 1 else ():
+    for found in re.finditer(rb"\x16\x54\xae\x6b", head):
         begin = found.end() + 9 - head[found.end()].bit_length()
         size = int.from_bytes(head[found.end() : begin], "big") & (1 << 7 * (begin - found.end())) - 1
         content = bytearray(head[begin + 6 : begin + size])

@@ -11,7 +11,6 @@ import time
 
 import numpy as np
 import pytest
-from kills import HEEDING
 from PIL import Image
 
 from secondeye.runtime.layouts import LAYOUTS
@@ -218,7 +217,6 @@ def test_fetching_without_a_connection_ends_at_once_with_a_sentence(cli, tmp_pat
 def test_an_interrupt_as_the_command_ends_prints_nothing():
     code = """
 import atexit, os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
 atexit.register(os.kill, os.getpid(), signal.SIGINT)
 sys.argv = ["secondeye", "--version"]
 from secondeye.runtime.cli import main
@@ -234,7 +232,9 @@ def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
     source.mkdir()
     for i in range(60):
         (source / f"{i:02d}.jpg").write_bytes(photo.read_bytes())
-    run = subprocess.Popen([*HEEDING, "convert", source, "-o", out], stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "secondeye", "convert", source, "-o", out], stderr=subprocess.PIPE, text=True
+    )
     begun = time.monotonic()
     while len(list(out.glob("*.png"))) < 3:
         assert run.poll() is None, run.stderr.read()

@@ -23,7 +23,6 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from kills import HEEDING
 from networks import brightness_network
 
 from secondeye.runtime.cli.live import live as live_command
@@ -378,7 +377,7 @@ def test_an_interrupt_does_not_wait_for_a_silent_source(tmp_path, kind):
     with socket.create_server(("127.0.0.1", 0)) as silent, os.fdopen(read) as pipe, os.fdopen(write, "wb", 0) as end:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/film.mkv"
         words = ["live", address if kind == "address" else "-", "--allow-network", "-o", tmp_path / "never.mkv"]
-        process = subprocess.Popen([*HEEDING, *words], stdin=pipe, stderr=subprocess.PIPE)
+        process = subprocess.Popen([sys.executable, "-m", "secondeye", *words], stdin=pipe, stderr=subprocess.PIPE)
         end.write(b"begins")
         if kind == "address":
             asking, _ = silent.accept()
@@ -445,6 +444,7 @@ def test_no_display_is_a_sentence():
         (["sample", "-o", "x.gif"], 2, "expected a name that ends in .mkv"),
         (["sample", "--format", "avi"], 2, "--format: expected one of nut"),
         (["sample", "--size", "big"], 2, "--size: expected WIDTHxHEIGHT"),
+        (["sample", "--size", "160x²"], 2, "--size: expected WIDTHxHEIGHT"),
         (["sample", "--size", "9x9", "-o", "x.mkv"], 2, "at least 16 pixels"),
         (["sample", "-o", "none/x.mkv"], 2, "the folder none does not exist"),
         (["sample", "-o", "/dev/video99"], 2, "modprobe v4l2loopback"),

@@ -2,7 +2,6 @@
 """Runs that are killed or interrupted in the middle."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,3 @@ def kill_with_a_segment(command: list[Any], film: Path) -> None:
         pass
     process.kill()
     process.wait()
-
-
-# The command, heeding interrupts: a shell's background jobs ignore them, and these tests may be one.
-HEEDING = [
-    sys.executable,
-    "-c",
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from secondeye.runtime.cli import main; main()",
-]

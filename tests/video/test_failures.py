@@ -11,7 +11,6 @@ import sys
 import time
 
 import pytest
-from kills import HEEDING
 
 from secondeye import FilmConfig, MediaError, StereoConfig, convert_video
 from secondeye.runtime.video import encode
@@ -35,7 +34,7 @@ def wanted(tmp_path_factory, source):
 
 def test_ctrl_c_says_how_to_go_on(source, wanted, tmp_path):
     out = tmp_path / "film.mp4"
-    words = [*HEEDING, "convert", source, "-o", out, "--depth-model", "cues"]
+    words = [sys.executable, "-m", "secondeye", "convert", source, "-o", out, "--depth-model", "cues"]
     words += ["--preset", "ultrafast", "--size", "640x384"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     journal = tmp_path / "film.mp4.parts" / "journal.json"
