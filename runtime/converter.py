@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -19,6 +19,7 @@ from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.labels import enlarged
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 from secondeye.runtime.objects import OFF, SURE, Labeller, at_size, open_labeller, seen_objects
+from secondeye.runtime.ops.disparity import disparity_table
 from secondeye.runtime.pictures import Picture, read_picture
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class StereoFrame:
         holes: uint8 [H, W], 255 where the right view had to be filled (before a swap).
         left_holes: the same of the left view with ``view="both"``, else None.
         timings: milliseconds per stage, by name, in order.
+        ends: disparity of the farthest and of the nearest that there can be, where that is known: in films.
         notes: sentences about what its owner might not expect.
     """
 
@@ -53,6 +55,7 @@ class StereoFrame:
     left_holes: Pixels | None
     timings: dict[str, float]
     labels: NDArray[np.uint16] | None = None
+    ends: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -181,7 +184,7 @@ class StereoConverter:
     def convert_with(
         self,
         pixels: Pixels,
-        nearness: Map,
+        nearness: Map | NDArray[np.uint16],
         convergence: float | None = None,
         labels: NDArray[np.uint16] | None = None,
         *,
@@ -191,7 +194,8 @@ class StereoConverter:
 
         Args:
             pixels: uint8 [H, W, 3], sRGB.
-            nearness: float32 [h, w], 0 far to 1 near, at the model's resolution.
+            nearness: float32 [h, w], 0 far to 1 near, at the model's resolution; or a map of somebody's own, uint16
+                [h, w], 0 to 65535: of the picture's size it keeps its edges as they are.
             convergence: in place of the configuration's.
             labels: uint16 [h', w'], its objects, of any size; their borders are put on the picture's edges.
             values: uint16 [H, W, 3], the frame in full depth; the views are made of it and are uint16 too, and `pixels`
@@ -205,11 +209,17 @@ class StereoConverter:
             with clock.stage("objects"):
                 labels = enlarged(labels, pixels)
         with clock.stage("disparity"):
+            guided = nearness.dtype != np.uint16 or nearness.shape != pixels.shape[:2]
             disparity = self._condition(
-                nearness, pixels, guided=True, limits=(0.0, 1.0), convergence=convergence, labels=labels
+                nearness, pixels, guided=guided, limits=(0.0, 1.0), convergence=convergence, labels=labels
             )
         picture: NDArray[Any] = pixels if values is None else values
-        return self._render(picture, disparity, clock, [], labels)
+        width = pixels.shape[1]
+        full = self.config.strength_for(width) / 100.0 * width
+        screen = self.config.convergence if convergence is None else convergence
+        return replace(
+            self._render(picture, disparity, clock, [], labels), ends=(-full * screen, full * (1.0 - screen))
+        )
 
     def render(self, pixels: Pixels, disparity: Map) -> StereoFrame:
         """Warp and fill with a disparity of your own, used as it is.
@@ -276,7 +286,7 @@ class StereoConverter:
 
     def _condition(
         self,
-        nearness: Map,
+        nearness: Map | NDArray[np.uint16],
         pixels: Pixels,
         *,
         guided: bool,
@@ -286,15 +296,18 @@ class StereoConverter:
     ) -> Map:
         config = self.config
         height, width = pixels.shape[:2]
-        disparity = ops.disparity(
-            nearness,
-            frame_width=width,
-            strength=config.strength_for(width),
-            convergence=config.convergence if convergence is None else convergence,
-            gamma=config.gamma,
-            range=limits,
-        )
+        shape: dict[str, Any] = {
+            "frame_width": width,
+            "strength": config.strength_for(width),
+            "convergence": config.convergence if convergence is None else convergence,
+            "gamma": config.gamma,
+        }
         radius = min(16, max(round(config.widen * height / 1080), min(config.widen, 1)))
+        if nearness.dtype == np.uint16:
+            moves = self._buffer("own", nearness.shape, np.float32) if radius or guided else None  # seen by nobody else
+            disparity: Map = np.take(disparity_table(**shape), nearness.astype(np.intp), out=moves, mode="clip")
+        else:
+            disparity = ops.disparity(nearness, range=limits, **shape)
         if guided:
             if labels is not None:
                 disparity = aligned(disparity, at_size(labels, *disparity.shape))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,16 +69,16 @@ def _anaglyph(frame: StereoFrame, kind: str) -> Pixels:
     return ops.anaglyph(views[0], views[1], kind)  # type: ignore[arg-type]
 
 
-def grey_disparity(disparity: NDArray[np.float32]) -> Pixels:
-    """Disparity as grey, uint8 [H, W, 1]: far black, near white, over the map's own range."""
-    low, high = float(disparity.min()), float(disparity.max())
-    scale = np.float32(255.0 / (high - low) if high > low else 0.0)
-    grey: Pixels = np.rint((disparity - np.float32(low)) * scale).astype(np.uint8)[:, :, None]
-    return grey
+def grey_disparity(frame: StereoFrame, dtype: type[np.uint8 | np.uint16] = np.uint8) -> NDArray[Any]:
+    """Disparity as grey, dtype [H, W, 1]: far black, near white, over the frame's `ends` or its own range."""
+    low, high = frame.ends or (float(frame.disparity.min()), float(frame.disparity.max()))
+    scale = np.float32(np.iinfo(dtype).max / (high - low) if high > low else 0.0)
+    grey = (np.clip(frame.disparity, np.float32(low), np.float32(high)) - np.float32(low)) * scale
+    return np.rint(grey).astype(dtype)[:, :, None]
 
 
 def _rgbd(frame: StereoFrame, _: str) -> Pixels:
-    grey = np.repeat(grey_disparity(frame.disparity), 3, axis=2)
+    grey = np.repeat(grey_disparity(frame), 3, axis=2)
     colour = flatten_alpha(frame.source) if frame.source.shape[2] == 4 else frame.source
     return ops.pack(np.ascontiguousarray(colour), grey, "sbs")
 
@@ -129,7 +130,7 @@ LAYOUTS: dict[str, Layout] = {
         ),
         Layout(
             name="disparity", suffix="_disparity", summary="the disparity map in grey, near is white",
-            compose=lambda f, _: grey_disparity(f.disparity),
+            compose=lambda f, _: grey_disparity(f),
         ),
         Layout(
             name="rgbd", suffix="_RGBD", wide=2.0, summary="colour on the left, grey disparity on the right",

@@ -51,6 +51,8 @@ class FilmOptions:
     subtitles: str
     subtitle_depth: float
     subtitle_font: Path | None
+    depth_map: Path | None
+    depth_map_kind: str
 
 
 def is_film(name: str) -> bool:
@@ -120,6 +122,7 @@ def convert_film(
         deinterlace=options.deinterlace,  # type: ignore[arg-type]
         key_every=options.key_every, subtitles=options.subtitles, subtitle_depth=options.subtitle_depth,
         subtitle_font=None if options.subtitle_font is None else str(options.subtitle_font),
+        depth_map=None if options.depth_map is None else str(options.depth_map), depth_map_kind=options.depth_map_kind,
     )  # fmt: skip
     if source == "-" and output != "-":
         raise InvalidInputError("standard input: y4m from a pipe goes to a pipe, as y4m; add -o - and pipe it on.")
@@ -240,7 +243,7 @@ def _write_page(path: Path, source: str, config: FilmConfig, report: FilmReport)
         + (f" on half a sphere, {config.fov:g} degrees wide" if config.projection != "flat" else ""),
         "strength": f"{stereo.strength_for(report.width):g} % of the width",
         "convergence": "auto, shot by shot" if config.auto_convergence else f"{stereo.convergence:g}",
-        "depth model": str(stereo.depth),
+        "depth model": str(stereo.depth) if config.depth_map is None else f"none: maps of {config.depth_map}",
         "codec": config.codec,
     }
     write_report(path, report, about)

@@ -107,7 +107,7 @@ def convert(
         Path | None,
         typer.Option(
             rich_help_panel=_DEPTH,
-            help="Your own map for one picture: grey (8 or 16 bits, float) or .npy; near is bright.",
+            help="Your own map for one picture: grey (8 or 16 bits, float) or .npy; near is bright. For a film: a grey film, numbered pictures (depth/%05d.png), or .npy [T, h, w].",
         ),
     ] = None,
     depth_map_kind: Annotated[
@@ -389,14 +389,18 @@ def convert(
     if many:
         check_folder(output)
     if films:
-        if depth_map or save_depth or preview:
-            raise InvalidInputError("--depth-map, --save-depth and --preview go with pictures, not with a film.")
+        if save_depth or preview:
+            raise InvalidInputError(
+                "--save-depth and --preview go with pictures; a film's maps: --layout disparity -o maps.mkv --codec ffv1"
+            )
+        if depth_map and (len(films) > 1 or pictures):
+            raise InvalidInputError("--depth-map goes with one film or picture; convert it alone.")
         wanted_film = FilmOptions(
             layout=layout, anaglyph=anaglyph, size=size, auto_convergence=convergence in (None, "auto"), codec=codec,
             crf=crf, preset=preset, start=start, end=end, fps=fps, crop_bars=crop_bars, bits=bits, deinterlace=deinterlace,
             projection=projection, fov=fov, jobs=jobs, cluster=cluster, report=report, allow_network=allow_network,
             floating_window=floating_window, key_every=key_every, subtitles=subtitles, subtitle_depth=subtitle_depth,
-            subtitle_font=subtitle_font,
+            subtitle_font=subtitle_font, depth_map=depth_map, depth_map_kind=depth_map_kind,
         )  # fmt: skip
         if single and not skip_existing:
             convert_film(films[0], output, config, wanted_film, quiet=quiet, verbose=verbose)

@@ -104,12 +104,7 @@ def disparity(
     """
     check_plane("depth", depth, np.float32)
     check_host("depth", depth)
-    full = strength / 100.0 * frame_width
-    if not (gamma > 0 and math.isfinite(full) and 0 <= full <= MAX_DISPARITY_PX and 0 <= convergence <= 1):
-        raise InvalidInputError(
-            f"disparity: expected gamma over 0, convergence 0 to 1 and a range of at most {MAX_DISPARITY_PX:.0f} "
-            f"pixels, got {gamma}, {convergence} and {full:.0f}."
-        )
+    table = disparity_table(frame_width=frame_width, strength=strength, convergence=convergence, gamma=gamma)
     low, high = depth_range(depth) if range is None else range
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InvalidInputError(f"disparity: expected a range of two finite numbers, got {low} and {high}.")
@@ -117,8 +112,24 @@ def disparity(
         return np.zeros(depth.shape, np.float32)
     finite = np.isfinite(depth)
     unit = np.clip((np.where(finite, depth, low).astype(np.float64) - low) / (high - low), 0.0, 1.0)
-    table = np.rint(full * 256.0 * ((np.arange(65536) / 65535.0) ** gamma - convergence)).astype(np.int32)
-    q8 = np.where(finite, table[np.rint(unit * 65535.0).astype(np.int64)], 0)
+    return np.where(finite, table[np.rint(unit * 65535.0).astype(np.int64)], np.float32(0.0))
+
+
+def disparity_table(
+    *, frame_width: int, strength: float = 2.5, convergence: float = 0.5, gamma: float = 1.0
+) -> NDArray[np.float32]:
+    """Disparity in pixels of every nearness from 0 (far) to 65535 (near), float32 [65536]; see :func:`disparity`.
+
+    Raises:
+        InvalidInputError: parameters out of range.
+    """
+    full = strength / 100.0 * frame_width
+    if not (gamma > 0 and math.isfinite(full) and 0 <= full <= MAX_DISPARITY_PX and 0 <= convergence <= 1):
+        raise InvalidInputError(
+            f"disparity: expected gamma over 0, convergence 0 to 1 and a range of at most {MAX_DISPARITY_PX:.0f} "
+            f"pixels, got {gamma}, {convergence} and {full:.0f}."
+        )
+    q8 = np.rint(full * 256.0 * ((np.arange(65536) / 65535.0) ** gamma - convergence)).astype(np.int32)
     return q8.astype(np.float32) * np.float32(1 / 256)
 
 

@@ -14,7 +14,7 @@ from secondeye.runtime.config import StereoConfig, plain_numbers
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import check_place
 from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS
-from secondeye.runtime.video import adjust, encode, media, mux, projection, sequence
+from secondeye.runtime.video import adjust, encode, maps, media, mux, projection, sequence
 from secondeye.runtime.video.objects import KEY_EVERY, check_segmenter
 from secondeye.runtime.video.subtitles import KEEP, check_subtitles
 
@@ -47,6 +47,9 @@ class FilmConfig:
             (``burn:LANGUAGE`` for one of several), and so does the name of a file (.srt, .vtt, .ass).
         subtitle_depth: how far in front of the screen they then are, percent of the width, -5 to 5.
         subtitle_font: a font's file, in place of one that is looked for.
+        depth_map: in place of a depth model, a map for every frame: a grey film, numbered pictures (depth/%05d.png), or
+            an array [T, h, w] (.npy); see :mod:`secondeye.runtime.video.maps`.
+        depth_map_kind: ``disparity`` (larger is nearer), or of an array ``depth`` (larger is farther).
     """
 
     stereo: StereoConfig = field(default_factory=StereoConfig)
@@ -70,12 +73,19 @@ class FilmConfig:
     subtitles: str = KEEP
     subtitle_depth: float = 0.5
     subtitle_font: str | None = None
+    depth_map: str | None = None
+    depth_map_kind: str = "disparity"
 
     def keeps_depth(self, info: media.FilmInfo) -> bool:
         """Whether a film's samples of more than 8 bits stay that deep."""
         deep = encode.CODECS[self.codec].deep_format is not None and self.layout in WIDE_LAYOUTS
         deep = deep and self.stereo.mode == "fast"  # models paint 8 bits
         return info.depth_bits > 8 and self.bits is None and deep
+
+    @property
+    def deep_map(self) -> bool:
+        """Whether a film of disparity has 16 bits a sample."""
+        return self.layout == "disparity" and self.codec in ("ffv1", encode.PICTURES) and self.bits is None
 
     def __post_init__(self) -> None:
         plain_numbers(self)
@@ -108,6 +118,8 @@ class FilmConfig:
             projection.check(self.layout, self.fov)
         check_segmenter(self.stereo.segment, self.key_every)
         check_subtitles(self.subtitles, self.subtitle_depth)
+        if self.depth_map is not None:
+            maps.check_kind(self.depth_map, self.depth_map_kind)
         begin, stop = self.start or 0.0, self.end
         if not begin >= 0.0 or (stop is not None and not stop > begin):
             raise InvalidInputError(f"start, end: expected 0 <= start < end in seconds, got {self.start}, {self.end}.")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from secondeye.runtime import ops
 from secondeye.runtime.converter import StereoConverter, StereoFrame
-from secondeye.runtime.layouts import compose
+from secondeye.runtime.layouts import compose, grey_disparity
 from secondeye.runtime.video import media
 from secondeye.runtime.video.config import FilmConfig
 from secondeye.runtime.video.objects import Labels
@@ -64,13 +64,15 @@ def draw_frame(
     ring: Ring,
     labels: Labels | None = None,
     *,
+    own: NDArray[np.uint16] | None = None,
     burn: Callable[[StereoFrame], StereoFrame] | None = None,
 ) -> tuple[StereoFrame, NDArray[Any]]:
     """A frame's two views, and its picture in its layout, [H, W, 3]; that is overwritten some frames later.
 
-    `burn` draws text into the views.
+    `own` is a map of the film's, for steady depth; `burn` draws text into the views. A map of 16 bits is [H, W].
     """
-    frame = converter.convert_with(pixels, steady.depth, screen_of(config, steady), labels, values=values)
+    nearness = steady.depth if own is None else own
+    frame = converter.convert_with(pixels, nearness, screen_of(config, steady), labels, values=values)
     if config.floating_window:
         _float(frame, window_of(config, steady, pixels.shape[1]), swapped=config.stereo.swap)
     if burn is not None:
@@ -81,6 +83,8 @@ def draw_frame(
         into = ring(height if wide else 2 * height, 2 * width if wide else width)
         packed: Pixels = ops.pack(frame.left, frame.right, config.layout, out=into)  # type: ignore[arg-type]
         return frame, packed
+    if config.deep_map:
+        return frame, grey_disparity(frame, np.uint16)[:, :, 0]
     made = compose(frame, config.layout, anaglyph=config.anaglyph)
     return frame, np.repeat(made, 3, axis=2) if made.shape[2] == 1 else made
 

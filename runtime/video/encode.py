@@ -45,6 +45,7 @@ class Codec:
     views: int = 1
 
 
+GREY = "gray16le"  # of maps
 PICTURES = "pictures"  # that a run takes by itself where it writes numbered pictures
 
 CODECS: dict[str, Codec] = {
@@ -102,6 +103,7 @@ class SegmentWriter:
         codec: a name in CODECS.
         quality, preset: the encoder's own numbers and names; None for the default.
         deep: whether frames are uint16.
+        grey: whether they are maps, uint16 [H, W], which a lossless codec keeps.
         drawn_on: what they are drawn onto before.
     """
 
@@ -115,6 +117,7 @@ class SegmentWriter:
         preset: str | None,
         *,
         deep: bool = False,
+        grey: bool = False,
         drawn_on: Callable[[Any], Any] | None = None,
     ) -> None:
         import av
@@ -124,7 +127,7 @@ class SegmentWriter:
         self._reformatter: Any = VideoReformatter()
         self._info, self._codec, self._frames, self._deep = info, CODECS[codec], 0, deep
         self._drawn_on, self._preset, self._path = drawn_on, preset, path
-        self._format = (self._codec.deep_format if deep else None) or self._codec.pixel_format
+        self._format = GREY if grey else (self._codec.deep_format if deep else None) or self._codec.pixel_format
         file = for_ffmpeg(path) if isinstance(path, Path) else path
         self._container: Any = av.open(file, "w", format=self._codec.segments, options={"fflags": "+bitexact"})
         options = dict(self._codec.options)
@@ -175,10 +178,12 @@ class SegmentWriter:
             raise MediaError(self._failure(error)) from error
 
     def framed(self, picture: NDArray[Any]) -> list[Any]:
-        """A picture, uint8 or uint16 [H, W, 3], as frames of even sides; without a copy where that can be."""
+        """A picture, uint8 or uint16 [H, W, 3] or uint16 [H, W], as frames of even sides, not copied if possible."""
         import av
 
         height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
+        if picture.ndim == 2:
+            return [av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), GREY)]
         kind = "rgb48le" if self._deep else "rgb24"
         if self._codec.views == 1 and picture.shape[:2] == (height, width) and not self._deep:
             return [av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(picture), kind)]
@@ -196,6 +201,8 @@ class SegmentWriter:
 
     def prepared(self, frames: list[Any]) -> list[Any]:
         """Frames as the encoder wants them."""
+        if self._format == GREY:
+            return frames
         drawn = frames if self._drawn_on is None else [self._drawn_on(frame) for frame in frames]
         full, matrix = self._info.tags["color_range"] == 2, matrix_of(self._info)
         return [coded(self._reformatter, frame, self._format, matrix, full=full) for frame in drawn]

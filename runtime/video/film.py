@@ -21,6 +21,7 @@ from secondeye.runtime.video import encode, media, mux, sequence
 from secondeye.runtime.video.cluster import share_over_ray
 from secondeye.runtime.video.config import FilmConfig, checked_target, depth_notes, open_film
 from secondeye.runtime.video.journal import Journal
+from secondeye.runtime.video.maps import open_maps
 from secondeye.runtime.video.report import Shot, joined_shots
 from secondeye.runtime.video.segments import Part, Work, check_encoder, convert_group, groups_of, part_of
 from secondeye.runtime.video.signals import signal_of
@@ -89,13 +90,15 @@ def convert_video(
         raise InvalidInputError(f"jobs: expected 1 to 64 processes, got {jobs}.")
     info = open_film(source, config)
     if media.is_sequence(target):
-        config = replace(config, codec=encode.PICTURES)
+        flat = config.layout == "disparity" and target.suffix.lower() != ".png"
+        config = replace(config, codec=encode.PICTURES, bits=8 if flat else config.bits)
         sequence.check_pattern(target, deep=config.keeps_depth(info))
     part = part_of(info, config)
     check_encoder(info, config)
     text = open_track(info, config.subtitles, config.subtitle_font)
-    journal = Journal(target, info, config, text)
-    work = Work(info=info, config=config, part=part, journal=journal, text=text)
+    maps = open_maps(info, config.depth_map, config.depth_map_kind)
+    journal = Journal(target, info, config, text, maps)
+    work = Work(info=info, config=config, part=part, journal=journal, text=text, maps=maps)
     with journal.lock(), _kept(journal):
         journal.begin()
         missing = [k for k in range(part.segments) if not journal.has(k)]
@@ -114,7 +117,7 @@ def convert_video(
         written = sum(record["frames"] for record in records)
         if written == 0:
             raise MediaError(f"{info.path}: none of its frames could be decoded.")
-        notes = [*info.notes, *depth_notes(info, config)]
+        notes = [*info.notes, *depth_notes(info, config), *(() if maps is None else maps.notes)]
         if written < part.frames:
             notes.append(f"{part.frames - written} of its {part.frames} frames could not be decoded and are left out.")
         whole = [mux.Segment(journal.segment(k), record["pts"]) for k, record in enumerate(records) if record["frames"]]

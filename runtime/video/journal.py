@@ -23,6 +23,7 @@ from secondeye.runtime.video.report import Shot, joined_shots
 
 if TYPE_CHECKING:
     from secondeye.runtime.video.config import FilmConfig
+    from secondeye.runtime.video.maps import MapTrack
     from secondeye.runtime.video.media import FilmInfo
     from secondeye.runtime.video.subtitles import Track
 
@@ -30,13 +31,17 @@ if TYPE_CHECKING:
 class Journal:
     """The folder of finished segments, and what they are segments of."""
 
-    def __init__(self, target: Path, info: FilmInfo, config: FilmConfig, text: Track | None = None) -> None:
+    def __init__(
+        self, target: Path, info: FilmInfo, config: FilmConfig, text: Track | None = None, maps: MapTrack | None = None
+    ) -> None:
         self.folder = target.with_name(target.name + ".parts")
         self._target = target
         self._removed = False
         self._settings = _settings(info, config)
         if text is not None:
             self._settings["subtitles.text"] = text.digest()
+        if maps is not None:
+            self._settings["depth_map"] = maps.identity()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -141,24 +146,24 @@ def _settings(info: FilmInfo, config: FilmConfig) -> dict[str, Any]:
     settings = {
         **{f"stereo.{k}": v for k, v in stereo.items()},
         **{one.name: getattr(config, one.name) for one in fields(config) if one.name != "stereo"},
-        "source": _identity(info),
+        "source": source_identity(info.path, info.frames),
         "version": __version__,
     }  # fmt: skip
     normal: dict[str, Any] = json.loads(json.dumps(settings, default=str))  # as it will be read again
     return normal
 
 
-def _identity(info: FilmInfo) -> dict[str, Any]:
+def source_identity(path: Path, frames: int) -> dict[str, Any]:
     """What tells a source from another: its size, and a hash of its first and last mebibyte; of pictures, of all."""
     digest = hashlib.sha256()
-    if is_sequence(info.path):
-        first = first_number(info.path)
-        names = [info.path.with_name(info.path.name % (first + k)) for k in range(info.frames)]
+    if is_sequence(path):
+        first = first_number(path)
+        names = [path.with_name(path.name % (first + k)) for k in range(frames)]
         for name in names:
             digest.update(file_hash(name).encode())
         return {"pictures": len(names), "hash": digest.hexdigest()}
-    stat = info.path.stat()
-    with info.path.open("rb") as file:
+    stat = path.stat()
+    with path.open("rb") as file:
         digest.update(file.read(1 << 20))
         file.seek(max(0, stat.st_size - (1 << 20)))
         digest.update(file.read(1 << 20))

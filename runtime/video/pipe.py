@@ -44,6 +44,8 @@ def stream_video(source: str | BinaryIO, sink: BinaryIO, config: FilmConfig) -> 
         raise InvalidInputError("subtitles: are drawn into files, not into pipes; write to a file.")
     if config.projection != "flat":
         raise InvalidInputError("projection: y4m cannot say it; write to a file.")
+    if config.depth_map is not None:
+        raise InvalidInputError("depth map: films that go through pipes take none; write to a file.")
     if isinstance(source, str):
         info = open_film(source, config)
         frames = _part_of(info, config)

@@ -25,8 +25,10 @@ from secondeye.runtime.objects import open_labeller
 from secondeye.runtime.video import encode, media, projection
 from secondeye.runtime.video.config import FilmConfig
 from secondeye.runtime.video.draw import Ring, draw_frame, read_frame, screen_of, window_of
+from secondeye.runtime.video.hdr import HdrMetadata
 from secondeye.runtime.video.journal import Journal
 from secondeye.runtime.video.look import Look, look
+from secondeye.runtime.video.maps import MapReader, MapTrack
 from secondeye.runtime.video.objects import Labels, ObjectTrack, with_subject
 from secondeye.runtime.video.report import ShotLog
 from secondeye.runtime.video.stages import Pipe, Stopped, Tally
@@ -95,6 +97,7 @@ class Work:
         part: which frames.
         journal: what is done.
         text: subtitles that are drawn into it.
+        maps: its own depth, in place of a model's.
     """
 
     info: media.FilmInfo
@@ -102,6 +105,7 @@ class Work:
     part: Part
     journal: Journal
     text: Track | None = None
+    maps: MapTrack | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +118,13 @@ class _Seen:
     look: Look
     labels: Labels | None
     values: NDArray[np.uint16] | None = None  # in full depth
+    own: NDArray[np.uint16] | None = None  # its map, where the film has its own
 
 
 def convert_group(work: Work, group: list[int], tally: Tally) -> None:
     """Convert neighbouring segments: one thread decodes and looks, this one renders, a third encodes."""
     converter = StereoConverter(replace(work.config.stereo, size=None))
-    depth = converter.load()
+    depth = converter.load() if work.maps is None else None
     stop = threading.Event()
     seen, drawn = Pipe(stop), Pipe(stop)
     failures: list[BaseException] = []
@@ -156,8 +161,8 @@ def convert_group(work: Work, group: list[int], tally: Tally) -> None:
         raise failures[0]
 
 
-def _look_on(work: Work, depth: DepthModel, group: list[int], seen: Pipe, tally: Tally) -> None:
-    """Decode, run the depth model, compare with the frame before."""
+def _look_on(work: Work, depth: DepthModel | None, group: list[int], seen: Pipe, tally: Tally) -> None:
+    """Decode, run the depth model or take the film's own map, compare with the frame before."""
     info, config, part = work.info, work.config, work.part
     read = media.PixelReader(info, deep=config.keeps_depth(info))
     first = max(0, part.begin(group[0]) - WARM_UP)
@@ -166,23 +171,32 @@ def _look_on(work: Work, depth: DepthModel, group: list[int], seen: Pipe, tally:
     labeller = open_labeller(config.stereo.segment, device=config.stereo.device, threads=config.stereo.threads)
     track = ObjectTrack(labeller, config.key_every, first) if labeller is not None else None
     source = media.frames(info, first)
+    maps = None if work.maps is None else MapReader(work.maps, first)
     while True:
         with tally.stage("decode"):
             found = next(source, None)
             if found is None or found[0] >= end:
                 break
             pixels, values = read_frame(read, found[1], info, config)
+        own = None
         with tally.stage("depth"):
-            nearness = depth(pixels)
+            if maps is None:
+                assert depth is not None
+                nearness = depth(pixels)
+            else:
+                own = maps(found[0], pixels.shape[:2])
+                nearness = maps.small(own)
         with tally.stage("steady"):
             before = look(pixels, nearness, before)
+            if own is not None:  # is steady, on one scale
+                before = replace(before, marks=(0.0, 1.0, *before.marks[2:]), line=(1.0, 0.0))
         labels = None
         if track is not None:
             with tally.stage("objects"):
                 labels = track(found[0], pixels, before)
                 before = with_subject(before, labels)
         at = float((info.pts[found[0]] - info.pts[0]) * info.time_base)
-        seen.put(_Seen(found[0], at, pixels, before, labels, values))
+        seen.put(_Seen(found[0], at, pixels, before, labels, values, own))
     seen.put(None)
 
 
@@ -243,7 +257,7 @@ class _Drawing:
         start = time.perf_counter()
         burn = None if burner is None else lambda frame: burner(frame, seen.seconds)
         frame, picture = draw_frame(
-            self._converter, config, seen.pixels, seen.values, steady, self._ring, seen.labels, burn=burn
+            self._converter, config, seen.pixels, seen.values, steady, self._ring, seen.labels, own=seen.own, burn=burn
         )
         spent = (time.perf_counter() - start) * 1e3
         self._tally.add({**frame.timings, "layout": spent - sum(frame.timings.values())})
@@ -301,7 +315,7 @@ def check_encoder(info: media.FilmInfo, config: FilmConfig) -> None:
     """
     layout, (width, height) = LAYOUTS[config.layout], config.stereo.size or (info.width // 2 * 2, info.height // 2 * 2)
     shape = int(height * layout.tall), int(width * layout.wide)
-    _writer(io.BytesIO(), info, config, shape, deep=config.keeps_depth(info)).check()
+    _writer(io.BytesIO(), info, config, shape, deep=config.keeps_depth(info) or config.deep_map).check()
 
 
 def _writer(
@@ -314,6 +328,16 @@ def _writer(
         one = (width // 2, height) if config.layout == "sbs" else (width, height // 2)
         drawn_on = projection.Vr180(*one, float(info.aspect), config.layout, config.fov)
         size, info = drawn_on.size, replace(info, aspect=Fraction(1))
+    if config.deep_map:  # its values are no colours
+        info = replace(info, tags={**dict.fromkeys(info.tags, 2), "color_range": 2}, hdr=HdrMetadata())
     return encode.SegmentWriter(
-        path, info, size, config.codec, config.quality, config.preset, deep=deep, drawn_on=drawn_on
+        path,
+        info,
+        size,
+        config.codec,
+        config.quality,
+        config.preset,
+        deep=deep,
+        grey=config.deep_map,
+        drawn_on=drawn_on,
     )

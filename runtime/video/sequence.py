@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write, for_ffmpeg
+from secondeye.runtime.video.encode import GREY
 from secondeye.runtime.video.mux import Segment
 from secondeye.runtime.writers import format_of, save_picture
 
@@ -40,20 +40,22 @@ def write_pictures(target: Path, segments: list[Segment], *, quality: int = 95) 
             for frame in file.decode(video=0):
                 count += 1
                 path = target.with_name(target.name % count)
-                if frame.format.name.startswith(("gbrp16", "rgb48")):
-                    _write_deep(path, frame.to_ndarray(format="rgb48le"))
+                if frame.format.name == GREY:
+                    _write_deep(path, frame, "gray16be")
+                elif frame.format.name.startswith(("gbrp16", "rgb48")):
+                    _write_deep(path, frame, "rgb48be")
                 else:
                     save_picture(path, frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False), quality=quality)
     return count
 
 
-def _write_deep(path: Path, values: NDArray[Any]) -> None:
+def _write_deep(path: Path, frame: Any, kind: str) -> None:
     """A PNG of 16 bits a sample."""
     import av
 
     encoder: Any = av.CodecContext.create("png", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = values.shape[1], values.shape[0], "rgb48be"
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(values), "rgb48le").reformat(format="rgb48be")
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, kind
+    frame = frame.reformat(format=kind)
     with atomic_write(path) as file:
         for packet in (*encoder.encode(frame), *encoder.encode(None)):
             file.write(bytes(packet))
