@@ -173,7 +173,7 @@ def test_pictures_of_16_bits_stay_so(tmp_path):
     from secondeye.runtime.video.sequence import _write_deep
 
     for k in range(3):
-        _write_deep(tmp_path / f"{k}.png", values)
+        _write_deep(tmp_path / f"{k}.png", av.VideoFrame.from_ndarray(values, "rgb48le"), "rgb48be")
     convert_video(tmp_path / "%d.png", tmp_path / "out_%d.png", FilmConfig(stereo=CUES))
     with av.open(str(tmp_path / "out_1.png")) as file:
         frame = next(file.decode(video=0))
