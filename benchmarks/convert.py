@@ -25,6 +25,7 @@ from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.config import StereoConfig
 from secondeye.runtime.converter import StereoConverter
+from secondeye.runtime.depth import OnnxDepth
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.layouts import compose
 from secondeye.runtime.pictures import read_picture
@@ -42,9 +43,8 @@ def run_once(converter: StereoConverter, source: Path, target: Path) -> dict[str
     picture = read_picture(source)
     times["decode"] = (time.perf_counter() - start) * 1e3
     model = converter.load()
-    rule = getattr(model, "_rule", None)
-    if rule is not None:  # the model's own picture preparation is our code: take it out of the network's time
-        size = rule.size_for(*picture.pixels.shape[:2])
+    if isinstance(model, OnnxDepth):  # its preparation of the picture is our code: take it out of the network's time
+        size = model.input_size(*picture.pixels.shape[:2])
         start = time.perf_counter()
         ops.prepare(picture.pixels, *size)
         times["prepare"] = (time.perf_counter() - start) * 1e3

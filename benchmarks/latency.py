@@ -41,7 +41,7 @@ from secondeye.benchmarks.power import PowerMeter
 from secondeye.runtime import ops
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.cli._words import two_numbers
-from secondeye.runtime.depth import BUILTIN, builtin_path, open_depth
+from secondeye.runtime.depth import OnnxDepth, builtin_path
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import atomic_write
 from secondeye.runtime.live import LiveSession
@@ -178,7 +178,7 @@ def run(
 
 def built_in_flops(height: int, width: int) -> float | None:
     """Operations of the built-in network at the size that a session feeds it for such frames."""
-    return network_flops(builtin_path(), *open_depth(BUILTIN)._rule.size_for(height, width))  # type: ignore[attr-defined]
+    return network_flops(builtin_path(), *OnnxDepth(builtin_path()).input_size(height, width))
 
 
 def shares(row: dict[str, Any], peak: dict[str, float], flops: float | None) -> None:

@@ -171,9 +171,13 @@ class OnnxDepth:
         self._invert = kind == "depth"
         self._rule = self._probe(self._rules(meta))
 
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the network's input for a picture's."""
+        return self._rule.size_for(height, width)
+
     def __call__(self, picture: NDArray[np.uint8]) -> Map:
         """uint8 [H, W, 3] -> float32 [h, w], larger = nearer."""
-        height, width = self._rule.size_for(picture.shape[0], picture.shape[1])
+        height, width = self.input_size(picture.shape[0], picture.shape[1])
         tensor = ops.prepare(
             picture, height, width, mean=self._mean, std=self._std, filter="bilinear", dtype=self._dtype
         )

@@ -190,7 +190,8 @@ def live(
             return Sink(output, kind=format, rate=fps, signal=told, aspect=origin.aspect)
         typer.echo(HELP, err=True)
         wide = 2 * origin.width if layout == "sbs" else origin.width
-        return Window(wide, 2 * origin.height if layout == "tb" else origin.height, lambda key: _turn(session, key))
+        high = 2 * origin.height if layout == "tb" else origin.height
+        return Window(wide, high, lambda key: _turn(session, key), float(origin.aspect))
 
     with LiveSession(config) as session, opened(session) as sink:
         feeder = threading.Thread(target=feed, args=(session,), daemon=True)

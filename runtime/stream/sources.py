@@ -208,7 +208,7 @@ class Source:
 
 
 def _is_live(spec: str) -> bool:
-    return spec == "screen" or _is_camera(spec) or spec.startswith(NETWORK)
+    return spec == "screen" or _is_camera(spec) or spec.lower().startswith(NETWORK)
 
 
 def _is_camera(spec: str) -> bool:

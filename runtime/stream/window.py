@@ -25,12 +25,13 @@ class Window:
     Args:
         width, height: of the first picture; the window fits the screen and keeps the picture's proportions.
         key: called with each of ``+ - [ ] l s`` that is pressed.
+        aspect: of a pixel, width to height.
 
     Raises:
         BackendUnavailableError: the extra ``window`` is not installed, or there is no display.
     """
 
-    def __init__(self, width: int, height: int, key: Callable[[str], None]) -> None:
+    def __init__(self, width: int, height: int, key: Callable[[str], None], aspect: float = 1.0) -> None:
         try:
             import pyglet
         except ImportError as error:
@@ -40,6 +41,7 @@ class Window:
             ) from error
         try:
             screen = pyglet.display.get_display().get_default_screen()
+            width = max(1, round(width * aspect))
             share = min(1.0, 0.9 * screen.width / width, 0.85 * screen.height / height)
             self._window = pyglet.window.Window(
                 max(64, round(width * share)), max(64, round(height * share)), caption="SecondEye", resizable=True,
@@ -55,7 +57,7 @@ class Window:
         self.ended = False
         self._pyglet: Any = pyglet
         self._texture: Any = None
-        self._key = key
+        self._key, self._aspect = key, aspect
         self._window.push_handlers(on_close=self._closed, on_key_press=self._pressed)
 
     def _closed(self) -> bool:
@@ -92,8 +94,8 @@ class Window:
         if self._texture is None or (self._texture.width, self._texture.height) != (width, height):
             self._texture = self._pyglet.image.Texture.create(width, height)
         self._texture.blit_into(image, 0, 0, 0)
-        share = min(self._window.width / width, self._window.height / height)
-        wide, high = round(width * share), round(height * share)
+        share = min(self._window.width / (width * self._aspect), self._window.height / height)
+        wide, high = round(width * self._aspect * share), round(height * share)
         self._window.clear()
         self._texture.blit((self._window.width - wide) // 2, (self._window.height - high) // 2, 0, wide, high)
         self._window.flip()

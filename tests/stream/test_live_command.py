@@ -430,6 +430,33 @@ def test_a_window_shows_it():
     assert brightest > 2
 
 
+@needs_display
+def test_a_window_keeps_the_shape_of_pixels_that_are_not_square(tmp_path):
+    pytest.importorskip("pyglet", reason="the extra 'window' is not installed")
+    with av.open(str(tmp_path / "wide.mkv"), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.sample_aspect_ratio = 64, 96, "yuv420p", Fraction(3, 1)
+        for _ in range(100):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((96, 64, 3), 255, np.uint8), "rgb24")))
+        file.mux(stream.encode(None))
+    with display() as name:
+        process = subprocess.Popen(
+            [*COMMAND, "live", tmp_path / "wide.mkv", "--depth-model", "cues", "--layout", "right", "-o", "window"],
+            env={**os.environ, "DISPLAY": name}, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        shapes = set()
+        with av.open(name, format="x11grab", options={"framerate": "10"}) as screen:
+            for frame in screen.decode(video=0):
+                y, x = np.nonzero(frame.to_ndarray(format="gray") > 200)
+                if y.size > 1000:  # more than a pointer
+                    shapes.add((int(np.ptp(x)) + 1, int(np.ptp(y)) + 1))
+                if y.size > 1000 or process.poll() is not None:
+                    break
+        said = process.communicate(timeout=120)[1].decode()
+    assert process.returncode == 0, said
+    assert shapes == {(192, 96)}
+
+
 def test_no_display_is_a_sentence():
     pytest.importorskip("pyglet", reason="the extra 'window' is not installed")
     done = live("sample", *QUICK, "-o", "window", env={k: v for k, v in os.environ.items() if k != "DISPLAY"})
