@@ -71,12 +71,14 @@ def read_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: L
             kind = "a stereo photo of" if image.format == "MPO" else "an animation or stack of"
             notes.append(f"{name}: {kind} {frames} frames; the first is used.")
         image.seek(0)
-        data: bytes = cast(io.BytesIO, file.fp).getvalue() if _is_deep(file) else b""
+        deep = _is_deep(file)
+        values = _values16(file, cast(io.BytesIO, file.fp).getvalue()) if deep else None
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1)  # Pillow turns a TIFF upright as it loads it
         image.load()
         if on_a_sphere(image):
             notes.append(f"{name}: a panorama on a sphere (equirectangular); it is treated as if it were flat.")
-        if data:
-            image = _rounded(image, data, name, notes)
+        if deep:
+            image = _rounded(image, values, turned, name, notes)
         pixels = _to_srgb8(image, name, notes)
     return Picture(pixels=pixels, name=name, notes=tuple(notes))
 
@@ -245,21 +247,23 @@ def _is_deep(image: ImageFile.ImageFile) -> bool:
     return image.format == "TIFF" and 16 in tuple(image.tag_v2.get(_BITS, ()))  # type: ignore[attr-defined]
 
 
-def _rounded(image: Image.Image, data: bytes, name: str, notes: list[str]) -> Image.Image:
-    """A loaded image of 16 bits, decoded again by FFmpeg and rounded to 8; its profile and orientation stay."""
-    values = _values16(image, data)
+def _rounded(
+    image: Image.Image, values: NDArray[np.uint16] | None, turned: int, name: str, notes: list[str]
+) -> Image.Image:
+    """A loaded image of 16 bits as FFmpeg decoded it, rounded to 8; its profile and EXIF orientation stay."""
     if values is None:
         notes.append(f"{name}: of its 16-bit samples the upper 8 bits are used.")
         return image
     notes.append(f"{name}: 16-bit samples are rounded to 8 bits.")
     rounded = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
     rounded.info = {"icc_profile": image.info.get("icc_profile")}
-    rounded.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+    rounded.getexif()[ExifTags.Base.Orientation] = turned
     return rounded
 
 
-def _values16(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
-    """uint16 [H, W, 3 or 4] of a PNG or TIFF, alpha not multiplied in; None for a kind that FFmpeg does not read so."""
+def _values16(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint16] | None:
+    """uint16 [H, W, 3 or 4] of a PNG or TIFF as it lies in the file, alpha not multiplied in; None for a kind that FFmpeg
+    does not read so."""
     if image.mode not in ("RGB", "RGBA", "LA"):
         return None
     import av
@@ -270,7 +274,7 @@ def _values16(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
     except (av.FFmpegError, IndexError):
         return None
     kind = re.fullmatch(r"(rgb48|rgba64|ya16|gbrp16|gbrap16)(le|be)", frame.format.name)
-    if kind is None or (frame.width, frame.height) != image.size:
+    if kind is None or {frame.width, frame.height} != set(image.size):  # Pillow's is already a turned TIFF's
         return None
     channels = {"rgb48": 3, "rgba64": 4, "ya16": 2}.get(kind[1], 1)
     dtype = np.dtype("<u2" if kind[2] == "le" else ">u2")

@@ -95,14 +95,27 @@ def test_16_bits_keep_their_profile_orientation_and_transparency():
     assert any("profile cannot be used" in note for note in picture.notes)
 
 
-def test_16_bits_that_are_no_colours_of_ours_are_told():
-    values = RNG.integers(0, 65536, (16, 16, 4), np.uint16)
-    tags = {256: 16, 257: 16, 258: (16,) * 4, 259: 1, 262: 5, 277: 4, 278: 16, 279: values.nbytes, 273: 0}  # CMYK
-    ifd = TiffImagePlugin.ImageFileDirectory_v2()
-    for tag, value in tags.items():
+def tiff_of(values, photometric, orientation=1):
+    """A TIFF of uint16 [H, W, C]."""
+    (high, wide, channels), ifd = values.shape, TiffImagePlugin.ImageFileDirectory_v2()
+    tags = {256: wide, 257: high, 258: (16,) * channels, 259: 1, 262: photometric, 274: orientation}
+    for tag, value in {**tags, 277: channels, 278: high, 279: values.nbytes, 273: 0}.items():
         ifd[tag] = value
     head = b"II" + struct.pack("<HI", 42, 8)  # Pillow puts the strip after the tags
-    picture = read_picture(head + ifd.tobytes(8) + values.astype("<u2").tobytes())
+    return head + ifd.tobytes(8) + values.astype("<u2").tobytes()
+
+
+@pytest.mark.parametrize("wide", [16, 24])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiffs_of_16_bits_are_turned_upright(orientation, wide):
+    deep = RNG.integers(0, 65536, (16, wide, 3), np.uint16)
+    turns, mirrored = {1: (0, 0), 2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (1, 1), 6: (3, 0), 7: (3, 1), 8: (1, 0)}[orientation]
+    upright = np.rint(np.rot90(deep[:, ::-1] if mirrored else deep, turns) / 257.0).astype(np.uint8)
+    np.testing.assert_array_equal(read_picture(tiff_of(deep, 2, orientation)).pixels, upright)
+
+
+def test_16_bits_that_are_no_colours_of_ours_are_told():
+    picture = read_picture(tiff_of(RNG.integers(0, 65536, (16, 16, 4), np.uint16), 5))  # CMYK
     assert any("the upper 8 bits are used" in note for note in picture.notes)
 
 
