@@ -225,7 +225,7 @@ def _to_srgb8(image: Image.Image, name: str, notes: list[str]) -> NDArray[np.uin
     profile = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
     if image.mode in _GREY_16 or image.mode == "F":
-        return np.repeat(_grey8(image, name, notes)[:, :, None], 3, axis=2)
+        image = Image.fromarray(_grey8(image, name, notes))
     alpha = _alpha_of(image)
     colour = _apply_profile(image, profile, name, notes)
     if colour is None:
@@ -309,13 +309,15 @@ def _grey8(image: Image.Image, name: str, notes: list[str]) -> NDArray[np.uint8]
 
 def _apply_profile(image: Image.Image, profile: bytes | None, name: str, notes: list[str]) -> Image.Image | None:
     """The image in sRGB by its own profile; None where it has none, or one that cannot be used (noted)."""
-    if not profile or image.mode not in ("RGB", "RGBA", "CMYK", "L"):
+    kept = {"RGB": "RGB", "RGBA": "RGB", "P": "RGB", "PA": "RGB", "CMYK": "CMYK", "L": "L", "LA": "L"}.get(image.mode)
+    if not profile or kept is None:
         return None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
+        told = ImageCms.getProfileDescription(source).lower()
+        if "srgb" in told and "linear" not in told:  # GIMP has a "Linear sRGB"
             return image.convert("RGB") if image.mode != "CMYK" else None
-        base = image.convert("RGB") if image.mode == "RGBA" else image
+        base = image.convert(kept)
         # No output profile is embedded: what leaves here is plain sRGB.
         return ImageCms.profileToProfile(base, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):

@@ -43,6 +43,42 @@ def test_an_icc_profile_is_converted():
     assert "profile cannot be used" in broken.notes[0]
 
 
+def linear_profile(space, name):
+    """An ICC profile (version 2) of linear light: sRGB's primaries, or grey."""
+    white, fixed = (0.9642, 1.0, 0.82491), lambda values: b"".join(struct.pack(">i", round(v * 65536)) for v in values)
+    primaries = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.7141))
+    told = name.encode() + b"\0"
+    tags = {b"desc": b"desc" + bytes(4) + struct.pack(">I", len(told)) + told + bytes(78)}
+    tags[b"wtpt"] = b"XYZ " + bytes(4) + fixed(white)
+    for letter, primary in zip("rgb", primaries, strict=True) if space == "RGB " else [("k", None)]:
+        tags[f"{letter}TRC".encode()] = b"curv" + bytes(8)
+        if primary is not None:
+            tags[f"{letter}XYZ".encode()] = b"XYZ " + bytes(4) + fixed(primary)
+    table, body = struct.pack(">I", len(tags)), b""
+    for kind, content in tags.items():
+        table += struct.pack(">4sII", kind, 132 + 12 * len(tags) + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    head = struct.pack(">I4xI4s4s4s12x4s28x", 128 + len(table + body), 0x02100000, b"mntr", space.encode(), b"XYZ ", b"acsp")
+    return (head + fixed(white)).ljust(128, b"\0") + table + body
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "I;16"])
+def test_every_kind_of_picture_heeds_its_profile(mode):
+    light = np.kron(RNG.integers(8, 256, (4, 6), np.uint8), np.ones((8, 8), np.uint8))
+    image = Image.fromarray(light)
+    if mode == "I;16":
+        image = Image.fromarray(light.astype(np.uint16) * 257)
+    profile = linear_profile("GRAY" if mode in ("L", "LA", "I;16") else "RGB ", "GIMP built-in Linear sRGB")
+    image = image.convert(mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(100)
+    unit = light / 255.0
+    wanted = 255.0 * np.where(unit <= 0.0031308, 12.92 * unit, 1.055 * unit ** (1 / 2.4) - 0.055)
+    got = read_picture(encoded(image, icc_profile=profile)).pixels
+    assert got.shape[2] == (4 if mode in ("LA", "RGBA") else 3)
+    assert np.abs(got[:, :, :3] - wanted[:, :, None]).max() < 4.0  # 8 bits of linear light are coarse in the dark
+
+
 def test_alpha_grey_palette_and_16_bits():
     rgba = np.dstack([PIXELS, RNG.integers(0, 255, (40, 60), np.uint8)])
     np.testing.assert_array_equal(read_picture(encoded(Image.fromarray(rgba))).pixels, rgba)
