@@ -151,7 +151,7 @@ def _joined(target: Path, whole: list[mux.Segment], info: media.FilmInfo, config
     first, last = int(info.pts[part.first]), part.first + part.frames
     signal = signal_of(config.layout, config.anaglyph, swapped=config.stereo.swap)
     return mux.join(
-        target, whole, info, start=first if config.start else 0,
+        target, whole, info, start=first if config.start else None,
         end=int(info.pts[last]) if last < info.frames else None,
         signal=signal, vr180=config.projection == "vr180", deep=config.keeps_depth(info),
         views=encode.CODECS[config.codec].views, fov=config.fov, subtitles=config.subtitles == KEEP,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
@@ -51,7 +52,7 @@ def join(
     segments: list[Segment],
     info: FilmInfo,
     *,
-    start: int,
+    start: int | None,
     end: int | None,
     signal: Signal | None = None,
     vr180: bool = False,
@@ -66,8 +67,8 @@ def join(
         target: the file; its suffix names the container.
         segments: in order.
         info: of the source.
-        start, end: timestamps of the first frame and of the one after the last, in info.time_base; the film begins
-            at 0 when start is over 0.
+        start, end: timestamps of the first frame and of the one after the last, in info.time_base, None where the
+            source begins and ends. The film begins at 0.
         signal: how the film's layout is told to players, where it is.
         vr180: the pictures are half a sphere.
         deep: the film keeps its depth of samples, and its HDR metadata.
@@ -122,7 +123,7 @@ def _finish(file: BinaryIO, boxes: list[bytes], spatial: Sets | None, fov: float
 
 
 def _write(
-    file: BinaryIO, suffix: str, segments: list[Segment], info: FilmInfo, start: int, end: int | None,
+    file: BinaryIO, suffix: str, segments: list[Segment], info: FilmInfo, start: int | None, end: int | None,
     signal: Signal | None, name: str, spatial: Sets | None, subtitles: bool,
 ) -> list[str]:  # fmt: skip
     import av
@@ -150,20 +151,35 @@ def _write(
         kinds = ("audio", "subtitle", "attachment") if subtitles else ("audio",)
         copies, texts = _copies(source, output, original, suffix, notes, kinds)
         output.metadata.update({k: v for k, v in source.metadata.items() if k in _KEPT_METADATA})
-        if not start and end is None and source.chapters():
-            output.set_chapters(source.chapters())
+        zero = _beginning(info, [source.streams[i] for i in copies]) if start is None else start
+        if start is None and end is None and source.chapters():
+            output.set_chapters([_earlier(one, zero * info.time_base) for one in source.chapters()])
         nal = None if signal is None or spatial is not None else frame_packing_nal(codec, signal)
-        picture = _video_packets(segments, info, video, start, end, None if nal is None else (codec, nal), spatial)
+        picture = _video_packets(segments, info, video, zero, end, None if nal is None else (codec, nal), spatial)
         # MP4 cuts a sound frame that begins before the picture with an edit list; elsewhere it would push all back.
         early = output.format.name in ("mp4", "mov")
-        others = _other_packets(source, copies, info.time_base, start, end, early=early)
-        words = text_packets(info, texts, start, end)
+        others = _other_packets(source, copies, info.time_base, zero, end, cut=start is not None, early=early)
+        words = text_packets(info, texts, zero, end)
         try:
             for _, _, packet in heapq.merge(picture, others, words, key=lambda item: item[:2]):
                 output.mux(packet)
         except av.error.FFmpegError as error:
             raise MediaError(f"{name}: {suffix} does not take this video ({reason(error)}).") from error
     return notes
+
+
+def _beginning(info: FilmInfo, others: list[Any]) -> int:
+    """When the first of a source's streams begins, in info.time_base; 0 where that is before 0.
+
+    A recording from the air begins at any of 26 hours, and players would show nothing until then.
+    """
+    begins = [s.start_time * s.time_base for s in others if s.type != "attachment" and s.start_time is not None]
+    return max(0, math.floor(min([int(info.pts[0]) * info.time_base, *begins]) / info.time_base))
+
+
+def _earlier(chapter: Any, by: Fraction) -> Any:
+    ticks = round(by / chapter["time_base"])
+    return {**chapter, "start": max(0, chapter["start"] - ticks), "end": max(0, chapter["end"] - ticks)}
 
 
 def _copies(
@@ -302,14 +318,18 @@ def _coded(file: Any, spatial: Sets | None) -> Iterator[Any]:
 
 
 def _other_packets(
-    source: Any, copies: dict[int, Any], time_base: Fraction, start: int, end: int | None, *, early: bool
-) -> Iterator[tuple[float, int, Any]]:
-    """The packets of the copied streams that lie in the part: (seconds, stream, packet)."""
+    source: Any, copies: dict[int, Any], time_base: Fraction, start: int, end: int | None, *, cut: bool,
+    early: bool,
+) -> Iterator[tuple[float, int, Any]]:  # fmt: skip
+    """The packets of the copied streams that lie in the part: (seconds, stream, packet).
+
+    `cut` says that the part begins later than the source, `early` that packets before its beginning are taken too.
+    """
     if not copies:
         return
     begin = float(start * time_base)
     stop = None if end is None else float(end * time_base)
-    if start:
+    if cut:
         source.seek(int(begin * 1_000_000), backward=True)
     ends: dict[int, int] = {}
     later: dict[int, int] = {}
@@ -324,7 +344,7 @@ def _other_packets(
         ends[index] = packet.dts + (packet.duration or 0)
         at = float(packet.pts * base)
         length = float((packet.duration or 0) * base)
-        if (start and at + length <= begin) or (stop is not None and at >= stop) or (at < begin and not early):
+        if (cut and at + length <= begin) or (stop is not None and at >= stop) or (at < begin and not early):
             continue
         shift = round(Fraction(start) * time_base / base)
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift

@@ -63,7 +63,8 @@ def test_variable_frame_rate_is_kept(make_clip, tmp_path, look_at):
     rng = np.random.default_rng(4)
     source = make_clip(tmp_path / "vfr.mkv", np.cumsum(rng.integers(11, 90, 40)).tolist(), sound=False)
     convert_video(source, tmp_path / "out.mkv", FilmConfig(stereo=StereoConfig(depth="cues"), **FAST))
-    np.testing.assert_allclose(look_at(tmp_path / "out.mkv")[0], look_at(source)[0], atol=0.0006)
+    times = np.array(look_at(source)[0])
+    np.testing.assert_allclose(look_at(tmp_path / "out.mkv")[0], times - times[0], atol=0.0006)
 
 
 def test_a_part_begins_at_zero_with_its_sound(clip, tmp_path, look_at):
