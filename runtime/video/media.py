@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -132,6 +133,11 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         if first is None:
             raise MediaError(f"{file}: none of its video can be decoded; is the file complete?")
         context = stream.codec_context
+        if seekable and context.has_b_frames and all(a < b for a, b in itertools.pairwise(stamps)):
+            # An AVI has no times of showing: they may be made up of those of coding.
+            early = (first, *itertools.islice(_decoded(container, stream), _REORDERED))
+            shown = [frame.pts for frame in early if frame.pts is not None]
+            seekable = all(a < b for a, b in itertools.pairwise(shown))
         turns = turns_of(first)
         bits = max((c.bits for c in first.format.components), default=8)
         tags = {
@@ -154,7 +160,7 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
     elif unique.size > 1:
         told = (unique.size - 1) / (float(unique[-1] - unique[0]) * float(time_base))
         if not 0.98 < float(rate) / told < 1.02:  # a coded stream may name its clock's rate instead
-            rate = Fraction(told).limit_denominator(1001)
+            rate = max(Fraction(told).limit_denominator(1001), Fraction(1, 1001))
     last_shown = lasts[1] if seekable and lasts[1] > 0 else max(1, round(1 / (rate * time_base)))
     return FilmInfo(
         path=file, width=width, height=height, rotation=turns, time_base=time_base, pts=unique, rate=Fraction(rate),

@@ -353,6 +353,44 @@ def test_films_without_times_are_counted(tmp_path):
     np.testing.assert_allclose(np.diff(times), 0.04, atol=0.0011)
 
 
+def test_frames_that_an_avi_stamps_in_coding_order_are_all_there(tmp_path):
+    source = luma_steps(tmp_path / "a.avi", 24)
+    with av.open(str(source)) as film:
+        assert film.streams.video[0].codec_context.has_b_frames
+    convert_video(source, tmp_path / "out.mkv", FilmConfig(**FAST))
+    got, times = shown(tmp_path / "out.mkv")
+    assert got == list(range(24))
+    np.testing.assert_allclose(np.diff(times), 0.04, atol=0.0011)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_recording_that_begins_at_ten_hours_becomes_a_film_that_begins_at_once(tmp_path, suffix, make_clip, look_at):
+    early = make_clip(tmp_path / "a.ts", [40 * k for k in range(8)])
+    with av.open(str(early)) as source, av.open(str(tmp_path / "film.ts"), "w") as out:
+        copies = [out.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                packet.pts, packet.dts = packet.pts + 36000 * 90000, packet.dts + 36000 * 90000
+                out.mux(packet)
+    pictures, _, sound, _ = look_at(tmp_path / "film.ts")
+    assert min(pictures[0], sound[0][0]) > 36000
+    convert_video(tmp_path / "film.ts", tmp_path / f"out{suffix}", FilmConfig(**FAST))
+    with av.open(str(tmp_path / f"out{suffix}")) as file:
+        assert file.duration / 1e6 < 2
+    got, _, heard, _ = look_at(tmp_path / f"out{suffix}")
+    zero = min(pictures[0], sound[0][0])
+    np.testing.assert_allclose(got, np.array(pictures) - zero, atol=0.0011)
+    np.testing.assert_allclose([t for t, _ in heard], [t - zero for t, _ in sound], atol=0.0011)
+
+
+def test_two_frames_an_hour_apart_are_a_film(tmp_path):
+    source = luma_steps(tmp_path / "film.mkv", 2, base=Fraction(1, 1000), pts=[0, 3_600_000])
+    convert_video(source, tmp_path / "out.mkv", FilmConfig(**FAST))
+    got, times = shown(tmp_path / "out.mkv")
+    assert (got, times) == ([0, 1], [0, 3600])
+
+
 @pytest.mark.parametrize("first", [400, 3, 0])  # far ahead, within what a decoder reorders, the same again
 def test_timestamps_that_jump_backwards_are_counted(tmp_path, first):
     """Two recordings one after another in one transport stream: every frame is there, evenly spaced."""
