@@ -425,13 +425,14 @@ BT709, BT601, BT2020 = 1, 5, 9  # swscale's numbers of these matrices
 
 def matrix_of(info: FilmInfo) -> int:
     """The YUV matrix by swscale's number; by size where the file does not say (as players do)."""
-    return matrix_numbered(info.tags["colorspace"], info.width, info.height)
+    top, bottom, left, right = info.crop
+    return matrix_numbered(info.tags["colorspace"], info.width + left + right, info.height + top + bottom)
 
 
 def matrix_numbered(colorspace: int, width: int, height: int) -> int:
     """The same of a tag, FFmpeg's number, and a size. PyAV 17 has no name for BT.2020's."""
     known = {1: BT709, 4: 4, 5: BT601, 6: BT601, 7: 7, 9: BT2020, 10: BT2020}
-    return known.get(colorspace, BT709 if min(height, width) >= 720 else BT601)
+    return known.get(colorspace, BT709 if width >= 1280 or height > 576 else BT601)
 
 
 def coded(reformatter: Any, frame: Any, kind: str, matrix: int, *, full: bool = False) -> Any:

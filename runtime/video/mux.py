@@ -142,7 +142,7 @@ def _write(
             codec = coded.codec_context.codec.canonical_name
         video.time_base = info.time_base
         video.codec_context.framerate = info.rate
-        tag(video.codec_context, info)
+        tag(video.codec_context, info, full=codec != "prores")
         if signal is not None and suffix in (".mkv", ".webm"):
             video.metadata["stereo_mode"] = signal.matroska
         original = video_stream(source, info.path)
