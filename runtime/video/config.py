@@ -141,6 +141,12 @@ def depth_notes(info: media.FilmInfo, config: FilmConfig) -> Iterator[str]:
         yield f"Its {info.depth_bits} bits a sample become 8.{hdr}"
 
 
+_REFUSED = {  # what FFmpeg does not put into a container
+    ".mp4": ("ffv1", "prores"), ".m4v": ("ffv1", "prores"), ".mov": ("ffv1", "av1"), ".avi": ("hevc", "prores"),
+    ".nut": ("prores",),
+}  # fmt: skip
+
+
 def checked_target(target: Path, source: Path, config: FilmConfig) -> Path:
     """Where a film may go.
 
@@ -172,8 +178,9 @@ def checked_target(target: Path, source: Path, config: FilmConfig) -> Path:
         )
     if config.codec == "mv-hevc" and suffix not in mux.BOXED:
         raise InvalidInputError(f"{target}: spatial video goes into .mp4 or .mov; choose one.")
-    if suffix == ".mov" and config.codec.startswith("av1"):
-        raise InvalidInputError(f"{target}: MOV does not take av1; choose .mp4 or .mkv.")
-    if suffix in (".mp4", ".m4v") and config.codec in ("ffv1", "prores"):
-        raise InvalidInputError(f"{target}: MP4 does not take {config.codec}; choose .mov or .mkv.")
+    family = config.codec.removesuffix("-nvenc")
+    if family in _REFUSED.get(suffix, ()):
+        others = " or ".join(one for one in (".mp4", ".mov", ".mkv") if family not in _REFUSED.get(one, ()))
+        name = "MP4" if suffix == ".m4v" else suffix[1:].upper()
+        raise InvalidInputError(f"{target}: {name} does not take {config.codec}; choose {others}.")
     return target

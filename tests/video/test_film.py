@@ -258,6 +258,8 @@ def test_a_film_without_pictures_is_refused(cli, tmp_path):
         (["--codec", "mpeg1"], "codec: expected one of"),
         (["-o", "OUT.gif"], "expected a name ending in"),
         (["-o", "OUT.webm"], "WebM takes the codec av1"),
+        (["-o", "OUT.mov", "--codec", "ffv1"], "MOV does not take ffv1; choose .mkv"),
+        (["-o", "OUT.avi", "--codec", "hevc-nvenc"], "AVI does not take hevc-nvenc; choose .mp4 or .mov or .mkv"),
         (["--start", "9", "--end", "3"], "0 <= start < end"),
         (["--start", "99"], "nothing is left"),
         (["--layout", "separate"], "for films expected"),
