@@ -194,7 +194,6 @@ def _copies(
     copies: dict[int, Any] = {}
     texts: dict[int, Any] = {}
     attached = 0
-    tip = "" if suffix == ".mkv" else "; .mkv can"
     for stream in source.streams:
         if stream.index == original.index or stream.type not in kinds:
             continue
@@ -210,16 +209,17 @@ def _copies(
                 plain = " without their fonts and places" if stream.codec_context.name in ("ass", "ssa") else ""
                 notes.append(f"Its subtitles ({stream.codec_context.name}) become {kind}, as {suffix} has it{plain}.")
                 continue
-            notes.append(f"{suffix} cannot hold its {stream.type} ({stream.codec_context.name}): left out{tip}.")
+            can = _who_can(suffix, stream)
+            notes.append(f"{suffix} cannot hold its {stream.type} ({_codec_of(stream)}): left out{can}.")
             continue
         try:
             copies[stream.index] = output.add_stream_from_template(stream)
             copies[stream.index].metadata.update(stream.metadata)
             copies[stream.index].disposition = stream.disposition
         except (av.error.FFmpegError, ValueError):
-            notes.append(f"{suffix} cannot hold its {stream.type} stream {stream.index}: left out{tip}.")
+            notes.append(f"{suffix} cannot hold its {stream.type} stream {stream.index}: left out.")
     if attached:
-        notes.append(f"{suffix} cannot hold its attached files (fonts and the like, {attached}): left out{tip}.")
+        notes.append(f"{suffix} cannot hold its attached files (fonts and the like, {attached}): left out; .mkv can.")
     return copies, texts
 
 
@@ -235,20 +235,32 @@ _KEPT_METADATA = (
     "language",
     "show",
 )
-_MP4_CODECS = {
-    "aac", "ac3", "eac3", "mp3", "mp2", "alac", "opus", "flac", "dts", "dca", "mov_text", "vorbis",
-}  # fmt: skip
+_BOXED_CODECS = {"aac", "ac3", "eac3", "mp3", "mp2", "alac", "dts", "mov_text"}
 _HELD = {
-    "mp4": _MP4_CODECS,
-    "mov": _MP4_CODECS | {"pcm_s16le", "pcm_s24le", "pcm_s16be", "pcm_s24be", "pcm_f32le"},
+    "mp4": _BOXED_CODECS | {"opus", "flac", "vorbis"},
+    "mov": _BOXED_CODECS
+    | {"pcm_s16le", "pcm_s24le", "pcm_s16be", "pcm_s24be", "pcm_f32le", "pcm_u8", "pcm_mulaw", "pcm_alaw"},
     "webm": {"opus", "vorbis", "webvtt"},
-    "avi": {"mp3", "mp2", "ac3", "aac", "pcm_s16le", "pcm_u8", "dca"},
-}
+    "avi": {"mp3", "mp2", "ac3", "aac", "dts", "pcm_s16le", "pcm_u8", "pcm_mulaw", "pcm_alaw"},
+}  # fmt: skip
+_NOT_MATROSKA = ("mov_text", "adpcm_", "wma", "pcm_mulaw", "pcm_alaw")  # beginnings; for want of codec ids of its own
+
+
+def _codec_of(stream: Any) -> str:
+    """A codec's own name: its decoder may have another (mp3float, dca)."""
+    return str(stream.codec_context.codec.canonical_name)
 
 
 def _holds(container: str, stream: Any) -> bool:
-    held, name = _HELD.get(container), stream.codec_context.name
-    return name != "mov_text" if held is None else name in held
+    held, name = _HELD.get(container), _codec_of(stream)
+    if held is None:
+        return not (name.startswith(_NOT_MATROSKA) if container == "matroska" else name == "mov_text")
+    return name in held
+
+
+def _who_can(suffix: str, stream: Any) -> str:
+    able = (other for other in (".mkv", ".mov", ".avi") if other != suffix and _holds(CONTAINERS[other], stream))
+    return "".join(f"; {other} can" for other in itertools.islice(able, 1))
 
 
 def _video_packets(

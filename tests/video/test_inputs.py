@@ -439,6 +439,25 @@ def test_what_a_container_cannot_hold_is_left_out_and_the_rest_keeps_its_marks(t
         assert len(left_out) == 4 - len(kinds), report.notes
 
 
+@pytest.mark.parametrize(
+    ("codec", "source", "kept", "told"),
+    [
+        ("libmp3lame", ".avi", (".mp4", ".mov", ".avi", ".mkv"), {}),  # whose decoder is called mp3float
+        ("flac", ".mkv", (".mp4", ".mkv"), {".mov": "(flac): left out; .mkv can."}),
+        ("pcm_mulaw", ".avi", (".mov", ".avi"), {".mkv": "(pcm_mulaw): left out; .mov can."}),
+    ],
+)
+def test_sound_goes_where_it_can(tmp_path, make_clip, look_at, codec, source, kept, told):
+    film = make_clip(tmp_path / f"film{source}", [40 * k for k in range(8)], audio=codec)
+    sound = [data for _, data in look_at(film)[2]]
+    assert sound
+    for suffix in (*kept, *told):
+        report = convert_video(film, tmp_path / f"out{suffix}", FilmConfig(**FAST))
+        got = [data for _, data in look_at(tmp_path / f"out{suffix}")[2]]
+        assert b"".join(got) == (b"" if suffix in told else b"".join(sound))
+        assert suffix not in told or any(note.endswith(told[suffix]) for note in report.notes)
+
+
 def test_sound_goes_on_where_its_times_jump_back(tmp_path, make_clip, look_at):
     parts = [make_clip(tmp_path / "a.ts", [40 * k + 4000 for k in range(20)]), make_clip(tmp_path / "b.ts", [0, 400])]
     source = tmp_path / "film.ts"
