@@ -58,7 +58,9 @@ def linear_profile(space, name):
     for kind, content in tags.items():
         table += struct.pack(">4sII", kind, 132 + 12 * len(tags) + len(body), len(content))
         body += content + bytes(-len(content) % 4)
-    head = struct.pack(">I4xI4s4s4s12x4s28x", 128 + len(table + body), 0x02100000, b"mntr", space.encode(), b"XYZ ", b"acsp")
+    head = struct.pack(
+        ">I4xI4s4s4s12x4s28x", 128 + len(table + body), 0x02100000, b"mntr", space.encode(), b"XYZ ", b"acsp"
+    )
     return (head + fixed(white)).ljust(128, b"\0") + table + body
 
 
@@ -145,7 +147,9 @@ def tiff_of(values, photometric, orientation=1):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_tiffs_of_16_bits_are_turned_upright(orientation, wide):
     deep = RNG.integers(0, 65536, (16, wide, 3), np.uint16)
-    turns, mirrored = {1: (0, 0), 2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (1, 1), 6: (3, 0), 7: (3, 1), 8: (1, 0)}[orientation]
+    turns, mirrored = {1: (0, 0), 2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (1, 1), 6: (3, 0), 7: (3, 1), 8: (1, 0)}[
+        orientation
+    ]
     upright = np.rint(np.rot90(deep[:, ::-1] if mirrored else deep, turns) / 257.0).astype(np.uint8)
     np.testing.assert_array_equal(read_picture(tiff_of(deep, 2, orientation)).pixels, upright)
 
