@@ -262,8 +262,7 @@ def _rounded(
 
 
 def _values16(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint16] | None:
-    """uint16 [H, W, 3 or 4] of a PNG or TIFF as it lies in the file, alpha not multiplied in; None for a kind that FFmpeg
-    does not read so."""
+    """uint16 [H, W, 3 or 4] of a PNG or TIFF as stored, alpha not multiplied in; None where FFmpeg has no such."""
     if image.mode not in ("RGB", "RGBA", "LA"):
         return None
     import av
