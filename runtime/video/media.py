@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -20,7 +21,7 @@ from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import explain_os_error, for_ffmpeg
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 from secondeye.runtime.video import fields
-from secondeye.runtime.video.hdr import HdrMetadata
+from secondeye.runtime.video.hdr import HdrMetadata, side_data_of
 from secondeye.runtime.video.signals import source_notes
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class FilmInfo:
         path: of the file.
         width, height: as shown, after rotation.
         rotation: quarter turns counter-clockwise that show it upright.
+        mirrored: whether its lines are shown in reverse order, before that.
         time_base: seconds per timestamp.
         pts: int64, every frame's timestamp in order of showing; by counting where the file gives none.
         rate: frames a second, about.
@@ -72,6 +74,7 @@ class FilmInfo:
     seekable: bool
     last: int = 1
     interlaced: bool = False
+    mirrored: bool = False
     hdr: HdrMetadata = field(default_factory=HdrMetadata)
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
     picks: tuple[FilmInfo, NDArray[np.int64]] | None = None
@@ -165,6 +168,7 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
     return FilmInfo(
         path=file, width=width, height=height, rotation=turns, time_base=time_base, pts=unique, rate=Fraction(rate),
         aspect=aspect, tags=tags, depth_bits=bits, seekable=seekable, last=last_shown, hdr=hdr, notes=tuple(notes),
+        mirrored=is_mirrored(first),
     )  # fmt: skip
 
 
@@ -268,6 +272,15 @@ def pictures_of(container: Any) -> Any:
 def turns_of(frame: Any) -> int:
     """Quarter turns counter-clockwise that show a frame upright."""
     return round((frame.rotation or 0) / 90) % 4
+
+
+def is_mirrored(frame: Any) -> bool:
+    """Whether a frame's lines are to be reversed before those turns: a camera's that looks at its owner may say so."""
+    matrix = next((bytes(data) for data in side_data_of(frame) if data.type.name == "DISPLAYMATRIX"), b"")
+    if len(matrix) < 36:
+        return False
+    a, b, _, c, d = struct.unpack_from("=5i", matrix)
+    return bool(a * d < b * c)
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:
@@ -402,6 +415,8 @@ class PixelReader:
         plane: Any = rgb.planes[0]
         each = np.dtype(dtype).itemsize
         pixels: NDArray[Any] = np.ndarray((height, width, 3), dtype, plane, strides=(plane.line_size, 3 * each, each))
+        if info.mirrored:
+            pixels = np.ascontiguousarray(pixels[::-1])
         if info.rotation:
             pixels = np.ascontiguousarray(np.rot90(pixels, info.rotation))
         return pixels[top : top + info.height, left : left + info.width]

@@ -5,6 +5,7 @@ import base64
 import http.server
 import io
 import re
+import struct
 import subprocess
 import sys
 import threading
@@ -538,6 +539,25 @@ def test_turned_films_are_upright_and_pixels_keep_their_shape(tmp_path):
         angle = next(file.decode(video=0)).rotation
     want = turned[0] if angle == 90 else turned[1]
     assert np.abs(got - want).mean() < 5  # another quarter turn: over 30
+
+
+MATRICES = {  # a, b, c, d of a track's matrix, which takes (x, y) to (ax + cy, bx + dy); what that is
+    (-1, 0, 0, 1): lambda a: a[:, ::-1], (1, 0, 0, -1): lambda a: a[::-1], (-1, 0, 0, -1): lambda a: a[::-1, ::-1],
+    (0, 1, -1, 0): lambda a: np.rot90(a, -1), (0, -1, 1, 0): lambda a: np.rot90(a),
+    (0, 1, 1, 0): lambda a: a.swapaxes(0, 1), (0, -1, -1, 0): lambda a: np.rot90(a, 2).swapaxes(0, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_mirrored_films_are_shown_as_players_do(tmp_path, matrix, clip):
+    data = bytearray(clip.read_bytes())
+    at = data.index(b"tkhd") + 44  # of the video's track, the first
+    a, b, c, d = (value << 16 for value in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "film.mp4").write_bytes(data)
+    plain, turned = (media.probe(path) for path in (clip, tmp_path / "film.mp4"))
+    want, got = (media.PixelReader(info)(next(media.frames(info))[1]) for info in (plain, turned))
+    np.testing.assert_array_equal(got, MATRICES[matrix](want))
 
 
 def test_a_source_that_vanishes_is_told(tmp_path, make_clip):
