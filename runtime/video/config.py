@@ -15,6 +15,7 @@ from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import check_place
 from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS
 from secondeye.runtime.video import adjust, encode, media, mux, projection, sequence
+from secondeye.runtime.video.hdr import OPTIONS, HdrMetadata
 from secondeye.runtime.video.objects import KEY_EVERY, check_segmenter
 from secondeye.runtime.video.subtitles import KEEP, check_subtitles
 
@@ -128,14 +129,16 @@ def open_film(source: str | os.PathLike[str], config: FilmConfig) -> media.FilmI
     return info if rate is None or media.is_sequence(info.path) else adjust.at_rate(info, rate)
 
 
-def depth_notes(info: media.FilmInfo, config: FilmConfig) -> Iterator[str]:
-    """Sentences about what becomes of a film's depth of samples."""
+def depth_notes(info: media.FilmInfo, config: FilmConfig, suffix: str) -> Iterator[str]:
+    """Sentences about what becomes of a film's depth of samples in a file of that ending."""
     if info.depth_bits <= 8:
         return
     if config.keeps_depth(info):
         yield f"Its {info.depth_bits} bits a sample stay {min(info.depth_bits, 10) if config.codec != 'ffv1' else 16}."
         if config.codec == "h264":
             yield "H.264 of 10 bits is decoded by few headsets and televisions: take --codec hevc or --bits 8."
+        if info.hdr != HdrMetadata() and suffix not in mux.BOXED and encode.CODECS[config.codec].encoder not in OPTIONS:
+            yield f"{config.codec} in {suffix} has no place for its HDR metadata, which are left out; --codec hevc has."
     else:
         hdr = " It is HDR: its tags are kept, and bands may show." if info.tags["color_trc"] in (16, 18) else ""
         yield f"Its {info.depth_bits} bits a sample become 8.{hdr}"
