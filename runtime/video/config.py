@@ -115,7 +115,7 @@ class FilmConfig:
 
 
 def open_film(source: str | os.PathLike[str], config: FilmConfig) -> media.FilmInfo:
-    """The film as a configuration wants it: at its rate, without fields, without its bars.
+    """The film as a configuration wants it: at its rate, without fields, without its bars, with its pixels' shape.
 
     Raises:
         InvalidInputError, MediaError, ResourceLimitError: see :func:`secondeye.runtime.video.media.probe`.
@@ -126,7 +126,9 @@ def open_film(source: str | os.PathLike[str], config: FilmConfig) -> media.FilmI
         info = adjust.made_whole(info)
     if config.crop_bars:
         info = adjust.without_bars(info)
-    return info if rate is None or media.is_sequence(info.path) else adjust.at_rate(info, rate)
+    if rate is not None and not media.is_sequence(info.path):
+        info = adjust.at_rate(info, rate)
+    return info if config.stereo.size is None else adjust.scaled(info, config.stereo.size)
 
 
 def depth_notes(info: media.FilmInfo, config: FilmConfig, suffix: str) -> Iterator[str]:

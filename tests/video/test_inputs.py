@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -539,6 +540,24 @@ def test_turned_films_are_upright_and_pixels_keep_their_shape(tmp_path):
         angle = next(file.decode(video=0)).rotation
     want = turned[0] if angle == 90 else turned[1]
     assert np.abs(got - want).mean() < 5  # another quarter turn: over 30
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect"), [((128, 72), Fraction(1)), ((180, 144), Fraction(64, 45)), ((182, 144), Fraction(64, 45))]
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_film_that_is_scaled_keeps_its_shape(tmp_path, size, aspect, suffix):
+    source = tmp_path / "film.mkv"
+    with av.open(str(source), "w") as file:  # 16:9 as on a DVD
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 90, 72, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(64, 45)
+        for _ in range(2):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((72, 90, 3), 90, np.uint8), "rgb24")))
+        file.mux(stream.encode(None))
+    convert_video(source, tmp_path / f"out{suffix}", FilmConfig(stereo=replace(CUES, size=size), preset="ultrafast"))
+    with av.open(str(tmp_path / f"out{suffix}")) as file:
+        assert float(file.streams.video[0].sample_aspect_ratio) == pytest.approx(float(aspect), rel=0.01)
 
 
 MATRICES = {  # a, b, c, d of a track's matrix, which takes (x, y) to (ax + cy, bx + dy); what that is
