@@ -154,6 +154,9 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         flags = {name.lower(): value for name, value in stream.metadata.items()}  # a WebM's; its decoder drops alpha
         if any(c.is_alpha for c in first.format.components) or flags.get("alpha_mode") == "1":
             notes.append("It has transparency (alpha), which is left out: its colours are shown as they lie beneath.")
+        every = sum(1 for _ in _films_in(container))
+        if every > 1:
+            notes.append(f"It has {every} video streams; the first is converted, the others are left out.")
     limits.check_size(str(file), width, height)
     if not seekable:
         count = packets or 1
@@ -266,7 +269,11 @@ def video_stream(container: Any, file: Path) -> Any:
 
 def pictures_of(container: Any) -> Any:
     """The first video stream that is no cover; None where there is none."""
-    return next((s for s in container.streams.video if not s.disposition.value & 0x400), None)  # 0x400: a cover
+    return next(_films_in(container), None)
+
+
+def _films_in(container: Any) -> Iterator[Any]:
+    return (s for s in container.streams.video if not s.disposition.value & 0x400)  # 0x400: a cover
 
 
 def turns_of(frame: Any) -> int:

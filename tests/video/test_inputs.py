@@ -560,6 +560,19 @@ def test_a_film_that_is_scaled_keeps_its_shape(tmp_path, size, aspect, suffix):
         assert float(file.streams.video[0].sample_aspect_ratio) == pytest.approx(float(aspect), rel=0.01)
 
 
+def test_further_video_streams_are_told(tmp_path, make_clip):
+    parts = [make_clip(tmp_path / f"{k}.mkv", [0, 40], sound=False) for k in range(2)]
+    with av.open(str(tmp_path / "two.mkv"), "w") as out, av.open(str(parts[0])) as a, av.open(str(parts[1])) as b:
+        copies = [(one, out.add_stream_from_template(one.streams.video[0])) for one in (a, b)]
+        for one, stream in copies:
+            for packet in one.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    out.mux(packet)
+    assert any("It has 2 video streams" in note for note in media.probe(tmp_path / "two.mkv").notes)
+    assert media.probe(parts[0]).notes == ()
+
+
 MATRICES = {  # a, b, c, d of a track's matrix, which takes (x, y) to (ax + cy, bx + dy); what that is
     (-1, 0, 0, 1): lambda a: a[:, ::-1], (1, 0, 0, -1): lambda a: a[::-1], (-1, 0, 0, -1): lambda a: a[::-1, ::-1],
     (0, 1, -1, 0): lambda a: np.rot90(a, -1), (0, -1, 1, 0): lambda a: np.rot90(a),
