@@ -71,12 +71,14 @@ def read_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, limits: L
             kind = "a stereo photo of" if image.format == "MPO" else "an animation or stack of"
             notes.append(f"{name}: {kind} {frames} frames; the first is used.")
         image.seek(0)
-        data: bytes = cast(io.BytesIO, file.fp).getvalue() if _is_deep(file) else b""
+        deep = _is_deep(file)
+        values = _values16(file, cast(io.BytesIO, file.fp).getvalue()) if deep else None
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1)  # Pillow turns a TIFF upright as it loads it
         image.load()
         if on_a_sphere(image):
             notes.append(f"{name}: a panorama on a sphere (equirectangular); it is treated as if it were flat.")
-        if data:
-            image = _rounded(image, data, name, notes)
+        if deep:
+            image = _rounded(image, values, turned, name, notes)
         pixels = _to_srgb8(image, name, notes)
     return Picture(pixels=pixels, name=name, notes=tuple(notes))
 
@@ -223,7 +225,7 @@ def _to_srgb8(image: Image.Image, name: str, notes: list[str]) -> NDArray[np.uin
     profile = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
     if image.mode in _GREY_16 or image.mode == "F":
-        return np.repeat(_grey8(image, name, notes)[:, :, None], 3, axis=2)
+        image = Image.fromarray(_grey8(image, name, notes))
     alpha = _alpha_of(image)
     colour = _apply_profile(image, profile, name, notes)
     if colour is None:
@@ -245,21 +247,22 @@ def _is_deep(image: ImageFile.ImageFile) -> bool:
     return image.format == "TIFF" and 16 in tuple(image.tag_v2.get(_BITS, ()))  # type: ignore[attr-defined]
 
 
-def _rounded(image: Image.Image, data: bytes, name: str, notes: list[str]) -> Image.Image:
-    """A loaded image of 16 bits, decoded again by FFmpeg and rounded to 8; its profile and orientation stay."""
-    values = _values16(image, data)
+def _rounded(
+    image: Image.Image, values: NDArray[np.uint16] | None, turned: int, name: str, notes: list[str]
+) -> Image.Image:
+    """A loaded image of 16 bits as FFmpeg decoded it, rounded to 8; its profile and EXIF orientation stay."""
     if values is None:
         notes.append(f"{name}: of its 16-bit samples the upper 8 bits are used.")
         return image
     notes.append(f"{name}: 16-bit samples are rounded to 8 bits.")
     rounded = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
     rounded.info = {"icc_profile": image.info.get("icc_profile")}
-    rounded.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+    rounded.getexif()[ExifTags.Base.Orientation] = turned
     return rounded
 
 
-def _values16(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
-    """uint16 [H, W, 3 or 4] of a PNG or TIFF, alpha not multiplied in; None for a kind that FFmpeg does not read so."""
+def _values16(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint16] | None:
+    """uint16 [H, W, 3 or 4] of a PNG or TIFF as stored, alpha not multiplied in; None where FFmpeg has no such."""
     if image.mode not in ("RGB", "RGBA", "LA"):
         return None
     import av
@@ -270,7 +273,7 @@ def _values16(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
     except (av.FFmpegError, IndexError):
         return None
     kind = re.fullmatch(r"(rgb48|rgba64|ya16|gbrp16|gbrap16)(le|be)", frame.format.name)
-    if kind is None or (frame.width, frame.height) != image.size:
+    if kind is None or {frame.width, frame.height} != set(image.size):  # Pillow's is already a turned TIFF's
         return None
     channels = {"rgb48": 3, "rgba64": 4, "ya16": 2}.get(kind[1], 1)
     dtype = np.dtype("<u2" if kind[2] == "le" else ">u2")
@@ -305,13 +308,15 @@ def _grey8(image: Image.Image, name: str, notes: list[str]) -> NDArray[np.uint8]
 
 def _apply_profile(image: Image.Image, profile: bytes | None, name: str, notes: list[str]) -> Image.Image | None:
     """The image in sRGB by its own profile; None where it has none, or one that cannot be used (noted)."""
-    if not profile or image.mode not in ("RGB", "RGBA", "CMYK", "L"):
+    kept = {"RGB": "RGB", "RGBA": "RGB", "P": "RGB", "PA": "RGB", "CMYK": "CMYK", "L": "L", "LA": "L"}.get(image.mode)
+    if not profile or kept is None:
         return None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
+        told = ImageCms.getProfileDescription(source).lower()
+        if "srgb" in told and "linear" not in told:  # GIMP has a "Linear sRGB"
             return image.convert("RGB") if image.mode != "CMYK" else None
-        base = image.convert("RGB") if image.mode == "RGBA" else image
+        base = image.convert(kept)
         # No output profile is embedded: what leaves here is plain sRGB.
         return ImageCms.profileToProfile(base, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):

@@ -158,9 +158,12 @@ def convert_film(
 
 def convert_films(
     sources: list[str], inputs: list[str], output: str | None, stereo: StereoConfig, options: FilmOptions,
-    skip_existing: bool, *, quiet: bool, verbose: bool,
+    skip_existing: bool, *, quiet: bool, verbose: bool, alone: bool,
 ) -> int:  # fmt: skip
-    """Films one after another, with what a single one has; gives how many failed, each of which was told."""
+    """Films one after another, with what a single one has; gives how many failed, each of which was told.
+
+    A single one's error is the command's where it is `alone`, without pictures.
+    """
     if options.report is not None and len(sources) > 1:
         raise InvalidInputError("--report goes with one film; convert it alone.")
     homes = {source: below(source, inputs) for source in sources}
@@ -184,7 +187,7 @@ def convert_films(
         try:
             convert_film(source, str(target), stereo, options, quiet=quiet, verbose=verbose)
         except SecondEyeError as error:
-            if len(sources) == 1:
+            if len(sources) == 1 and alone:
                 raise
             failed += 1
             typer.echo(f"failed: {error}", err=True)

@@ -144,8 +144,13 @@ class Job:
         if target.startswith(STDOUT):
             picture = compose(frame, self._layout(target[1:]), anaglyph=wanted.anaglyph)
             data = encode_bytes(picture, target[1:], quality=wanted.quality)
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            try:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise MediaError(f"standard output: cannot be written ({explain_os_error(error)}).") from error
         elif Path(target).suffix.lower() == MPO_SUFFIX:
             save_mpo(target, frame.left, frame.right, quality=wanted.quality)
         elif wanted.layout == "separate":
@@ -220,7 +225,7 @@ def expand(inputs: list[str], recursive: bool, output: str | None) -> Iterator[s
     count = 0
     for word in inputs:
         path = Path(word)
-        if word == "-" or path.is_file():
+        if word == "-" or path.is_file() or path.is_fifo():
             found = [word]
         elif path.is_dir():
             walk = _files_in(path, recursive)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -405,9 +406,11 @@ def convert(
         if single and not skip_existing:
             convert_film(films[0], output, config, wanted_film, quiet=quiet, verbose=verbose)
             return
-        failed = convert_films(films, inputs, output, config, wanted_film, skip_existing, quiet=quiet, verbose=verbose)
+        every = functools.partial(
+            convert_films, films, inputs, output, config, wanted_film, skip_existing, quiet=quiet, verbose=verbose
+        )
         if not pictures:
-            raise typer.Exit(1 if failed else 0)
+            raise typer.Exit(1 if every(alone=True) else 0)
     if many and (depth_map or save_depth or preview):
         raise InvalidInputError("--depth-map, --save-depth and --preview go with one picture; convert it alone.")
     targets = targets_of(pictures, inputs, output, layout, "." + format.lower().lstrip("."), many)
@@ -422,6 +425,7 @@ def convert(
         verbose,
     )
     job.check(pictures, targets)
+    failed = every(alone=False) if films else 0  # what is wrong with the pictures' names has been told
     try:
         if many:
             convert_many(job, pictures, targets, skip_existing)
@@ -431,7 +435,7 @@ def convert(
         more = "; go on with --skip-existing" if many else ""
         typer.echo(f"secondeye: stopped; every file that was written is whole{more}.", err=True)
         raise typer.Exit(130) from None
-    if films and failed:
+    if failed:
         raise typer.Exit(1)
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import for_ffmpeg
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
-from secondeye.runtime.video.media import matrix_numbered, pictures_of, turns_of
+from secondeye.runtime.video.media import is_mirrored, matrix_numbered, pictures_of, turns_of
 
 if TYPE_CHECKING:
     import av
@@ -74,7 +74,7 @@ class Source:
         self._limits = limits
         self._stop = threading.Event()
         self._container: av.container.InputContainer | None = None
-        self._turns = 0
+        self._turns, self._mirrored = 0, False
         self._seen = False
         self.damaged = 0  # packets that could not be decoded and are left out
         self.aspect = Fraction(1)  # of a pixel; a size that is asked for is that of square ones
@@ -120,7 +120,7 @@ class Source:
             raise self._broken(error) from error
         if first is None:
             return iter(())
-        self._turns = turns_of(first)
+        self._turns, self._mirrored = turns_of(first), is_mirrored(first)
         return itertools.chain([first], frames)
 
     def _broken(self, error: av.FFmpegError) -> MediaError:
@@ -204,6 +204,8 @@ class Source:
         if _is_camera(self.spec):
             matrix = None  # the frame's own; cameras that do not say mean BT.601, of any size
         pixels: Pixels = self._reformatter.reformat(frame, *size, "rgb24", src_colorspace=matrix).to_ndarray()
+        if self._mirrored:
+            pixels = np.ascontiguousarray(pixels[::-1])
         return np.rot90(pixels, self._turns) if self._turns else pixels
 
 

@@ -59,6 +59,14 @@ def at_rate(info: media.FilmInfo, rate: Fraction) -> media.FilmInfo:
     return replace(info, time_base=base, pts=pts, last=step, rate=rate, picks=(info, np.maximum(which, 0)))
 
 
+def scaled(info: media.FilmInfo, size: tuple[int, int]) -> media.FilmInfo:
+    """The film with pixels of such a shape that it looks the same when it is scaled to a (width, height)."""
+    kept = info.aspect * Fraction(info.width * size[1], info.height * size[0])
+    if abs(kept / info.aspect - 1) < Fraction(1, 50):  # its own shape, but for sides made even
+        return info
+    return replace(info, aspect=kept.limit_denominator(1000))
+
+
 def made_whole(info: media.FilmInfo) -> media.FilmInfo:
     """The film with its frames made whole of their fields, if some that are looked at are flagged as interlaced."""
     for k in range(3):

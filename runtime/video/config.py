@@ -15,6 +15,7 @@ from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.files import check_place
 from secondeye.runtime.layouts import LAYOUTS, WIDE_LAYOUTS
 from secondeye.runtime.video import adjust, encode, maps, media, mux, projection, sequence
+from secondeye.runtime.video.hdr import OPTIONS, HdrMetadata
 from secondeye.runtime.video.objects import KEY_EVERY, check_segmenter
 from secondeye.runtime.video.subtitles import KEEP, check_subtitles
 
@@ -126,7 +127,7 @@ class FilmConfig:
 
 
 def open_film(source: str | os.PathLike[str], config: FilmConfig) -> media.FilmInfo:
-    """The film as a configuration wants it: at its rate, without fields, without its bars.
+    """The film as a configuration wants it: at its rate, without fields, without its bars, with its pixels' shape.
 
     Raises:
         InvalidInputError, MediaError, ResourceLimitError: see :func:`secondeye.runtime.video.media.probe`.
@@ -137,20 +138,30 @@ def open_film(source: str | os.PathLike[str], config: FilmConfig) -> media.FilmI
         info = adjust.made_whole(info)
     if config.crop_bars:
         info = adjust.without_bars(info)
-    return info if rate is None or media.is_sequence(info.path) else adjust.at_rate(info, rate)
+    if rate is not None and not media.is_sequence(info.path):
+        info = adjust.at_rate(info, rate)
+    return info if config.stereo.size is None else adjust.scaled(info, config.stereo.size)
 
 
-def depth_notes(info: media.FilmInfo, config: FilmConfig) -> Iterator[str]:
-    """Sentences about what becomes of a film's depth of samples."""
+def depth_notes(info: media.FilmInfo, config: FilmConfig, suffix: str) -> Iterator[str]:
+    """Sentences about what becomes of a film's depth of samples in a file of that ending."""
     if info.depth_bits <= 8:
         return
     if config.keeps_depth(info):
         yield f"Its {info.depth_bits} bits a sample stay {min(info.depth_bits, 10) if config.codec != 'ffv1' else 16}."
         if config.codec == "h264":
             yield "H.264 of 10 bits is decoded by few headsets and televisions: take --codec hevc or --bits 8."
+        if info.hdr != HdrMetadata() and suffix not in mux.BOXED and encode.CODECS[config.codec].encoder not in OPTIONS:
+            yield f"{config.codec} in {suffix} has no place for its HDR metadata, which are left out; --codec hevc has."
     else:
         hdr = " It is HDR: its tags are kept, and bands may show." if info.tags["color_trc"] in (16, 18) else ""
         yield f"Its {info.depth_bits} bits a sample become 8.{hdr}"
+
+
+_REFUSED = {  # what FFmpeg does not put into a container
+    ".mp4": ("ffv1", "prores"), ".m4v": ("ffv1", "prores"), ".mov": ("ffv1", "av1"), ".avi": ("hevc", "prores"),
+    ".nut": ("prores",),
+}  # fmt: skip
 
 
 def checked_target(target: Path, source: Path, config: FilmConfig) -> Path:
@@ -184,8 +195,9 @@ def checked_target(target: Path, source: Path, config: FilmConfig) -> Path:
         )
     if config.codec == "mv-hevc" and suffix not in mux.BOXED:
         raise InvalidInputError(f"{target}: spatial video goes into .mp4 or .mov; choose one.")
-    if suffix == ".mov" and config.codec.startswith("av1"):
-        raise InvalidInputError(f"{target}: MOV does not take av1; choose .mp4 or .mkv.")
-    if suffix in (".mp4", ".m4v") and config.codec in ("ffv1", "prores"):
-        raise InvalidInputError(f"{target}: MP4 does not take {config.codec}; choose .mov or .mkv.")
+    family = config.codec.removesuffix("-nvenc")
+    if family in _REFUSED.get(suffix, ()):
+        others = " or ".join(one for one in (".mp4", ".mov", ".mkv") if family not in _REFUSED.get(one, ()))
+        name = "MP4" if suffix == ".m4v" else suffix[1:].upper()
+        raise InvalidInputError(f"{target}: {name} does not take {config.codec}; choose {others}.")
     return target

@@ -32,6 +32,7 @@ class Codec:
         options: further ones.
         presets: whether it takes ``preset``.
         segments: the container of its segments.
+        full: whether it can say that a film's range is full.
         views: 2 where the halves of a side-by-side picture become streams of their own, of one structure.
     """
 
@@ -42,6 +43,7 @@ class Codec:
     options: dict[str, str] = field(default_factory=dict)
     presets: bool = False
     segments: str = "nut"
+    full: bool = True
     views: int = 1
 
 
@@ -68,7 +70,7 @@ CODECS: dict[str, Codec] = {
     ),
     "prores": Codec(
         encoder="prores_ks", pixel_format="yuv422p10le", deep_format="yuv422p10le", options={"profile": "3"},
-        segments="mov",
+        segments="mov", full=False,
     ),
     "ffv1": Codec(encoder="ffv1", pixel_format="yuv444p", deep_format="yuv444p16le", options={"level": "3"}),
     PICTURES: Codec(encoder="ffv1", pixel_format="bgr0", deep_format="gbrp16le", options={"level": "3"}),
@@ -86,11 +88,19 @@ CODECS: dict[str, Codec] = {
 _PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
 
 
-def tag(context: Any, info: FilmInfo) -> None:
-    """Carry the colour tags over; RGB's matrix (0) means nothing here, and 2 is unspecified."""
+def tag(to: Any, info: FilmInfo, *, full: bool) -> None:
+    """Carry the colour tags over to an encoder or a frame.
+
+    A matrix that the source does not say (2), or that is RGB's (0), is named: players guess it by the picture's size,
+    and two views have another one.
+    """
     for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
         if info.tags[name]:
-            setattr(context, name, info.tags[name])
+            setattr(to, name, info.tags[name])
+    if info.tags["colorspace"] in (0, 2):
+        to.colorspace = matrix_of(info)
+    if info.tags["color_range"] == 2 and not full:
+        to.color_range = 1
 
 
 class SegmentWriter:
@@ -160,7 +170,7 @@ class SegmentWriter:
         context.gop_size = max(1, round(2 * info.rate))
         context.thread_count = _ENCODER_THREADS
         context.flags |= Flags.global_header | Flags.bitexact
-        tag(context, info)
+        tag(context, info, full=self._codec.full)
         return stream
 
     def check(self) -> None:
@@ -204,8 +214,11 @@ class SegmentWriter:
         if self._format == GREY:
             return frames
         drawn = frames if self._drawn_on is None else [self._drawn_on(frame) for frame in frames]
-        full, matrix = self._info.tags["color_range"] == 2, matrix_of(self._info)
-        return [coded(self._reformatter, frame, self._format, matrix, full=full) for frame in drawn]
+        full, matrix = self._info.tags["color_range"] == 2 and self._codec.full, matrix_of(self._info)
+        shown = [coded(self._reformatter, frame, self._format, matrix, full=full) for frame in drawn]
+        for frame in shown:
+            tag(frame, self._info, full=full)  # ProRes takes them from its frames
+        return shown
 
     def encode(self, frames: list[Any], pts: int) -> None:
         """Encode prepared frames.

@@ -23,7 +23,7 @@ from secondeye.runtime.video.config import FilmConfig, checked_target, depth_not
 from secondeye.runtime.video.journal import Journal
 from secondeye.runtime.video.maps import open_maps
 from secondeye.runtime.video.report import Shot, joined_shots
-from secondeye.runtime.video.segments import Part, Work, check_encoder, convert_group, groups_of, part_of
+from secondeye.runtime.video.segments import Part, Work, check_encoder, convert_group, groups_of, part_of, tagged
 from secondeye.runtime.video.signals import signal_of
 from secondeye.runtime.video.stages import Progress, Tally
 from secondeye.runtime.video.subtitles import KEEP, open_track
@@ -117,7 +117,8 @@ def convert_video(
         written = sum(record["frames"] for record in records)
         if written == 0:
             raise MediaError(f"{info.path}: none of its frames could be decoded.")
-        notes = [*info.notes, *depth_notes(info, config), *(() if maps is None else maps.notes)]
+        of_depth = depth_notes(info, config, target.suffix.lower())
+        notes = [*info.notes, *of_depth, *(() if maps is None else maps.notes)]
         if written < part.frames:
             notes.append(f"{part.frames - written} of its {part.frames} frames could not be decoded and are left out.")
         whole = [mux.Segment(journal.segment(k), record["pts"]) for k, record in enumerate(records) if record["frames"]]
@@ -154,7 +155,7 @@ def _joined(target: Path, whole: list[mux.Segment], info: media.FilmInfo, config
     first, last = int(info.pts[part.first]), part.first + part.frames
     signal = signal_of(config.layout, config.anaglyph, swapped=config.stereo.swap)
     return mux.join(
-        target, whole, info, start=first if config.start else 0,
+        target, whole, tagged(info, config), start=first if config.start else None,
         end=int(info.pts[last]) if last < info.frames else None,
         signal=signal, vr180=config.projection == "vr180", deep=config.keeps_depth(info),
         views=encode.CODECS[config.codec].views, fov=config.fov, subtitles=config.subtitles == KEEP,

@@ -11,6 +11,8 @@ from typing import Any
 from secondeye.runtime.video.boxes import box
 
 _MASTERING_BYTES = 88  # AVMasteringDisplayMetadata: ten rationals, two flags
+# Encoders that write it into the video, and the option that tells them.
+OPTIONS = {"libx265": "x265-params", "libx264": "x264-params", "libsvtav1": "svtav1-params"}
 
 
 def side_data_of(frame: Any) -> list[Any]:
@@ -64,7 +66,7 @@ class HdrMetadata:
 
     def add_options(self, encoder: str, options: dict[str, str]) -> None:
         """Tell an encoder that writes it into the video; others get none."""
-        name = {"libx265": "x265-params", "libx264": "x264-params", "libsvtav1": "svtav1-params"}.get(encoder)
+        name = OPTIONS.get(encoder)
         if name is None:
             return
         words = [options[name]] if name in options else []

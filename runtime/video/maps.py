@@ -259,6 +259,8 @@ class MapReader:
 
     def _grey(self, frame: Any) -> Map16:
         """A decoded map in the whole range of 16 bits."""
+        film = self._track.film
+        assert film is not None
         parts = frame.format.components
         bits = max(part.bits for part in parts)
         if _PLANAR.match(frame.format.name):  # exactly, where swscale is some levels off
@@ -267,8 +269,9 @@ class MapReader:
             told = int(frame.color_range)
             limited = told == 1 or (told != 2 and frame.format.name.startswith(("yuv4", "yuva")))
             values = _whole_range(bits, limited)[_plane(frame, 0)]
-            if self._track.film is not None and self._track.film.rotation:
-                values = np.rot90(values, self._track.film.rotation)
+            if film.mirrored:
+                values = values[::-1]
+            values = np.rot90(values, film.rotation)
         else:
             pixels: NDArray[Any] = self._read(frame) if bits == 8 else self._read.values(frame)
             few = pixels[::8, ::8].astype(np.int32)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -19,7 +21,7 @@ from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import explain_os_error, for_ffmpeg
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
 from secondeye.runtime.video import fields
-from secondeye.runtime.video.hdr import HdrMetadata
+from secondeye.runtime.video.hdr import HdrMetadata, side_data_of
 from secondeye.runtime.video.signals import source_notes
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class FilmInfo:
         path: of the file.
         width, height: as shown, after rotation.
         rotation: quarter turns counter-clockwise that show it upright.
+        mirrored: whether its lines are shown in reverse order, before that.
         time_base: seconds per timestamp.
         pts: int64, every frame's timestamp in order of showing; by counting where the file gives none.
         rate: frames a second, about.
@@ -71,6 +74,7 @@ class FilmInfo:
     seekable: bool
     last: int = 1
     interlaced: bool = False
+    mirrored: bool = False
     hdr: HdrMetadata = field(default_factory=HdrMetadata)
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
     picks: tuple[FilmInfo, NDArray[np.int64]] | None = None
@@ -132,6 +136,11 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         if first is None:
             raise MediaError(f"{file}: none of its video can be decoded; is the file complete?")
         context = stream.codec_context
+        if seekable and context.has_b_frames and all(a < b for a, b in itertools.pairwise(stamps)):
+            # An AVI has no times of showing: they may be made up of those of coding.
+            early = (first, *itertools.islice(_decoded(container, stream), _REORDERED))
+            shown = [frame.pts for frame in early if frame.pts is not None]
+            seekable = all(a < b for a, b in itertools.pairwise(shown))
         turns = turns_of(first)
         bits = max((c.bits for c in first.format.components), default=8)
         tags = {
@@ -145,6 +154,9 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
         flags = {name.lower(): value for name, value in stream.metadata.items()}  # a WebM's; its decoder drops alpha
         if any(c.is_alpha for c in first.format.components) or flags.get("alpha_mode") == "1":
             notes.append("It has transparency (alpha), which is left out: its colours are shown as they lie beneath.")
+        every = sum(1 for _ in _films_in(container))
+        if every > 1:
+            notes.append(f"It has {every} video streams; the first is converted, the others are left out.")
     limits.check_size(str(file), width, height)
     if not seekable:
         count = packets or 1
@@ -154,11 +166,12 @@ def probe(path: str | os.PathLike[str], *, rate: Fraction | None = None, limits:
     elif unique.size > 1:
         told = (unique.size - 1) / (float(unique[-1] - unique[0]) * float(time_base))
         if not 0.98 < float(rate) / told < 1.02:  # a coded stream may name its clock's rate instead
-            rate = Fraction(told).limit_denominator(1001)
+            rate = max(Fraction(told).limit_denominator(1001), Fraction(1, 1001))
     last_shown = lasts[1] if seekable and lasts[1] > 0 else max(1, round(1 / (rate * time_base)))
     return FilmInfo(
         path=file, width=width, height=height, rotation=turns, time_base=time_base, pts=unique, rate=Fraction(rate),
         aspect=aspect, tags=tags, depth_bits=bits, seekable=seekable, last=last_shown, hdr=hdr, notes=tuple(notes),
+        mirrored=is_mirrored(first),
     )  # fmt: skip
 
 
@@ -256,12 +269,25 @@ def video_stream(container: Any, file: Path) -> Any:
 
 def pictures_of(container: Any) -> Any:
     """The first video stream that is no cover; None where there is none."""
-    return next((s for s in container.streams.video if not s.disposition.value & 0x400), None)  # 0x400: a cover
+    return next(_films_in(container), None)
+
+
+def _films_in(container: Any) -> Iterator[Any]:
+    return (s for s in container.streams.video if not s.disposition.value & 0x400)  # 0x400: a cover
 
 
 def turns_of(frame: Any) -> int:
     """Quarter turns counter-clockwise that show a frame upright."""
     return round((frame.rotation or 0) / 90) % 4
+
+
+def is_mirrored(frame: Any) -> bool:
+    """Whether a frame's lines are to be reversed before those turns: a camera's that looks at its owner may say so."""
+    matrix = next((bytes(data) for data in side_data_of(frame) if data.type.name == "DISPLAYMATRIX"), b"")
+    if len(matrix) < 36:
+        return False
+    a, b, _, c, d = struct.unpack_from("=5i", matrix)
+    return bool(a * d < b * c)
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:
@@ -396,6 +422,8 @@ class PixelReader:
         plane: Any = rgb.planes[0]
         each = np.dtype(dtype).itemsize
         pixels: NDArray[Any] = np.ndarray((height, width, 3), dtype, plane, strides=(plane.line_size, 3 * each, each))
+        if info.mirrored:
+            pixels = np.ascontiguousarray(pixels[::-1])
         if info.rotation:
             pixels = np.ascontiguousarray(np.rot90(pixels, info.rotation))
         return pixels[top : top + info.height, left : left + info.width]
@@ -419,13 +447,14 @@ BT709, BT601, BT2020 = 1, 5, 9  # swscale's numbers of these matrices
 
 def matrix_of(info: FilmInfo) -> int:
     """The YUV matrix by swscale's number; by size where the file does not say (as players do)."""
-    return matrix_numbered(info.tags["colorspace"], info.width, info.height)
+    top, bottom, left, right = info.crop
+    return matrix_numbered(info.tags["colorspace"], info.width + left + right, info.height + top + bottom)
 
 
 def matrix_numbered(colorspace: int, width: int, height: int) -> int:
     """The same of a tag, FFmpeg's number, and a size. PyAV 17 has no name for BT.2020's."""
     known = {1: BT709, 4: 4, 5: BT601, 6: BT601, 7: 7, 9: BT2020, 10: BT2020}
-    return known.get(colorspace, BT709 if min(height, width) >= 720 else BT601)
+    return known.get(colorspace, BT709 if width >= 1280 or height > 576 else BT601)
 
 
 def coded(reformatter: Any, frame: Any, kind: str, matrix: int, *, full: bool = False) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
@@ -51,7 +52,7 @@ def join(
     segments: list[Segment],
     info: FilmInfo,
     *,
-    start: int,
+    start: int | None,
     end: int | None,
     signal: Signal | None = None,
     vr180: bool = False,
@@ -66,8 +67,8 @@ def join(
         target: the file; its suffix names the container.
         segments: in order.
         info: of the source.
-        start, end: timestamps of the first frame and of the one after the last, in info.time_base; the film begins
-            at 0 when start is over 0.
+        start, end: timestamps of the first frame and of the one after the last, in info.time_base, None where the
+            source begins and ends. The film begins at 0.
         signal: how the film's layout is told to players, where it is.
         vr180: the pictures are half a sphere.
         deep: the film keeps its depth of samples, and its HDR metadata.
@@ -122,7 +123,7 @@ def _finish(file: BinaryIO, boxes: list[bytes], spatial: Sets | None, fov: float
 
 
 def _write(
-    file: BinaryIO, suffix: str, segments: list[Segment], info: FilmInfo, start: int, end: int | None,
+    file: BinaryIO, suffix: str, segments: list[Segment], info: FilmInfo, start: int | None, end: int | None,
     signal: Signal | None, name: str, spatial: Sets | None, subtitles: bool,
 ) -> list[str]:  # fmt: skip
     import av
@@ -141,7 +142,7 @@ def _write(
             codec = coded.codec_context.codec.canonical_name
         video.time_base = info.time_base
         video.codec_context.framerate = info.rate
-        tag(video.codec_context, info)
+        tag(video.codec_context, info, full=codec != "prores")
         if signal is not None and suffix in (".mkv", ".webm"):
             video.metadata["stereo_mode"] = signal.matroska
         original = video_stream(source, info.path)
@@ -150,20 +151,35 @@ def _write(
         kinds = ("audio", "subtitle", "attachment") if subtitles else ("audio",)
         copies, texts = _copies(source, output, original, suffix, notes, kinds)
         output.metadata.update({k: v for k, v in source.metadata.items() if k in _KEPT_METADATA})
-        if not start and end is None and source.chapters():
-            output.set_chapters(source.chapters())
+        zero = _beginning(info, [source.streams[i] for i in copies]) if start is None else start
+        if start is None and end is None and source.chapters():
+            output.set_chapters([_earlier(one, zero * info.time_base) for one in source.chapters()])
         nal = None if signal is None or spatial is not None else frame_packing_nal(codec, signal)
-        picture = _video_packets(segments, info, video, start, end, None if nal is None else (codec, nal), spatial)
+        picture = _video_packets(segments, info, video, zero, end, None if nal is None else (codec, nal), spatial)
         # MP4 cuts a sound frame that begins before the picture with an edit list; elsewhere it would push all back.
         early = output.format.name in ("mp4", "mov")
-        others = _other_packets(source, copies, info.time_base, start, end, early=early)
-        words = text_packets(info, texts, start, end)
+        others = _other_packets(source, copies, info.time_base, zero, end, cut=start is not None, early=early)
+        words = text_packets(info, texts, zero, end)
         try:
             for _, _, packet in heapq.merge(picture, others, words, key=lambda item: item[:2]):
                 output.mux(packet)
         except av.error.FFmpegError as error:
             raise MediaError(f"{name}: {suffix} does not take this video ({reason(error)}).") from error
     return notes
+
+
+def _beginning(info: FilmInfo, others: list[Any]) -> int:
+    """When the first of a source's streams begins, in info.time_base; 0 where that is before 0.
+
+    A recording from the air begins at any of 26 hours, and players would show nothing until then.
+    """
+    begins = [s.start_time * s.time_base for s in others if s.type != "attachment" and s.start_time is not None]
+    return max(0, math.floor(min([int(info.pts[0]) * info.time_base, *begins]) / info.time_base))
+
+
+def _earlier(chapter: Any, by: Fraction) -> Any:
+    ticks = round(by / chapter["time_base"])
+    return {**chapter, "start": max(0, chapter["start"] - ticks), "end": max(0, chapter["end"] - ticks)}
 
 
 def _copies(
@@ -178,7 +194,6 @@ def _copies(
     copies: dict[int, Any] = {}
     texts: dict[int, Any] = {}
     attached = 0
-    tip = "" if suffix == ".mkv" else "; .mkv can"
     for stream in source.streams:
         if stream.index == original.index or stream.type not in kinds:
             continue
@@ -194,16 +209,17 @@ def _copies(
                 plain = " without their fonts and places" if stream.codec_context.name in ("ass", "ssa") else ""
                 notes.append(f"Its subtitles ({stream.codec_context.name}) become {kind}, as {suffix} has it{plain}.")
                 continue
-            notes.append(f"{suffix} cannot hold its {stream.type} ({stream.codec_context.name}): left out{tip}.")
+            can = _who_can(suffix, stream)
+            notes.append(f"{suffix} cannot hold its {stream.type} ({_codec_of(stream)}): left out{can}.")
             continue
         try:
             copies[stream.index] = output.add_stream_from_template(stream)
             copies[stream.index].metadata.update(stream.metadata)
             copies[stream.index].disposition = stream.disposition
         except (av.error.FFmpegError, ValueError):
-            notes.append(f"{suffix} cannot hold its {stream.type} stream {stream.index}: left out{tip}.")
+            notes.append(f"{suffix} cannot hold its {stream.type} stream {stream.index}: left out.")
     if attached:
-        notes.append(f"{suffix} cannot hold its attached files (fonts and the like, {attached}): left out{tip}.")
+        notes.append(f"{suffix} cannot hold its attached files (fonts and the like, {attached}): left out; .mkv can.")
     return copies, texts
 
 
@@ -219,20 +235,32 @@ _KEPT_METADATA = (
     "language",
     "show",
 )
-_MP4_CODECS = {
-    "aac", "ac3", "eac3", "mp3", "mp2", "alac", "opus", "flac", "dts", "dca", "mov_text", "vorbis",
-}  # fmt: skip
+_BOXED_CODECS = {"aac", "ac3", "eac3", "mp3", "mp2", "alac", "dts", "mov_text"}
 _HELD = {
-    "mp4": _MP4_CODECS,
-    "mov": _MP4_CODECS | {"pcm_s16le", "pcm_s24le", "pcm_s16be", "pcm_s24be", "pcm_f32le"},
+    "mp4": _BOXED_CODECS | {"opus", "flac", "vorbis"},
+    "mov": _BOXED_CODECS
+    | {"pcm_s16le", "pcm_s24le", "pcm_s16be", "pcm_s24be", "pcm_f32le", "pcm_u8", "pcm_mulaw", "pcm_alaw"},
     "webm": {"opus", "vorbis", "webvtt"},
-    "avi": {"mp3", "mp2", "ac3", "aac", "pcm_s16le", "pcm_u8", "dca"},
-}
+    "avi": {"mp3", "mp2", "ac3", "aac", "dts", "pcm_s16le", "pcm_u8", "pcm_mulaw", "pcm_alaw"},
+}  # fmt: skip
+_NOT_MATROSKA = ("mov_text", "adpcm_", "wma", "pcm_mulaw", "pcm_alaw")  # beginnings; for want of codec ids of its own
+
+
+def _codec_of(stream: Any) -> str:
+    """A codec's own name: its decoder may have another (mp3float, dca)."""
+    return str(stream.codec_context.codec.canonical_name)
 
 
 def _holds(container: str, stream: Any) -> bool:
-    held, name = _HELD.get(container), stream.codec_context.name
-    return name != "mov_text" if held is None else name in held
+    held, name = _HELD.get(container), _codec_of(stream)
+    if held is None:
+        return not (name.startswith(_NOT_MATROSKA) if container == "matroska" else name == "mov_text")
+    return name in held
+
+
+def _who_can(suffix: str, stream: Any) -> str:
+    able = (other for other in (".mkv", ".mov", ".avi") if other != suffix and _holds(CONTAINERS[other], stream))
+    return "".join(f"; {other} can" for other in itertools.islice(able, 1))
 
 
 def _video_packets(
@@ -302,14 +330,18 @@ def _coded(file: Any, spatial: Sets | None) -> Iterator[Any]:
 
 
 def _other_packets(
-    source: Any, copies: dict[int, Any], time_base: Fraction, start: int, end: int | None, *, early: bool
-) -> Iterator[tuple[float, int, Any]]:
-    """The packets of the copied streams that lie in the part: (seconds, stream, packet)."""
+    source: Any, copies: dict[int, Any], time_base: Fraction, start: int, end: int | None, *, cut: bool,
+    early: bool,
+) -> Iterator[tuple[float, int, Any]]:  # fmt: skip
+    """The packets of the copied streams that lie in the part: (seconds, stream, packet).
+
+    `cut` says that the part begins later than the source, `early` that packets before its beginning are taken too.
+    """
     if not copies:
         return
     begin = float(start * time_base)
     stop = None if end is None else float(end * time_base)
-    if start:
+    if cut:
         source.seek(int(begin * 1_000_000), backward=True)
     ends: dict[int, int] = {}
     later: dict[int, int] = {}
@@ -324,7 +356,7 @@ def _other_packets(
         ends[index] = packet.dts + (packet.duration or 0)
         at = float(packet.pts * base)
         length = float((packet.duration or 0) * base)
-        if (start and at + length <= begin) or (stop is not None and at >= stop) or (at < begin and not early):
+        if (cut and at + length <= begin) or (stop is not None and at >= stop) or (at < begin and not early):
             continue
         shift = round(Fraction(start) * time_base / base)
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift

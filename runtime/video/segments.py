@@ -318,6 +318,13 @@ def check_encoder(info: media.FilmInfo, config: FilmConfig) -> None:
     _writer(io.BytesIO(), info, config, shape, deep=config.keeps_depth(info) or config.deep_map).check()
 
 
+def tagged(info: media.FilmInfo, config: FilmConfig) -> media.FilmInfo:
+    """The film with the tags of what is made of it: a map's values are no colours."""
+    if not config.deep_map:
+        return info
+    return replace(info, tags={**dict.fromkeys(info.tags, 2), "color_range": 2}, hdr=HdrMetadata())
+
+
 def _writer(
     path: Path | BinaryIO, info: media.FilmInfo, config: FilmConfig, shape: tuple[int, int], *, deep: bool
 ) -> encode.SegmentWriter:
@@ -328,11 +335,9 @@ def _writer(
         one = (width // 2, height) if config.layout == "sbs" else (width, height // 2)
         drawn_on = projection.Vr180(*one, float(info.aspect), config.layout, config.fov)
         size, info = drawn_on.size, replace(info, aspect=Fraction(1))
-    if config.deep_map:  # its values are no colours
-        info = replace(info, tags={**dict.fromkeys(info.tags, 2), "color_range": 2}, hdr=HdrMetadata())
     return encode.SegmentWriter(
         path,
-        info,
+        tagged(info, config),
         size,
         config.codec,
         config.quality,

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -303,3 +305,26 @@ def test_bench_has_help(cli, words):
     code, told, _ = cli("bench", *words)
     assert code == 0
     assert "Measure" in told
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full")
+def test_a_full_disk_behind_standard_output_is_told_in_a_line(photo):
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "secondeye", "convert", str(photo), "-o", "-"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("secondeye: standard output: cannot be written (")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_a_named_pipe_is_a_source(cli, photo, tmp_path):
+    """As a shell's <(...) is."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    feeder = threading.Thread(target=lambda: pipe.write_bytes(photo.read_bytes()), daemon=True)
+    feeder.start()
+    code, _, err = cli("convert", pipe, "-o", tmp_path / "out.png", "-q")
+    assert (code, err) == (0, "")
+    feeder.join(10)
+    assert (tmp_path / "out.png").is_file()

@@ -47,6 +47,24 @@ def test_a_folder_of_films_and_pictures_goes_into_a_folder(cli, folder, photo, t
     assert names(tmp_path / "out") == ["a_SBS.mp4", "b_SBS.mkv", "c_SBS.png"]
 
 
+def test_a_film_that_fails_does_not_stop_the_pictures_beside_it(cli, photo, tmp_path):
+    mixed, out = tmp_path / "mixed", tmp_path / "out"
+    mixed.mkdir()
+    (mixed / "a.mp4").write_bytes(b"no film at all")
+    (mixed / "b.png").write_bytes(photo.read_bytes())
+    code, _, err = cli("convert", mixed, "-o", out, *FILM)
+    assert (code, "failed: " in err, "a.mp4: is no film" in err) == (1, True, True)
+    assert names(out) == ["b_SBS.png"]
+
+
+def test_pictures_names_that_meet_are_told_before_the_films_work(cli, folder, photo, tmp_path):
+    for name in ("c.png", "c.webp"):
+        (folder / name).write_bytes(photo.read_bytes())
+    code, _, err = cli("convert", folder, "-o", tmp_path / "out", *FILM)
+    assert (code, "would become this file" in err) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_films_that_are_there_are_skipped(cli, folder, tmp_path):
     out = tmp_path / "out"
     assert cli("convert", f"{folder}/*.m*", "-o", out, *FILM)[0] == 0

@@ -43,6 +43,44 @@ def test_an_icc_profile_is_converted():
     assert "profile cannot be used" in broken.notes[0]
 
 
+def linear_profile(space, name):
+    """An ICC profile (version 2) of linear light: sRGB's primaries, or grey."""
+    white, fixed = (0.9642, 1.0, 0.82491), lambda values: b"".join(struct.pack(">i", round(v * 65536)) for v in values)
+    primaries = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.7141))
+    told = name.encode() + b"\0"
+    tags = {b"desc": b"desc" + bytes(4) + struct.pack(">I", len(told)) + told + bytes(78)}
+    tags[b"wtpt"] = b"XYZ " + bytes(4) + fixed(white)
+    for letter, primary in zip("rgb", primaries, strict=True) if space == "RGB " else [("k", None)]:
+        tags[f"{letter}TRC".encode()] = b"curv" + bytes(8)
+        if primary is not None:
+            tags[f"{letter}XYZ".encode()] = b"XYZ " + bytes(4) + fixed(primary)
+    table, body = struct.pack(">I", len(tags)), b""
+    for kind, content in tags.items():
+        table += struct.pack(">4sII", kind, 132 + 12 * len(tags) + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    head = struct.pack(
+        ">I4xI4s4s4s12x4s28x", 128 + len(table + body), 0x02100000, b"mntr", space.encode(), b"XYZ ", b"acsp"
+    )
+    return (head + fixed(white)).ljust(128, b"\0") + table + body
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "I;16"])
+def test_every_kind_of_picture_heeds_its_profile(mode):
+    light = np.kron(RNG.integers(8, 256, (4, 6), np.uint8), np.ones((8, 8), np.uint8))
+    image = Image.fromarray(light)
+    if mode == "I;16":
+        image = Image.fromarray(light.astype(np.uint16) * 257)
+    profile = linear_profile("GRAY" if mode in ("L", "LA", "I;16") else "RGB ", "GIMP built-in Linear sRGB")
+    image = image.convert(mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(100)
+    unit = light / 255.0
+    wanted = 255.0 * np.where(unit <= 0.0031308, 12.92 * unit, 1.055 * unit ** (1 / 2.4) - 0.055)
+    got = read_picture(encoded(image, icc_profile=profile)).pixels
+    assert got.shape[2] == (4 if mode in ("LA", "RGBA") else 3)
+    assert np.abs(got[:, :, :3] - wanted[:, :, None]).max() < 4.0  # 8 bits of linear light are coarse in the dark
+
+
 def test_alpha_grey_palette_and_16_bits():
     rgba = np.dstack([PIXELS, RNG.integers(0, 255, (40, 60), np.uint8)])
     np.testing.assert_array_equal(read_picture(encoded(Image.fromarray(rgba))).pixels, rgba)
@@ -95,14 +133,29 @@ def test_16_bits_keep_their_profile_orientation_and_transparency():
     assert any("profile cannot be used" in note for note in picture.notes)
 
 
-def test_16_bits_that_are_no_colours_of_ours_are_told():
-    values = RNG.integers(0, 65536, (16, 16, 4), np.uint16)
-    tags = {256: 16, 257: 16, 258: (16,) * 4, 259: 1, 262: 5, 277: 4, 278: 16, 279: values.nbytes, 273: 0}  # CMYK
-    ifd = TiffImagePlugin.ImageFileDirectory_v2()
-    for tag, value in tags.items():
+def tiff_of(values, photometric, orientation=1):
+    """A TIFF of uint16 [H, W, C]."""
+    (high, wide, channels), ifd = values.shape, TiffImagePlugin.ImageFileDirectory_v2()
+    tags = {256: wide, 257: high, 258: (16,) * channels, 259: 1, 262: photometric, 274: orientation}
+    for tag, value in {**tags, 277: channels, 278: high, 279: values.nbytes, 273: 0}.items():
         ifd[tag] = value
     head = b"II" + struct.pack("<HI", 42, 8)  # Pillow puts the strip after the tags
-    picture = read_picture(head + ifd.tobytes(8) + values.astype("<u2").tobytes())
+    return head + ifd.tobytes(8) + values.astype("<u2").tobytes()
+
+
+@pytest.mark.parametrize("wide", [16, 24])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiffs_of_16_bits_are_turned_upright(orientation, wide):
+    deep = RNG.integers(0, 65536, (16, wide, 3), np.uint16)
+    turns, mirrored = {1: (0, 0), 2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (1, 1), 6: (3, 0), 7: (3, 1), 8: (1, 0)}[
+        orientation
+    ]
+    upright = np.rint(np.rot90(deep[:, ::-1] if mirrored else deep, turns) / 257.0).astype(np.uint8)
+    np.testing.assert_array_equal(read_picture(tiff_of(deep, 2, orientation)).pixels, upright)
+
+
+def test_16_bits_that_are_no_colours_of_ours_are_told():
+    picture = read_picture(tiff_of(RNG.integers(0, 65536, (16, 16, 4), np.uint16), 5))  # CMYK
     assert any("the upper 8 bits are used" in note for note in picture.notes)
 
 

@@ -63,7 +63,8 @@ def test_variable_frame_rate_is_kept(make_clip, tmp_path, look_at):
     rng = np.random.default_rng(4)
     source = make_clip(tmp_path / "vfr.mkv", np.cumsum(rng.integers(11, 90, 40)).tolist(), sound=False)
     convert_video(source, tmp_path / "out.mkv", FilmConfig(stereo=StereoConfig(depth="cues"), **FAST))
-    np.testing.assert_allclose(look_at(tmp_path / "out.mkv")[0], look_at(source)[0], atol=0.0006)
+    times = np.array(look_at(source)[0])
+    np.testing.assert_allclose(look_at(tmp_path / "out.mkv")[0], times - times[0], atol=0.0006)
 
 
 def test_a_part_begins_at_zero_with_its_sound(clip, tmp_path, look_at):
@@ -257,6 +258,8 @@ def test_a_film_without_pictures_is_refused(cli, tmp_path):
         (["--codec", "mpeg1"], "codec: expected one of"),
         (["-o", "OUT.gif"], "expected a name ending in"),
         (["-o", "OUT.webm"], "WebM takes the codec av1"),
+        (["-o", "OUT.mov", "--codec", "ffv1"], "MOV does not take ffv1; choose .mkv"),
+        (["-o", "OUT.avi", "--codec", "hevc-nvenc"], "AVI does not take hevc-nvenc; choose .mp4 or .mov or .mkv"),
         (["--start", "9", "--end", "3"], "0 <= start < end"),
         (["--start", "99"], "nothing is left"),
         (["--layout", "separate"], "for films expected"),

@@ -5,9 +5,11 @@ import base64
 import http.server
 import io
 import re
+import struct
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -353,6 +355,44 @@ def test_films_without_times_are_counted(tmp_path):
     np.testing.assert_allclose(np.diff(times), 0.04, atol=0.0011)
 
 
+def test_frames_that_an_avi_stamps_in_coding_order_are_all_there(tmp_path):
+    source = luma_steps(tmp_path / "a.avi", 24)
+    with av.open(str(source)) as film:
+        assert film.streams.video[0].codec_context.has_b_frames
+    convert_video(source, tmp_path / "out.mkv", FilmConfig(**FAST))
+    got, times = shown(tmp_path / "out.mkv")
+    assert got == list(range(24))
+    np.testing.assert_allclose(np.diff(times), 0.04, atol=0.0011)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_recording_that_begins_at_ten_hours_becomes_a_film_that_begins_at_once(tmp_path, suffix, make_clip, look_at):
+    early = make_clip(tmp_path / "a.ts", [40 * k for k in range(8)])
+    with av.open(str(early)) as source, av.open(str(tmp_path / "film.ts"), "w") as out:
+        copies = [out.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                packet.pts, packet.dts = packet.pts + 36000 * 90000, packet.dts + 36000 * 90000
+                out.mux(packet)
+    pictures, _, sound, _ = look_at(tmp_path / "film.ts")
+    assert min(pictures[0], sound[0][0]) > 36000
+    convert_video(tmp_path / "film.ts", tmp_path / f"out{suffix}", FilmConfig(**FAST))
+    with av.open(str(tmp_path / f"out{suffix}")) as file:
+        assert file.duration / 1e6 < 2
+    got, _, heard, _ = look_at(tmp_path / f"out{suffix}")
+    zero = min(pictures[0], sound[0][0])
+    np.testing.assert_allclose(got, np.array(pictures) - zero, atol=0.0011)
+    np.testing.assert_allclose([t for t, _ in heard], [t - zero for t, _ in sound], atol=0.0011)
+
+
+def test_two_frames_an_hour_apart_are_a_film(tmp_path):
+    source = luma_steps(tmp_path / "film.mkv", 2, base=Fraction(1, 1000), pts=[0, 3_600_000])
+    convert_video(source, tmp_path / "out.mkv", FilmConfig(**FAST))
+    got, times = shown(tmp_path / "out.mkv")
+    assert (got, times) == ([0, 1], [0, 3600])
+
+
 @pytest.mark.parametrize("first", [400, 3, 0])  # far ahead, within what a decoder reorders, the same again
 def test_timestamps_that_jump_backwards_are_counted(tmp_path, first):
     """Two recordings one after another in one transport stream: every frame is there, evenly spaced."""
@@ -399,6 +439,25 @@ def test_what_a_container_cannot_hold_is_left_out_and_the_rest_keeps_its_marks(t
             assert suffix != ".mkv" or [int(s.disposition) for s in file.streams.audio] == [0, 0x41]
         left_out = [note for note in report.notes if "left out; .mkv can" in note]
         assert len(left_out) == 4 - len(kinds), report.notes
+
+
+@pytest.mark.parametrize(
+    ("codec", "source", "kept", "told"),
+    [
+        ("libmp3lame", ".avi", (".mp4", ".mov", ".avi", ".mkv"), {}),  # whose decoder is called mp3float
+        ("flac", ".mkv", (".mp4", ".mkv"), {".mov": "(flac): left out; .mkv can."}),
+        ("pcm_mulaw", ".avi", (".mov", ".avi"), {".mkv": "(pcm_mulaw): left out; .mov can."}),
+    ],
+)
+def test_sound_goes_where_it_can(tmp_path, make_clip, look_at, codec, source, kept, told):
+    film = make_clip(tmp_path / f"film{source}", [40 * k for k in range(8)], audio=codec)
+    sound = [data for _, data in look_at(film)[2]]
+    assert sound
+    for suffix in (*kept, *told):
+        report = convert_video(film, tmp_path / f"out{suffix}", FilmConfig(**FAST))
+        got = [data for _, data in look_at(tmp_path / f"out{suffix}")[2]]
+        assert b"".join(got) == (b"" if suffix in told else b"".join(sound))
+        assert suffix not in told or any(note.endswith(told[suffix]) for note in report.notes)
 
 
 def test_sound_goes_on_where_its_times_jump_back(tmp_path, make_clip, look_at):
@@ -481,6 +540,56 @@ def test_turned_films_are_upright_and_pixels_keep_their_shape(tmp_path):
         angle = next(file.decode(video=0)).rotation
     want = turned[0] if angle == 90 else turned[1]
     assert np.abs(got - want).mean() < 5  # another quarter turn: over 30
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect"), [((128, 72), Fraction(1)), ((180, 144), Fraction(64, 45)), ((182, 144), Fraction(64, 45))]
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_film_that_is_scaled_keeps_its_shape(tmp_path, size, aspect, suffix):
+    source = tmp_path / "film.mkv"
+    with av.open(str(source), "w") as file:  # 16:9 as on a DVD
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 90, 72, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(64, 45)
+        for _ in range(2):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((72, 90, 3), 90, np.uint8), "rgb24")))
+        file.mux(stream.encode(None))
+    convert_video(source, tmp_path / f"out{suffix}", FilmConfig(stereo=replace(CUES, size=size), preset="ultrafast"))
+    with av.open(str(tmp_path / f"out{suffix}")) as file:
+        assert float(file.streams.video[0].sample_aspect_ratio) == pytest.approx(float(aspect), rel=0.01)
+
+
+def test_further_video_streams_are_told(tmp_path, make_clip):
+    parts = [make_clip(tmp_path / f"{k}.mkv", [0, 40], sound=False) for k in range(2)]
+    with av.open(str(tmp_path / "two.mkv"), "w") as out, av.open(str(parts[0])) as a, av.open(str(parts[1])) as b:
+        copies = [(one, out.add_stream_from_template(one.streams.video[0])) for one in (a, b)]
+        for one, stream in copies:
+            for packet in one.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    out.mux(packet)
+    assert any("It has 2 video streams" in note for note in media.probe(tmp_path / "two.mkv").notes)
+    assert media.probe(parts[0]).notes == ()
+
+
+MATRICES = {  # a, b, c, d of a track's matrix, which takes (x, y) to (ax + cy, bx + dy); what that is
+    (-1, 0, 0, 1): lambda a: a[:, ::-1], (1, 0, 0, -1): lambda a: a[::-1], (-1, 0, 0, -1): lambda a: a[::-1, ::-1],
+    (0, 1, -1, 0): lambda a: np.rot90(a, -1), (0, -1, 1, 0): lambda a: np.rot90(a),
+    (0, 1, 1, 0): lambda a: a.swapaxes(0, 1), (0, -1, -1, 0): lambda a: np.rot90(a, 2).swapaxes(0, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_mirrored_films_are_shown_as_players_do(tmp_path, matrix, clip):
+    data = bytearray(clip.read_bytes())
+    at = data.index(b"tkhd") + 44  # of the video's track, the first
+    a, b, c, d = (value << 16 for value in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "film.mp4").write_bytes(data)
+    plain, turned = (media.probe(path) for path in (clip, tmp_path / "film.mp4"))
+    want, got = (media.PixelReader(info)(next(media.frames(info))[1]) for info in (plain, turned))
+    np.testing.assert_array_equal(got, MATRICES[matrix](want))
 
 
 def test_a_source_that_vanishes_is_told(tmp_path, make_clip):

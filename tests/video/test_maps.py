@@ -18,8 +18,10 @@ FRAMES = 50
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory, make_clip):
-    """50 frames of 160 x 96 with a cut."""
-    return make_clip(tmp_path_factory.mktemp("maps") / "film.mp4", [40 * k for k in range(FRAMES)], cut_at=30)
+    """50 frames of 160 x 96 with a cut, whose colours are told to be of limited range."""
+    tags = {"color_primaries": 1, "color_trc": 1, "colorspace": 1, "color_range": 1}
+    path = tmp_path_factory.mktemp("maps") / "film.mp4"
+    return make_clip(path, [40 * k for k in range(FRAMES)], cut_at=30, tags=tags)
 
 
 @pytest.fixture(scope="module")

@@ -339,9 +339,34 @@ def test_hlg_is_carried(tmp_path, codec, suffix):
     assert "HLG" in inspect_film(path).colour
 
 
+def test_prores_says_its_colours_and_that_its_range_is_limited(hdr, tmp_path, make_clip):
+    """Its frames say them, which decoders believe; a full range it cannot say."""
+    convert_video(hdr, tmp_path / "a.mov", FilmConfig(stereo=CUES, codec="prores"))
+    assert inspect_film(tmp_path / "a.mov").colour == "BT.2020, PQ (HDR10), limited range"
+    source = make_clip(tmp_path / "full.mkv", [0, 40], sound=False, codec="ffv1", tags={"color_range": 2})
+    convert_video(source, tmp_path / "b.mov", FilmConfig(stereo=CUES, codec="prores"))
+    with av.open(str(source)) as wanted, av.open(str(tmp_path / "b.mov")) as film:
+        want, got = (next(file.decode(video=0)).to_ndarray(format="rgb24") for file in (wanted, film))
+    assert np.abs(got[:, :160].astype(int) - want).mean() < 2  # with a range that is not its own: over 10
+
+
+@pytest.mark.parametrize(
+    ("size", "layout", "matrix"),
+    [((160, 96), "sbs", 5), ((96, 320), "tb", 5), ((160, 584), "half-tb", 1), ((1280, 96), "half-sbs", 1)],
+)
+def test_a_matrix_that_is_guessed_is_told(tmp_path, make_clip, size, layout, matrix):
+    """Players guess it by the size, which is another one for two views."""
+    source = make_clip(tmp_path / "film.mkv", [0, 40], sound=False, size=size)
+    for name in ("a.mp4", "a.mkv"):
+        convert_video(source, tmp_path / name, FilmConfig(stereo=CUES, layout=layout, preset="ultrafast"))
+        with av.open(str(tmp_path / name)) as file:
+            assert int(file.streams.video[0].codec_context.colorspace) == matrix
+
+
 def test_ten_bits_stay_ten_bits(hdr, tmp_path):
     path = tmp_path / "film.mkv"
-    convert_video(hdr, path, FilmConfig(stereo=CUES, codec="ffv1"))
+    report = convert_video(hdr, path, FilmConfig(stereo=CUES, codec="ffv1"))
+    assert any("no place for its HDR metadata" in note for note in report.notes)
     with av.open(str(path)) as file, av.open(str(hdr)) as source:
         for got, want in zip(file.decode(video=0), source.decode(video=0), strict=True):
             luma = got.reformat(format="gray16le").to_ndarray()[:, :160].astype(int)

@@ -149,6 +149,6 @@ def test_pictures_of_text_stay_left_out(silent, tmp_path):
                 packet.stream = video
                 out.mux(packet)
     report = convert(film, tmp_path / "out.mp4")
-    assert any("cannot hold its subtitle (dvbsub)" in note for note in report.notes)
+    assert any("cannot hold its subtitle (dvb_subtitle)" in note for note in report.notes)
     with av.open(str(tmp_path / "out.mp4")) as file:
         assert not file.streams.subtitles
