@@ -20,6 +20,8 @@ from secondeye.runtime.errors import MediaError, SecondEyeError
 from secondeye.runtime.files import atomic_write, explain_os_error, file_hash, sync_folder, try_lock, wait_lock
 
 RECORD = "record.json"
+OWN = ("pieces", "work")
+"""Folders of a cache, where nothing else can stay."""
 
 
 def content_key(parts: dict[str, Any]) -> str:

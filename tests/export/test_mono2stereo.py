@@ -311,6 +311,17 @@ def test_what_is_no_bundle_is_not_replaced(tiny, bundle, tmp_path):
     assert len(list((tmp_path / "mixed").iterdir())) > 2
 
 
+@pytest.mark.parametrize(("out", "cache"), [("out", "out"), ("out", "out/cache"), ("out/work", "out"), (".", "cache")])
+def test_a_cache_and_a_bundle_that_would_lie_in_each_other_are_refused_at_once(tiny, tmp_path, out, cache):
+    from secondeye import InvalidInputError
+    from secondeye.export.build_engine import build
+
+    (tmp_path / "home").mkdir()
+    with pytest.raises(InvalidInputError, match="--cache: .* would lie in each other"):
+        build(request_for(tiny, tmp_path / "home" / out, cache=tmp_path / "home" / cache), pytest.fail)
+    assert not list((tmp_path / "home").iterdir())
+
+
 def test_a_link_leads_to_the_bundle_and_stays(tiny, bundle, tmp_path):
     from secondeye.export.build_engine import build
 
