@@ -148,9 +148,21 @@ def read_tensors(path: Path, scratch: Path, problems: Problems) -> dict[str, Ten
         return {}
 
 
+def child_command(module: str, *arguments: str) -> list[str]:
+    """What runs one of our modules in a process of its own, which finds packages where this one does.
+
+    By itself an isolated Python (``-I``: nothing of the working folder is run) knows neither PYTHONPATH nor the
+    packages of ``pip install --user``.
+    """
+    path = [os.path.abspath(place) for place in sys.path if place]
+    start = f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    code = f"import runpy, sys; sys.path[:] = {path!r}; {start}"
+    return [sys.executable, "-I", "-c", code, *arguments]
+
+
 def _convert_in_child(source: Path, target: Path, size: int) -> str | None:
     """Run this module on a pickle; the reason why not, or None."""
-    command = [sys.executable, "-I", "-m", "secondeye.export.weights", str(source), str(target), str(size)]
+    command = child_command("secondeye.export.weights", str(source), str(target), str(size))
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120 + size / (20 << 20), check=False)
     except subprocess.TimeoutExpired:

@@ -317,7 +317,7 @@ def test_a_cache_and_a_bundle_that_would_lie_in_each_other_are_refused_at_once(t
     from secondeye.export.build_engine import build
 
     (tmp_path / "home").mkdir()
-    with pytest.raises(InvalidInputError, match="--cache: .* would lie in each other"):
+    with pytest.raises(InvalidInputError, match=r"--cache: .* would lie in each other"):
         build(request_for(tiny, tmp_path / "home" / out, cache=tmp_path / "home" / cache), pytest.fail)
     assert not list((tmp_path / "home").iterdir())
 
@@ -430,6 +430,20 @@ def test_a_configuration_that_makes_no_network_is_the_files_problem():
     assert checked(lambda: nn.GroupNorm(7, 32), {}, "unet.ckpt", problems) is None
     with pytest.raises(ModelFormatError, match=r"unet\.ckpt: its configuration makes no network"):
         problems.tell()
+
+
+def test_a_child_finds_packages_where_its_parent_does_and_not_in_the_working_folder(tmp_path, monkeypatch):
+    from secondeye.export.weights import child_command
+
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "probed.py").write_text("import json, sys; print(json.dumps(sys.argv[1:]))")
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))  # as PYTHONPATH or pip install --user
+    for name in ("json.py", "runpy.py"):
+        (tmp_path / name).write_text("raise SystemExit('run from the working folder')")
+    done = subprocess.run(
+        child_command("probed", "a b", "c"), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert json.loads(done.stdout) == ["a b", "c"], done.stderr
 
 
 def test_tensors_of_eight_bits_damaged_records_and_a_full_disk(tmp_path):
