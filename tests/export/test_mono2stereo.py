@@ -446,6 +446,34 @@ def test_a_child_finds_packages_where_its_parent_does_and_not_in_the_working_fol
     assert json.loads(done.stdout) == ["a b", "c"], done.stderr
 
 
+def test_what_a_file_of_weights_is_not_is_said(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from secondeye.export.weights import Problems, read_tensors
+
+    class Worse:
+        def __reduce__(self):
+            return (os.system, ("true",))
+
+    (tmp_path / "page.ckpt").write_text("<html>404</html>")
+    (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3463726504\n")
+    torch.save({"a": Evil()}, tmp_path / "code.ckpt")
+    torch.save({"a": Worse()}, tmp_path / "worse.ckpt")
+    torch.save({"a": torch.ones(2).to_sparse()}, tmp_path / "sparse.pt")
+    save_file({}, tmp_path / "empty.safetensors")
+    said = {
+        "page.ckpt": "not a torch file", "pointer.pth": "not a torch file", "code.ckpt": "it holds code",
+        "worse.ckpt": "it holds code", "sparse.pt": "entries that are no tensors: 1 (a)",
+        "empty.safetensors": "holds no tensors",
+    }  # fmt: skip
+    problems = Problems()
+    for name, text in said.items():
+        assert read_tensors(tmp_path / name, tmp_path / "scratch", problems) == {}
+        assert len(problems.of(name)) == 1
+        assert text in problems.of(name)[0], name
+
+
 def test_tensors_of_eight_bits_damaged_records_and_a_full_disk(tmp_path):
     import torch
     from safetensors.torch import save_file
