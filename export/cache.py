@@ -65,7 +65,12 @@ class Cache:
                 raise MediaError(f"{self.folder}: cannot be written ({explain_os_error(error)}).") from error
             if not try_lock(lock):
                 waiting()
-                wait_lock(lock)
+                try:
+                    wait_lock(lock)
+                except OSError as error:
+                    raise MediaError(
+                        f"{self.folder}: cannot be locked ({explain_os_error(error)}); choose a folder on another disk."
+                    ) from error
             work = self.folder / "work"
             shutil.rmtree(work, ignore_errors=True)
             try:

@@ -446,6 +446,22 @@ def test_a_child_finds_packages_where_its_parent_does_and_not_in_the_working_fol
     assert json.loads(done.stdout) == ["a b", "c"], done.stderr
 
 
+@pytest.mark.posix
+def test_a_disk_without_locks_is_one_sentence(tmp_path, monkeypatch):
+    import errno
+    import fcntl
+
+    from secondeye import MediaError
+    from secondeye.export.cache import Cache
+
+    def flock(*rest):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(MediaError, match="cannot be locked"), Cache(tmp_path).locked(lambda: None):
+        pass
+
+
 def test_what_a_file_of_weights_is_not_is_said(tmp_path):
     import torch
     from safetensors.torch import save_file
