@@ -11,10 +11,14 @@ Rows: identity (right = left, which beats converters on everything but SIoU and 
 moved as a whole by the best number of pixels, SecondEye as it is, and with strength and convergence fitted per picture
 (two numbers, since no picture tells its camera's baseline); with --bundle, quality mode as it is, fitted, and as its
 authors condition it. Where the pair has measured disparity, a row shows what the warp and fill reach with it.
+
+With --json what is done is kept beside FILE after every pair: the same command goes on from there when it was stopped
+(but with --sheet, whose views are not kept, it begins anew).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,18 +28,21 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
+from secondeye import _native
 from secondeye.benchmarks.machine import bench_extra, console, machine
 from secondeye.benchmarks.metrics import siou
 from secondeye.benchmarks.pairs import Pair, read_pairs
 from secondeye.benchmarks.stereo_metrics import all_metrics, filled_in, true_holes
 from secondeye.runtime import ops
-from secondeye.runtime.bundle import read_bundle
+from secondeye.runtime.bundle import MANIFEST, read_bundle
 from secondeye.runtime.cli._guard import guarded
 from secondeye.runtime.config import StereoConfig
 from secondeye.runtime.converter import StereoConverter
-from secondeye.runtime.files import atomic_write, check_place
+from secondeye.runtime.files import atomic_write, check_place, file_hash
+from secondeye.runtime.schedulers import DEFAULT_STEPS
 from secondeye.runtime.writers import format_of, save_picture
 
 cv2 = bench_extra("cv2")
@@ -133,6 +140,56 @@ def quality_converters(bundle: Path, depth: str, scheduler: Any, steps: int | No
     return result
 
 
+def _facts(depth: str, bundle: Path | None, scheduler: Any, steps: int | None) -> dict[str, Any]:
+    """What a table was made with."""
+    facts: dict[str, Any] = {"machine": machine(), "depth_model": depth}
+    if bundle is not None:
+        told = read_bundle(bundle, verify=False).manifest
+        facts["bundle"] = {
+            "name": bundle.resolve().name, "manifest": file_hash(bundle / MANIFEST),
+            "precision": told.engines["unet"].precision, "scheduler": scheduler,
+            "steps": steps or DEFAULT_STEPS[scheduler],
+        }  # fmt: skip
+    return facts
+
+
+class _Kept:
+    """A table in the making, kept beside the file that it will be.
+
+    Args:
+        place: of that file; None keeps nothing.
+        facts: what the table is made with; rows made with anything else, or by other code, are not taken up.
+    """
+
+    def __init__(self, place: Path | None, facts: dict[str, Any], pairs: Path) -> None:
+        self.path = None if place is None else place.with_name(f".{place.name}.part")
+        home, code = Path(__file__).parent.parent, hashlib.sha256()
+        for path in [*sorted((home / "runtime").rglob("*.py")), *sorted((home / "benchmarks").glob("*.py"))]:
+            code.update(path.read_bytes())
+        code.update(Path(_native.__file__).read_bytes())
+        self._facts = facts | {"pairs": str(pairs.resolve()), "code": code.hexdigest()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Those of a run that was stopped."""
+        try:
+            kept = json.loads(b"" if self.path is None else self.path.read_bytes())
+            rows: list[dict[str, Any]] = kept.pop("results")
+        except (OSError, ValueError, KeyError, AttributeError):
+            return []
+        return rows if kept == self._facts else []
+
+    def keep(self, rows: list[dict[str, Any]]) -> None:
+        """Keep all of them."""
+        if self.path is not None:
+            with atomic_write(self.path) as file:
+                file.write(json.dumps(self._facts | {"results": rows}).encode())
+
+    def drop(self) -> None:
+        """The table is finished."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
 def main(
     pairs: Annotated[Path, typer.Argument(help="Folder of stereo pairs, or a side-by-side film.")],
     depth_model: Annotated[str, typer.Option(help="builtin, cues or an ONNX file.")] = "builtin",
@@ -150,9 +207,16 @@ def main(
         format_of(sheet)
     converter = StereoConverter(StereoConfig(depth=depth_model))
     quality = None if bundle is None else quality_converters(bundle, depth_model, scheduler, steps)
-    rows: list[dict[str, Any]] = []
+    facts = _facts(depth_model, bundle, scheduler, steps)
+    kept = _Kept(json_file, facts, pairs)
+    rows = kept.rows() if sheet is None else []
+    done = {row["pair"] for row in rows}
+    if done:
+        Console(stderr=True).print(f"{len(done)} pairs were measured before; going on.", highlight=False)
     strips: dict[str, dict[str, tuple[NDArray[np.uint8], str]]] = {}
     for pair in read_pairs(pairs):
+        if pair.name in done:
+            continue
         if sheet is not None:
             strips[pair.name] = {"truth": (_small(pair.right), "")}
         holes = true_holes(pair.left, pair.right, pair.disparity)
@@ -162,13 +226,14 @@ def main(
             if sheet is not None:  # of a film's thousands of pairs they would fill the memory
                 psnr = "" if row["psnr"] is None else f", PSNR {row['psnr']:.1f} dB"
                 strips[pair.name][name] = _small(view), f"SIoU {row['siou']:.3f}{psnr}"
+        kept.keep(rows)
     _print(rows, f"Right views against the true ones ({depth_model} depth)")
     if json_file is not None:
         with atomic_write(json_file) as file:
-            result = {"machine": machine(), "depth_model": depth_model, "results": rows}
-            file.write(json.dumps(result, indent=1).encode())
+            file.write(json.dumps(facts | {"results": rows}, indent=1).encode())
     if sheet is not None and strips:
         save_picture(sheet, contact_sheet(strips))
+    kept.drop()
 
 
 def _small(view: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
 
-from secondeye.export.cache import Cache, code_hash, content_key, copy_file, place_folder
+from secondeye.export.cache import OWN, Cache, code_hash, content_key, copy_file, place_folder
 from secondeye.export.pieces import Pieces, Told, versions
 from secondeye.export.sharing import share_weights
 from secondeye.runtime.bundle import BACKENDS, MANIFEST, EngineEntry, Manifest, read_bundle
@@ -83,6 +83,11 @@ class Common:
     cache: Path | None = None
 
     @property
+    def pieces(self) -> Path:
+        """The folder of finished pieces."""
+        return self.cache or cache_folder() / "engines"
+
+    @property
     def place(self) -> Path:
         """Where the bundle lies: what `out` leads to, since a folder is renamed there and would replace a link."""
         return self.out.resolve()
@@ -115,6 +120,9 @@ class Common:
             yield f"--out: no folder may be made in {self.place.parent}"
         elif self.out.exists() and not (self.out.is_dir() and _replaceable(self.out)):
             yield f"--out: {self.out} is there already and is no bundle alone; choose another folder"
+        cache = self.pieces.resolve()
+        if cache.is_relative_to(self.place) or any(self.place.is_relative_to(cache / own) for own in OWN):
+            yield f"--cache: {self.pieces} and the bundle {self.out} would lie in each other; choose another folder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +206,7 @@ def build(request: Request, told: Told) -> Path:
     depth_size = depth_anything_v2.lower_bound_size(*request.shape.typical, side=request.depth_side)
     told("sources", "hash")
     hashes = sources.hashes()
-    cache = Cache(request.cache or cache_folder() / "engines")
+    cache = Cache(request.pieces)
     with cache.locked(lambda: told("sources", "wait for another build")) as work:
         loaded: list[mono2stereo.Mono2Stereo] = []
 
@@ -239,7 +247,7 @@ def build_sgt(request: SgtRequest, told: Told) -> Path:
     request.check()
     told("sources", "hash")
     hashes = sgt_bagel.hashes(request.checkpoint)
-    cache = Cache(request.cache or cache_folder() / "engines")
+    cache = Cache(request.pieces)
     with cache.locked(lambda: told("sources", "wait for another build")) as work:
         told("sources", "check")
         instruction = request.instruction or sgt_bagel.INSTRUCTION

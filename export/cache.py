@@ -20,6 +20,8 @@ from secondeye.runtime.errors import MediaError, SecondEyeError
 from secondeye.runtime.files import atomic_write, explain_os_error, file_hash, sync_folder, try_lock, wait_lock
 
 RECORD = "record.json"
+OWN = ("pieces", "work")
+"""Folders of a cache, where nothing else can stay."""
 
 
 def content_key(parts: dict[str, Any]) -> str:
@@ -63,7 +65,12 @@ class Cache:
                 raise MediaError(f"{self.folder}: cannot be written ({explain_os_error(error)}).") from error
             if not try_lock(lock):
                 waiting()
-                wait_lock(lock)
+                try:
+                    wait_lock(lock)
+                except OSError as error:
+                    raise MediaError(
+                        f"{self.folder}: cannot be locked ({explain_os_error(error)}); choose a folder on another disk."
+                    ) from error
             work = self.folder / "work"
             shutil.rmtree(work, ignore_errors=True)
             try:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from secondeye.export.graphs import example_inputs, relative_error
+from secondeye.export.weights import child_command
 from secondeye.runtime.backends.cuda import find_gpu
 from secondeye.runtime.bundle import EngineEntry, shape_of
 from secondeye.runtime.errors import BackendUnavailableError, ExportError, InvalidInputError
@@ -185,7 +186,7 @@ def compile_checked(
 
 
 def _in_child(request: dict[str, Any], label: str) -> dict[str, Any]:
-    command = [sys.executable, "-I", "-m", "secondeye.export.engines", json.dumps(request)]
+    command = child_command("secondeye.export.engines", json.dumps(request))
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:

@@ -20,6 +20,7 @@ from torch import nn
 
 BLOCK = 32  # weights that share a scale
 _FLOAT8_MOST = 448.0  # of E4M3
+_LEAST = np.float32(1e-34)  # a block of smaller weights is written as 0; a 448th of it is no subnormal number yet
 Map = NDArray[np.float32]
 Weights = tuple[NDArray[Any], Map]
 
@@ -131,7 +132,7 @@ def packed_rows(weight: torch.Tensor, bits: int) -> tuple[NDArray[np.uint8], NDA
         part = nn.functional.pad(weight[at : at + step].float(), (0, blocks * BLOCK - inner)).view(-1, blocks, BLOCK)
         low, high = part.amin(dim=2), part.amax(dim=2)
         scale = torch.where(-low > high, low, high) / -half
-        inverse = torch.where(scale == 0, 0.0, 1 / scale)
+        inverse = torch.where(scale.abs() < float(_LEAST) / half, 0.0, 1 / scale)
         coded = (part * inverse[..., None]).round_().add_(half).clamp_(0, 2 * half - 1).to(torch.uint8)
         if bits == 4:
             pairs = coded.view(torch.int16)
@@ -179,9 +180,9 @@ def _starts(weights: Map) -> NDArray[np.intp]:
 
 
 def _greatest(weights: Map) -> Map:
-    """Of each block the greatest magnitude, [K / 32, N]; 1 where all is 0."""
+    """Of each block the greatest magnitude, [K / 32, N]; 1 where all is 0, or so small that a scale would be."""
     found: Map = np.maximum.reduceat(np.abs(weights), _starts(weights), axis=0)
-    return np.where(found == 0, np.float32(1), found)
+    return np.where(found < _LEAST, np.float32(1), found)
 
 
 def _spread(blocks: NDArray[Any], weights: Map) -> NDArray[Any]:

@@ -142,15 +142,30 @@ def read_tensors(path: Path, scratch: Path, problems: Problems) -> dict[str, Ten
         problems.add(label, f"expected .safetensors or one of {', '.join(PICKLES)}")
         return {}
     try:
-        return dict(load_file(converted))
+        tensors = dict(load_file(converted))
     except Exception as error:  # the library raises its own kind and several built-in ones
         problems.add(label, f"not a whole safetensors file ({first_line(error)})")
         return {}
+    if not tensors:
+        problems.add(label, "holds no tensors")
+    return tensors
+
+
+def child_command(module: str, *arguments: str) -> list[str]:
+    """What runs one of our modules in a process of its own, which finds packages where this one does.
+
+    By itself an isolated Python (``-I``: nothing of the working folder is run) knows neither PYTHONPATH nor the
+    packages of ``pip install --user``.
+    """
+    path = [os.path.abspath(place) for place in sys.path if place]
+    start = f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    code = f"import runpy, sys; sys.path[:] = {path!r}; {start}"
+    return [sys.executable, "-I", "-c", code, *arguments]
 
 
 def _convert_in_child(source: Path, target: Path, size: int) -> str | None:
     """Run this module on a pickle; the reason why not, or None."""
-    command = [sys.executable, "-I", "-m", "secondeye.export.weights", str(source), str(target), str(size)]
+    command = child_command("secondeye.export.weights", str(source), str(target), str(size))
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120 + size / (20 << 20), check=False)
     except subprocess.TimeoutExpired:
@@ -193,7 +208,8 @@ def _child(source: Path, target: Path, size: int) -> str | None:
         loaded = _unpickle(source)
     except pickle.UnpicklingError as error:
         text = " ".join(str(error).split())
-        if "nsupported global" in text or "not an allowed global" in text or "WeightsUnpickler" in text:
+        other = "nsupported operand" in text  # no pickle at all: a web page, a pointer to a file that was not fetched
+        if ("WeightsUnpickler" in text or "is blocked" in text) and not other:
             return "it holds code, not weights alone, and was not run; save its state dict as safetensors"
         return "not a torch file, or a damaged one"
     except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
@@ -205,7 +221,8 @@ def _child(source: Path, target: Path, size: int) -> str | None:
         return f"expected a dict of tensors, got {type(loaded).__name__}"
     if len(loaded) > MAX_TENSORS:
         return f"{len(loaded)} entries are over the limit of {MAX_TENSORS}"
-    wrong = [str(k) for k, v in loaded.items() if not isinstance(k, str) or not isinstance(v, torch.Tensor)]
+    plain = {k for k, v in loaded.items() if isinstance(v, torch.Tensor) and v.layout == torch.strided}
+    wrong = [str(k) for k in loaded if not isinstance(k, str) or k not in plain]
     if wrong:
         return f"entries that are no tensors: {some(wrong)}"
     twice = sorted(k for k in loaded if k.startswith("module.") and k.removeprefix("module.") in loaded)

@@ -75,7 +75,9 @@ def make_schedule(constants: Mapping[str, Any], scheduler: Scheduler, steps: int
     else:
         stride = count // steps
         if spacing == "leading":
-            times = [min(count - 1, i * stride + offset) for i in range(steps - 1, -1, -1)]
+            # An offset that leads past the last time that was trained is cut (diffusers fails there).
+            offset = min(offset, count - 1 - (steps - 1) * stride)
+            times = [i * stride + offset for i in range(steps - 1, -1, -1)]
         else:
             # The quotient is rounded, and for some numbers of steps one more is left over 0, at time -1.
             times = [round(float(t)) - 1 for t in np.arange(count, 0, -count / steps)[:steps]]

@@ -6,7 +6,6 @@ Source: Kodaira et al., StreamDiffusion (2023), for the idea of batching the ste
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +17,8 @@ from secondeye.runtime.schedulers import Schedule
 
 Pixels = NDArray[np.uint8]
 Tensor = NDArray[np.float32]
+Frame = tuple[Tensor, dict[str, Tensor], int]
+"""Latent, the layout's other inputs, steps done."""
 
 
 class StreamBatch:
@@ -44,8 +45,7 @@ class StreamBatch:
             )
         self.delay = len(schedule.steps) - 1
         self._model, self._schedule, self._noise = model, schedule, noise
-        # The newest first: latent, the layout's other inputs, steps done.
-        self._under_way: deque[tuple[Tensor, dict[str, Tensor], int]] = deque()
+        self._under_way: list[Frame] = []  # the newest first
 
     def __call__(self, source: Pixels, warped: Pixels, holes: Pixels) -> Pixels | None:
         """Take a frame in, and give the one out that is done.
@@ -59,34 +59,35 @@ class StreamBatch:
 
         Raises:
             InvalidInputError: a frame of another size or dtype.
+            EngineError: an engine failed; the frame was not taken in, and the others are where they were.
         """
         check_frame(source, warped, holes, self._noise)
         latent, given = self._model.start(source[None], warped[None], holes[None], self._schedule, self._noise)
-        self._under_way.appendleft((latent, given, 0))
-        return self._advance()
+        return self._advance([(latent, given, 0), *self._under_way])
 
     def flush(self) -> Iterator[Pixels]:
         """The frames that are still under way, in order; the stream is empty then."""
         while self._under_way:
-            done = self._advance()
+            done = self._advance(self._under_way)
             if done is not None:
                 yield done
 
-    def _advance(self) -> Pixels | None:
-        """One step of every frame in one call; the frame whose last it was."""
-        steps = [self._schedule.steps[done] for _, _, done in self._under_way]
-        names = self._under_way[0][1]
-        together = {name: np.concatenate([given[name] for _, given, _ in self._under_way]) for name in names}
+    def _advance(self, frames: list[Frame]) -> Pixels | None:
+        """One step of every frame in one call; the frame whose last it was. They are under way when nothing failed."""
+        steps = [self._schedule.steps[done] for _, _, done in frames]
+        names = frames[0][1]
+        together = {name: np.concatenate([given[name] for _, given, _ in frames]) for name in names}
         latents = self._model.run(
             "unet",
             **together,
-            latent=np.concatenate([latent for latent, _, _ in self._under_way]),
+            latent=np.concatenate([latent for latent, _, _ in frames]),
             timestep=np.array([step.timestep for step in steps], np.int64),
             keep=np.array([step.keep for step in steps], np.float32),
             gain=np.array([step.gain for step in steps], np.float32),
         )
-        for k, (_, given, done) in enumerate(list(self._under_way)):
-            self._under_way[k] = (latents[k : k + 1], given, done + 1)
-        if self._under_way[-1][2] < len(self._schedule.steps):
-            return None
-        return self._model.finish(self._under_way.pop()[0])[0]
+        further = [(latents[k : k + 1], given, done + 1) for k, (_, given, done) in enumerate(frames)]
+        picture = None
+        if further[-1][2] == len(self._schedule.steps):
+            picture = self._model.finish(further.pop()[0])[0]
+        self._under_way = further
+        return picture

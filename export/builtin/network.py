@@ -27,6 +27,11 @@ _SKIPS = (0, 2, 4, 10, 15)  # the blocks whose outputs, at strides 2, 4, 8, 16 a
 _SKIP_CHANNELS = (16, 24, 40, 112, 320)
 
 
+def _relu6(x: Tensor) -> Tensor:
+    """ReLU6 as every onnxscript exports it: one Clip, which our kernels run; of ``F.relu6`` some make a Min."""
+    return F.hardtanh(x, 0.0, 6.0)
+
+
 class SameConv(nn.Conv2d):
     """A convolution with TensorFlow's SAME padding for even sizes: at stride 2 the extra column is on the far side."""
 
@@ -58,8 +63,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C', H / stride, W / stride]."""
-        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
-        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = _relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y = _relu6(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
         return x + y if self.residual else y
 
@@ -81,7 +86,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, 3, H, W] in about [-1, 1] -> features at strides 2, 4, 8, 16 and 32."""
-        x = F.relu6(self._bn0(self._conv_stem(x)))
+        x = _relu6(self._bn0(self._conv_stem(x)))
         features = []
         for index, block in enumerate(self._blocks):
             x = block(x)

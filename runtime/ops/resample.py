@@ -184,7 +184,7 @@ def prepare(
     """
     check_picture("picture", picture, channels=(1, 3, 4))
     x, y = _axes(picture, height, width, filter)
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+    if len(mean) != 3 or len(std) != 3 or not np.isfinite([*mean, *std]).all() or min(std) <= 0:
         raise InvalidInputError(f"mean, std: expected three numbers each, std over 0, got {mean} and {std}.")
     gain = (1.0 / (64.0 * 255.0 * np.asarray(std, np.float64))).astype(np.float32)
     bias = (-np.asarray(mean, np.float64) / np.asarray(std, np.float64)).astype(np.float32)

@@ -92,7 +92,9 @@ def test_the_quality_command(tmp_path, scene, monkeypatch, capfd):
     with pytest.raises(SystemExit) as stop:
         guarded(app)
     assert not stop.value.code, capfd.readouterr().err
-    rows = json.loads((tmp_path / "r.json").read_text())["results"]
+    made = json.loads((tmp_path / "r.json").read_text())
+    rows, told = made["results"], made["bundle"]
+    assert (told["name"], told["scheduler"], told["steps"]) == ("bundle", "ddim", 2)
     scores = {row["view"]: row["siou"] for row in rows}
     assert scores["with measured disparity"] > 0.95
     kinds = {"as it is", "fitted", "as its authors"}
@@ -108,6 +110,41 @@ def test_without_a_sheet_no_views_are_kept(tmp_path, monkeypatch):
         Image.fromarray(textured(48, 64)).save(home / f"{side}.png")
     monkeypatch.delattr(quality, "_small")
     quality.main(tmp_path, depth_model="cues")
+
+
+def test_a_table_that_was_stopped_goes_on(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        (tmp_path / "pairs" / name).mkdir(parents=True)
+        for side in ("left", "right"):
+            Image.fromarray(textured(48, 64)).save(tmp_path / "pairs" / name / f"{side}.png")
+    table, measured, whole = tmp_path / "r.json", [], quality.views
+
+    def run(stopped_at=None, **options):
+        def views(pair, *rest):
+            if pair.name == stopped_at:
+                raise KeyboardInterrupt
+            measured.append(pair.name)
+            return whole(pair, *rest)
+
+        measured.clear()
+        monkeypatch.setattr(quality, "views", views)
+        quality.main(tmp_path / "pairs", json_file=table, **{"depth_model": "cues"} | options)
+        return json.loads(table.read_text())
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped_at="c")
+    assert not table.exists()
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped_at="b", depth_model="builtin")  # which is another table
+    assert measured == ["a"]
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped_at="c")
+    result = run()
+    assert measured == ["c"]
+    assert list(dict.fromkeys(row["pair"] for row in result["results"])) == ["a", "b", "c"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs", "r.json"]
+    assert run() == result
+    assert measured == ["a", "b", "c"]  # a finished table is made anew
 
 
 def test_a_table_that_cannot_be_written_is_refused_before_any_work(tmp_path):

@@ -311,6 +311,17 @@ def test_what_is_no_bundle_is_not_replaced(tiny, bundle, tmp_path):
     assert len(list((tmp_path / "mixed").iterdir())) > 2
 
 
+@pytest.mark.parametrize(("out", "cache"), [("out", "out"), ("out", "out/cache"), ("out/work", "out"), (".", "cache")])
+def test_a_cache_and_a_bundle_that_would_lie_in_each_other_are_refused_at_once(tiny, tmp_path, out, cache):
+    from secondeye import InvalidInputError
+    from secondeye.export.build_engine import build
+
+    (tmp_path / "home").mkdir()
+    with pytest.raises(InvalidInputError, match=r"--cache: .* would lie in each other"):
+        build(request_for(tiny, tmp_path / "home" / out, cache=tmp_path / "home" / cache), pytest.fail)
+    assert not list((tmp_path / "home").iterdir())
+
+
 def test_a_link_leads_to_the_bundle_and_stays(tiny, bundle, tmp_path):
     from secondeye.export.build_engine import build
 
@@ -419,6 +430,64 @@ def test_a_configuration_that_makes_no_network_is_the_files_problem():
     assert checked(lambda: nn.GroupNorm(7, 32), {}, "unet.ckpt", problems) is None
     with pytest.raises(ModelFormatError, match=r"unet\.ckpt: its configuration makes no network"):
         problems.tell()
+
+
+def test_a_child_finds_packages_where_its_parent_does_and_not_in_the_working_folder(tmp_path, monkeypatch):
+    from secondeye.export.weights import child_command
+
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "probed.py").write_text("import json, sys; print(json.dumps(sys.argv[1:]))")
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))  # as PYTHONPATH or pip install --user
+    for name in ("json.py", "runpy.py"):
+        (tmp_path / name).write_text("raise SystemExit('run from the working folder')")
+    done = subprocess.run(
+        child_command("probed", "a b", "c"), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert json.loads(done.stdout) == ["a b", "c"], done.stderr
+
+
+@pytest.mark.posix
+def test_a_disk_without_locks_is_one_sentence(tmp_path, monkeypatch):
+    import errno
+    import fcntl
+
+    from secondeye import MediaError
+    from secondeye.export.cache import Cache
+
+    def flock(*rest):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(MediaError, match="cannot be locked"), Cache(tmp_path).locked(lambda: None):
+        pass
+
+
+def test_what_a_file_of_weights_is_not_is_said(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from secondeye.export.weights import Problems, read_tensors
+
+    class Worse:
+        def __reduce__(self):
+            return (os.system, ("true",))
+
+    (tmp_path / "page.ckpt").write_text("<html>404</html>")
+    (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3463726504\n")
+    torch.save({"a": Evil()}, tmp_path / "code.ckpt")
+    torch.save({"a": Worse()}, tmp_path / "worse.ckpt")
+    torch.save({"a": torch.ones(2).to_sparse()}, tmp_path / "sparse.pt")
+    save_file({}, tmp_path / "empty.safetensors")
+    said = {
+        "page.ckpt": "not a torch file", "pointer.pth": "not a torch file", "code.ckpt": "it holds code",
+        "worse.ckpt": "it holds code", "sparse.pt": "entries that are no tensors: 1 (a)",
+        "empty.safetensors": "holds no tensors",
+    }  # fmt: skip
+    problems = Problems()
+    for name, text in said.items():
+        assert read_tensors(tmp_path / name, tmp_path / "scratch", problems) == {}
+        assert len(problems.of(name)) == 1
+        assert text in problems.of(name)[0], name
 
 
 def test_tensors_of_eight_bits_damaged_records_and_a_full_disk(tmp_path):

@@ -131,6 +131,24 @@ def test_eight_bit_floats_are_what_their_format_says(tmp_path):
     assert (np.abs(values.astype(np.float32)).reshape(6, 32, 96).max(1) == 448).all()
 
 
+@pytest.mark.parametrize("precision", ["int8", "int4", "fp8"])
+@pytest.mark.parametrize("standard", [True, False])
+def test_weights_too_small_for_a_scale_are_zero(tmp_path, precision, standard):
+    """A 448th of 1e-43 is 0 in float32, and what is divided by it no number."""
+    if precision == "fp8" and not standard:
+        return
+
+    def build():
+        module = network(192)
+        with torch.no_grad():
+            for factor, start in zip((1e-37, 1e-40, 1e-43, 1e-44), range(0, 128, 32), strict=True):
+                module[0].weight[start : start + 3, start : start + 32] *= factor
+        return module.eval()
+
+    _, error = made(tmp_path / "x", precision, graph_of(build=build), standard=standard)
+    assert error["relative_rms"] < error["bound"]
+
+
 def test_an_error_over_the_bound_is_refused(tmp_path):
     graph = graph_of(bounds={"int4": 1e-3})
     with pytest.raises(ExportError, match="over the bound"):

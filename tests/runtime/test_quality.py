@@ -6,7 +6,7 @@ import pytest
 from bundles import DEPTH_SIZE, make_bundle
 
 import secondeye
-from secondeye import InvalidInputError, ModelFormatError, StereoConfig, StereoConverter, ops
+from secondeye import EngineError, InvalidInputError, ModelFormatError, StereoConfig, StereoConverter, ops
 from secondeye.runtime.interpolate import interpolate
 from secondeye.runtime.models.mono2stereo import Mono2Stereo, authors_disparity
 from secondeye.runtime.quality import QualityPainter, painting_mask
@@ -377,6 +377,33 @@ def test_a_stream_gives_the_frames_that_single_calls_give(tmp_path, scheduler, s
     want = [model(*frame, schedule, noise) for frame in frames]
     np.testing.assert_array_equal(got, want)
     assert list(stream.flush()) == []
+
+
+@pytest.mark.parametrize("engine", ["encoder", "unet", "decoder"])
+def test_a_stream_is_where_it_was_after_a_failure(tmp_path, monkeypatch, engine):
+    model = Mono2Stereo(tiled(tmp_path, 3))
+    schedule, noise = model.schedule("ddim", 3, 0.8), model.noise(128, 192, 2)
+    stream, run = StreamBatch(model, schedule, noise), model.run
+    holes = np.zeros((128, 192), np.uint8)
+    frames = [
+        (np.full((128, 192, 3), 40 * k, np.uint8), np.full((128, 192, 3), 40 * k, np.uint8), holes) for k in range(6)
+    ]
+    want = [model(*frame, schedule, noise) for frame in frames]
+
+    def failing(name, **rest):
+        if name == engine:
+            raise EngineError("out of memory")
+        return run(name, **rest)
+
+    got = []
+    for frame in frames:
+        monkeypatch.setattr(model, "run", failing)
+        if engine != "decoder" or len(got) >= stream.delay:
+            with pytest.raises(EngineError):
+                stream(*frame)
+        monkeypatch.setattr(model, "run", run)
+        got.append(stream(*frame))
+    np.testing.assert_array_equal([one for one in got if one is not None] + list(stream.flush()), want)
 
 
 def test_arrays_of_another_dtype_or_size_are_refused(tmp_path):

@@ -57,7 +57,7 @@ def test_as_many_steps_as_asked_for_each_at_a_time_that_was_trained():
             times = [s.timestep for s in make_schedule(CONSTANTS | {"spacing": spacing}, "ddim", steps).steps]
             assert len(times) == steps
             assert 0 <= min(times) <= max(times) <= 999
-            assert times == sorted(times, reverse=True)
+            assert times == sorted(set(times), reverse=True)
 
 
 @given(steps=st.integers(1, 1000), start=st.floats(0.01, 1.0))
