@@ -265,7 +265,7 @@ def test_a_film_without_pictures_is_refused(cli, tmp_path):
         (["--layout", "separate"], "for films expected"),
         (["--convergence", "auto,"], "expected 0 to 1, or auto"),
         (["--jobs", "0"], "1 to 64 processes"),
-        (["--preview", "x.png"], "not with a film"),
+        (["--preview", "x.png"], "go with pictures"),
     ],
 )
 def test_bad_options_are_refused(cli, clip, tmp_path, words, message):
