@@ -70,7 +70,8 @@ class LiveSession:
             "depth_model": "", "onnxruntime": "", "depth": None, "depth_width": 0, "depth_height": 0,
         }  # fmt: skip
         if isinstance(config.depth, str) and config.depth == BUILTIN:
-            options |= {"depth_model": str(builtin_path()), "onnxruntime": onnxruntime_library()}
+            library = onnxruntime_library(needed=config.device == "cuda")  # on the CPU it runs on our own kernels
+            options |= {"depth_model": str(builtin_path()), "onnxruntime": library}
         else:
             function = depth_function(config)
             first = function(np.zeros((config.height, config.width, config.channels), np.uint8))

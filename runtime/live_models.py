@@ -26,11 +26,11 @@ Labels = NDArray[np.uint16]
 _NAME = "secondeye objects"  # of the threads
 
 
-def onnxruntime_library() -> str:
-    """The path of ONNX Runtime's shared library: ``SECONDEYE_ONNXRUNTIME``, or the installed package's.
+def onnxruntime_library(*, needed: bool) -> str:
+    """The path of ONNX Runtime's shared library: ``SECONDEYE_ONNXRUNTIME``, or the installed package's; empty without.
 
     Raises:
-        SessionError: there is none.
+        SessionError: it is needed, and there is none.
     """
     given = os.environ.get("SECONDEYE_ONNXRUNTIME")
     if given:
@@ -39,12 +39,12 @@ def onnxruntime_library() -> str:
     places = list(spec.submodule_search_locations or ()) if spec is not None else []
     name = "onnxruntime.dll" if os.name == "nt" else "libonnxruntime.so*"
     found = [str(p) for place in places for p in sorted((Path(place) / "capi").glob(name))]
-    if not found:
+    if not found and needed:
         raise SessionError(
             "ONNX Runtime's shared library was not found beside its Python package; "
             "install onnxruntime, or name the library in SECONDEYE_ONNXRUNTIME."
         )
-    return found[0]
+    return found[0] if found else ""
 
 
 def depth_function(config: LiveConfig) -> Any:

@@ -103,7 +103,7 @@ class Mark {
 
  private:
   int32_t device_ = 0;
-  void* event_ = nullptr;  // a cudaEvent_t
+  [[maybe_unused]] void* event_ = nullptr;  // a cudaEvent_t; a build without CUDA has no use for it
 };
 
 // Queues what `record` queues, on `stream`: from the graph that is there when it is the same as before, else recorded anew;
@@ -118,8 +118,8 @@ class FrameGraph {
   int32_t run(bool same, bool alike, void* stream, Record record, void* user);
 
  private:
-  void* recording_ = nullptr;  // a cudaStream_t of our own
-  void* graph_ = nullptr;      // a cudaGraphExec_t
+  [[maybe_unused]] void* recording_ = nullptr;  // a cudaStream_t of our own
+  [[maybe_unused]] void* graph_ = nullptr;      // a cudaGraphExec_t
 };
 
 }  // namespace se

@@ -278,7 +278,8 @@ SE_HD uint8_t mask_cell(const CellsArgs& p, int32_t i, int32_t j) {
 #if !defined(__CUDACC__)
 constexpr int32_t kMaskBand = 64;  // rows that share their neighbours' work
 
-// What a band's across, down and write do, a row at a time, in loops that become lanes. spare: 2 * words + 2 words.
+// What a band's across, down and write do, a row at a time, in loops that become lanes: their length is a local, since a
+// member might be among the words that they write. spare: 2 * words + 2 words.
 struct MaskRows : MaskBand {
   uint32_t* spare;
 
@@ -290,6 +291,7 @@ struct MaskRows : MaskBand {
 
   template <bool All>
   void across(int32_t n) const {
+    const int32_t words = this->words;
     const uint32_t outside = All ? 0xffffffffu : 0u, last = valid(words - 1);
     uint32_t* __restrict row = spare;  // with what lies beyond its ends
     row[0] = row[words + 1] = outside;
@@ -310,6 +312,7 @@ struct MaskRows : MaskBand {
 
   template <bool All>
   void down(int32_t n) const {
+    const int32_t words = this->words;
     for (int32_t y = 0; y < rows; ++y) {
       uint32_t* __restrict to = one + (int64_t)y * words;
       for (int32_t i = 0; i < words; ++i) to[i] = All ? 0xffffffffu : 0u;
@@ -329,6 +332,7 @@ struct MaskRows : MaskBand {
   }
 
   void write(int32_t first, int32_t count) const {
+    const int32_t words = this->words;
     uint32_t *__restrict gap = spare, *__restrict edge = spare + words;
     for (int32_t y = first; y < first + count; ++y) {
       for (int32_t i = 0; i < 2 * words; ++i) spare[i] = 0;

@@ -143,7 +143,7 @@ def live(
 
     from rich.console import Console
 
-    from secondeye.runtime.errors import InvalidInputError, SecondEyeError, SessionError
+    from secondeye.runtime.errors import InvalidInputError, SessionError
     from secondeye.runtime.live import LiveSession
     from secondeye.runtime.live_config import LiveConfig
     from secondeye.runtime.stream.sinks import Sink
@@ -164,7 +164,7 @@ def live(
     for ending in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
         if signal.getsignal(ending) != signal.SIG_IGN:
             signal.signal(ending, signal.default_int_handler)
-    fault: list[SecondEyeError] = []
+    fault: list[Exception] = []
     handed = last = 0  # how many frames, and the ticket of the last one
     over = threading.Event()
 
@@ -179,7 +179,7 @@ def live(
                     return
         except SessionError:
             return
-        except SecondEyeError as error:
+        except Exception as error:  # handed to the calling thread
             fault.append(error)
         finally:
             over.set()

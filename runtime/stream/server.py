@@ -182,6 +182,10 @@ class Hub:
             return
         except SecondEyeError as error:
             self.error = str(error)
+        except Exception as error:  # our own bug: the pages are told, too
+            self.error = f"reading the source failed ({type(error).__name__}); the server's output says where"
+            self._changed()
+            raise
         self._changed()
 
     def _watched(self) -> bool:

@@ -172,7 +172,8 @@ class Source:
         self._reformatter: Any = VideoReformatter()
         live = _is_live(self.spec)
         # What has a length is no camera, though it be told in bytes alone; a playlist's bytes are not its films'.
-        film = container.duration is not None or (container.size > 0 and container.format.name not in ("hls", "dash"))
+        size = container.size or 0  # devices and pipes have none: None, or less than 0 before PyAV 19
+        film = container.duration is not None or (size > 0 and container.format.name not in ("hls", "dash"))
         paced = self.options.paced and (film or not live)
         begun, offset, last = time.monotonic(), 0.0, 0.0
         while True:

@@ -382,6 +382,13 @@ def test_the_builtin_network_gives_what_the_converter_sees():
     assert np.abs(grey - want).mean() < 1.0
 
 
+def test_the_builtin_network_needs_no_onnxruntime(monkeypatch):
+    monkeypatch.delenv("SECONDEYE_ONNXRUNTIME", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with LiveSession(LiveConfig(width=320, height=180)) as session:
+        assert one(session, secondeye.runtime.sample.render_sample(320, 180)[0]).own_depth
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

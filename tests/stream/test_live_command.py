@@ -301,6 +301,17 @@ def test_what_cannot_be_decoded_is_left_out_and_told(tmp_path):
             assert len(pictures(out)) == 10
 
 
+@contextlib.contextmanager
+def handlers_kept():
+    """What the command sets for signals is for its process; here it is undone."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
 def test_slow_frames_all_come_out_after_the_source_has_ended(film, tmp_path, monkeypatch):
     def slow(config):
         def depth(frame):
@@ -311,13 +322,19 @@ def test_slow_frames_all_come_out_after_the_source_has_ended(film, tmp_path, mon
 
     monkeypatch.setattr("secondeye.runtime.live.LiveSession", slow)
     out = tmp_path / "out.mkv"
-    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with handlers_kept():
         live_command(str(film), str(out), size="192x108", every=True, frames=4)
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
     assert len(pictures(out)) == 4
+
+
+def test_a_source_that_fails_in_a_way_of_its_own_is_told(tmp_path, monkeypatch):
+    def frames(source):
+        yield np.zeros((108, 192, 3), np.uint8), 0
+        raise TypeError("of no class of ours")
+
+    monkeypatch.setattr(Source, "frames", frames)
+    with handlers_kept(), pytest.raises(TypeError, match="of no class of ours"):
+        live_command("sample", str(tmp_path / "out.mkv"), size="192x108", depth_model="cues")
 
 
 def test_an_mp4_through_a_pipe_that_cannot_be_read_says_why(tmp_path):

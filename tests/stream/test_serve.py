@@ -64,7 +64,8 @@ def get(port, path="/", **headers):
         with urllib.request.urlopen(request, timeout=LONG) as answer:
             return answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as error:
-        return error.code, error.read(), error.headers
+        with error:
+            return error.code, error.read(), error.headers
 
 
 def stream(port, query="", **options):

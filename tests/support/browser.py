@@ -94,5 +94,5 @@ class Browser:
     def __exit__(self, *_):
         self._closing.close()
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
         self._folder.cleanup()
