@@ -28,11 +28,23 @@ STDOUT = "\0"
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What to write for one picture."""
+    """What to write for each picture; of several, the last two are folders."""
 
     layout: str
     anaglyph: str
     quality: int
+    save_depth: Path | None
+    preview: Path | None
+
+
+_MAPS = (".npy", ".png", ".tif", ".tiff")  # what a picture's map in a folder ends in, the first that is there
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """One picture's further files."""
+
+    depth_map: Path | None
     save_depth: Path | None
     preview: Path | None
 
@@ -49,10 +61,25 @@ class Job:
         depth_map_kind: str,
         quiet: bool,
         verbose: bool,
+        inputs: list[str],
+        many: bool,
     ) -> None:
         self.converter, self.wanted, self.scale = converter, wanted, scale
         self.depth_map, self.depth_map_kind = depth_map, depth_map_kind
         self.quiet, self.verbose = quiet, verbose
+        self._inputs, self._many = inputs, many
+
+    def extras(self, source: str) -> Extras:
+        """A picture's further files: named alone, or of several within folders as the picture is."""
+        wanted, name = self.wanted, below(source, self._inputs) / Path(source).stem
+        depth_map, save_depth, preview = self.depth_map, wanted.save_depth, wanted.preview
+        if depth_map is not None and depth_map.is_dir():
+            named = [depth_map / f"{name}{ending}" for ending in _MAPS]
+            depth_map = next((one for one in named if one.is_file()), named[0])
+        if self._many:
+            save_depth = None if save_depth is None else save_depth / f"{name}.png"
+            preview = None if preview is None else preview / f"{name}.jpg"
+        return Extras(depth_map=depth_map, save_depth=save_depth, preview=preview)
 
     def done(self, target: str) -> bool:
         """Whether a picture's output is there."""
@@ -62,16 +89,29 @@ class Job:
         """Refuse, before any work, results that cannot be written, or would take an input's or each other's place."""
         from secondeye.runtime.writers import format_of
 
+        self._check_folders()
         read = {os.path.realpath(source): "is the source itself" for source in sources if source != "-"}
-        for other in (self.depth_map, self.converter.config.segment):
+        written = [path for target in targets if not target.startswith(STDOUT) for path in self._paths(target)]
+        maps: list[Path | None] = []
+        for extras in map(self.extras, sources):
+            maps.append(extras.depth_map)
+            for extra in (extras.save_depth, extras.preview):
+                if extra is not None:
+                    if extra is extras.preview or extra.suffix.lower() != ".npy":
+                        format_of(extra)
+                    written.append(extra)
+        lacking = [source for source, one in zip(sources, maps, strict=True) if one is not None and not one.exists()]
+        if lacking and self.depth_map is not None and self.depth_map.is_dir():
+            raise InvalidInputError(
+                f"{self.depth_map}: has no map for {len(lacking)} of {len(sources)} pictures; of {lacking[0]}: "
+                f"{Path(lacking[0]).stem}, ending in {', '.join(_MAPS)}."
+            )
+        for other in (*maps, self.converter.config.segment):
             if other is not None and os.path.isfile(other):
                 read[os.path.realpath(other)] = "is read by this command"
-        written = [path for target in targets if not target.startswith(STDOUT) for path in self._paths(target)]
-        for extra in (self.wanted.save_depth, self.wanted.preview):
-            if extra is not None:
-                if extra is self.wanted.preview or extra.suffix.lower() != ".npy":
-                    format_of(extra)
-                written.append(extra)
+        if self._many:
+            for folder in dict.fromkeys(path.parent for path in written):
+                make_folder(folder)
         taken: set[str] = set()
         for path in written:
             place = os.path.realpath(path)
@@ -81,6 +121,17 @@ class Job:
                 raise InvalidInputError(f"{path}: two results would become this file; choose another name.")
             taken.add(place)
             check_place(path)
+
+    def _check_folders(self) -> None:
+        """Refuse one file's name for several pictures."""
+        if not self._many:
+            return
+        wanted = self.wanted
+        for option, path in (("--save-depth", wanted.save_depth), ("--preview", wanted.preview)):
+            if path is not None and not is_folder(str(path)):
+                raise InvalidInputError(f"{option} {path}: several pictures need a folder; give one's name.")
+        if self.depth_map is not None and not self.depth_map.is_dir():
+            raise InvalidInputError(f"--depth-map {self.depth_map}: several pictures need a folder of maps.")
 
     def run(self, source: str, target: str) -> None:
         """Convert one file."""
@@ -94,11 +145,12 @@ class Job:
         high, wide = picture.pixels.shape[:2]
         if not target.startswith(STDOUT):
             self._check_target(target, wide, high)
-        depth = None if self.depth_map is None else read_values(self.depth_map)
+        extras = self.extras(source)
+        depth = None if extras.depth_map is None else read_values(extras.depth_map)
         read = time.perf_counter()
         frame = self.converter.convert(picture, depth=depth, depth_kind=self.depth_map_kind)  # type: ignore[arg-type]
         made = time.perf_counter()
-        self._write(frame, target)
+        self._write(frame, target, extras)
         wrote = time.perf_counter()
         if self.quiet:
             return
@@ -135,7 +187,7 @@ class Job:
         one = LAYOUTS.get(self._layout(target), LAYOUTS["left"])
         check_fits(target, int(width * one.wide), int(height * one.tall))
 
-    def _write(self, frame: StereoFrame, target: str) -> None:
+    def _write(self, frame: StereoFrame, target: str, extras: Extras) -> None:
         from secondeye.runtime.layouts import compose
         from secondeye.runtime.preview import contact_sheet
         from secondeye.runtime.writers import MPO_SUFFIX, encode_bytes, save_mpo, save_picture, save_values
@@ -159,10 +211,10 @@ class Job:
         else:
             picture = compose(frame, self._layout(target), anaglyph=wanted.anaglyph)
             save_picture(target, picture, quality=wanted.quality)
-        if wanted.save_depth is not None:
-            save_values(wanted.save_depth, frame.disparity)
-        if wanted.preview is not None:
-            save_picture(wanted.preview, contact_sheet(frame, anaglyph=wanted.anaglyph))
+        if extras.save_depth is not None:
+            save_values(extras.save_depth, frame.disparity)
+        if extras.preview is not None:
+            save_picture(extras.preview, contact_sheet(frame, anaglyph=wanted.anaglyph))
 
 
 def convert_one(job: Job, source: str, target: str) -> None:
@@ -182,7 +234,8 @@ def convert_many(job: Job, sources: list[str], targets: list[str], skip_existing
     """Every picture, with a bar; one that fails is told and does not stop the rest."""
     from rich.console import Console
 
-    job.converter.load()
+    if job.depth_map is None:
+        job.converter.load()
     failures: list[str] = []
     skipped = 0
     console = Console(stderr=True)
@@ -214,9 +267,9 @@ def below(source: str, inputs: list[str]) -> Path:
     return next((Path(source).parent.relative_to(f) for f in folders if Path(source).is_relative_to(f)), Path())
 
 
-def expand(inputs: list[str], recursive: bool, output: str | None) -> Iterator[str]:
-    """Files, the pictures of folders, and what patterns match; in name order. What lies in an output folder within one
-    of the folders was made by a run before."""
+def expand(inputs: list[str], recursive: bool, others: Sequence[str | Path | None]) -> Iterator[str]:
+    """Files, the pictures of folders, and what patterns match; in name order. What lies in other folders within one of
+    the folders, those of results and of maps, is no source."""
     from secondeye.runtime.limits import DEFAULT_LIMITS
     from secondeye.runtime.pictures import READ_SUFFIXES
     from secondeye.runtime.video.media import READ_SUFFIXES as FILM_SUFFIXES
@@ -230,9 +283,9 @@ def expand(inputs: list[str], recursive: bool, output: str | None) -> Iterator[s
         elif path.is_dir():
             walk = _files_in(path, recursive)
             pictures = sorted(p for p in walk if p.suffix.lower() in suffixes and p.is_file())
-            made = None if output is None else Path(output).resolve()
-            if made is not None and path.resolve() in made.parents:
-                pictures = [p for p in pictures if made not in p.resolve().parents]
+            for other in (Path(one).resolve() for one in others if one is not None):
+                if path.resolve() in other.parents:
+                    pictures = [p for p in pictures if other not in p.resolve().parents]
             found = _without_results(pictures)
             if not found:
                 deeper = "." if recursive else "; try --recursive."

@@ -108,7 +108,7 @@ def convert(
         Path | None,
         typer.Option(
             rich_help_panel=_DEPTH,
-            help="Your own map for one picture: grey (8 or 16 bits, float) or .npy; near is bright. For a film: a grey film, numbered pictures (depth/%05d.png), or .npy [T, h, w].",
+            help="Your own map, near is bright. For a picture: grey (8 or 16 bits, float) or .npy; for several: a folder with one of each name. For a film: a grey film, numbered pictures (depth/%05d.png), or .npy [T, h, w].",
         ),
     ] = None,
     depth_map_kind: Annotated[
@@ -193,13 +193,15 @@ def convert(
     save_depth: Annotated[
         Path | None,
         typer.Option(
-            rich_help_panel=_FILES, help="Write the disparity too: .npy in pixels, .png or .tif as 16-bit grey."
+            rich_help_panel=_FILES,
+            help="Write the disparity too: .npy in pixels, .png or .tif as 16-bit grey. Of several pictures: a folder.",
         ),
     ] = None,
     preview: Annotated[
         Path | None,
         typer.Option(
-            rich_help_panel=_FILES, help="Write a contact sheet: source, disparity in colour, holes, anaglyph."
+            rich_help_panel=_FILES,
+            help="Write a contact sheet: source, disparity in colour, holes, anaglyph. Of several pictures: a folder.",
         ),
     ] = None,
     format: Annotated[
@@ -350,7 +352,7 @@ def convert(
     from secondeye.runtime.ops import ANAGLYPHS
 
     single = len(inputs) == 1 and is_film(inputs[0])
-    sources = inputs if single else list(expand(inputs, recursive, output))
+    sources = inputs if single else list(expand(inputs, recursive, (output, depth_map, save_depth, preview)))
     many = not single and (len(sources) > 1 or any(Path(word).is_dir() for word in inputs))
     films = [source for source in sources if is_film(source)]
     pictures = [source for source in sources if source not in films]
@@ -411,8 +413,6 @@ def convert(
         )
         if not pictures:
             raise typer.Exit(1 if every(alone=True) else 0)
-    if many and (depth_map or save_depth or preview):
-        raise InvalidInputError("--depth-map, --save-depth and --preview go with one picture; convert it alone.")
     targets = targets_of(pictures, inputs, output, layout, "." + format.lower().lstrip("."), many)
     wanted = Output(layout=layout, anaglyph=anaglyph, quality=quality, save_depth=save_depth, preview=preview)
     job = Job(
@@ -423,6 +423,8 @@ def convert(
         depth_map_kind,
         quiet,
         verbose,
+        inputs,
+        many,
     )
     job.check(pictures, targets)
     failed = every(alone=False) if films else 0  # what is wrong with the pictures' names has been told

@@ -48,7 +48,7 @@ def test_no_such_file(refused, tmp_path):
 
 
 def test_a_folder_where_a_depth_map_is_meant(refused, photo, tmp_path):
-    assert "folder" in refused(photo, "--depth-map", tmp_path)
+    assert "no map for 1 of 1 pictures" in refused(photo, "--depth-map", tmp_path)
 
 
 def without_rights(*words):

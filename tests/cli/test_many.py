@@ -5,7 +5,9 @@ import importlib.util
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from secondeye.runtime.cli._bar import progress_bar
@@ -138,3 +140,43 @@ def test_a_narrow_terminal_shows_whole_numbers():
         assert line.startswith(name[:8])
         assert "123456/172800 12.3 fr" in line
         assert line.endswith(" 0:00:00 -:--:--")
+
+
+def test_maps_and_sheets_of_many_pictures_lie_in_folders(cli, tmp_path, scene, read):
+    """Maps that were written give the same pairs again; those within folders lie within folders."""
+    photos = tmp_path / "photos"
+    (photos / "deep").mkdir(parents=True)
+    for k, name in enumerate(("a.png", "b.png", "deep/a.png")):
+        Image.fromarray(np.roll(scene[0], 9 * k, 1)).save(photos / name)
+    words = ("convert", photos, "-r", "--depth-model", "cues", "--widen", "0")
+    maps, sheets = photos / "maps", tmp_path / "sheets"
+    code, _, err = cli(*words, "-o", tmp_path / "one", "--save-depth", maps, "--preview", f"{sheets}/")
+    assert code == 0, err
+    assert names(maps) == ["a.png", "b.png", "deep"]
+    assert names(sheets) == ["a.jpg", "b.jpg", "deep"]
+    assert read(maps / "deep" / "a.png").dtype == np.uint16
+    # The maps lie within the pictures' folder, and are no pictures to convert.
+    code, _, err = cli(*words, "-o", tmp_path / "two", "--depth-map", maps, "--depth-model", "none.onnx")
+    assert (code, "3 converted" in err) == (0, True), err
+    for name in ("a_SBS.png", "b_SBS.png", "deep/a_SBS.png"):
+        one, two = (read(tmp_path / which / name).astype(int) for which in ("one", "two"))
+        assert np.abs(one - two).mean() < 1.5
+    (maps / "b.png").unlink()
+    code, _, err = cli(*words, "-o", tmp_path / "three", "--depth-map", maps)
+    assert code == 2
+    assert "no map for 1 of 3 pictures" in err
+    assert not list((tmp_path / "three").rglob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--save-depth", "x.png"), "--save-depth x.png: several pictures need a folder"),
+        (("--preview", "x.jpg"), "--preview x.jpg: several pictures need a folder"),
+        (("--depth-map", "x.png"), "--depth-map x.png: several pictures need a folder"),
+    ],
+)
+def test_one_name_for_many_is_refused(cli, photo, tmp_path, words, message):
+    (tmp_path / "two.jpg").write_bytes(photo.read_bytes())
+    code, _, err = cli("convert", photo, tmp_path / "two.jpg", "-o", tmp_path / "out", *words)
+    assert (code, message in err) == (2, True), err
