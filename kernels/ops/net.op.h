@@ -148,20 +148,53 @@ inline void net_store(float* to, FloatLanes v, int32_t n) {
 // Vectors of pixels that go with R sums each.
 constexpr int32_t net_vectors(int32_t r) { return kNetSums / r > 8 ? 8 : kNetSums / r; }
 
-// R outputs of V vectors of pixels, as they are added up.
+#if defined(__ARM_NEON)
+// N weights, four to a register, from which fmla takes one: for a register each there is no room beside the sums.
+template <int N>
+struct NetFours {
+  FloatLanes fours[N / 4 + 1];
+
+  inline explicit NetFours(const float* from) {
+#pragma GCC unroll 8
+    for (int32_t k = 0; k < N / 4; ++k) fours[k] = lanes_load(from + 4 * k);
+    fours[N / 4] = FloatLanes{N % 4 > 0 ? from[N / 4 * 4] : 0, N % 4 > 1 ? from[N / 4 * 4 + 1] : 0, N % 4 > 2 ? from[N / 4 * 4 + 2] : 0, 0};
+  }
+  // Before a use in a loop: compilers spread weights over registers ahead of it else.
+  inline void hold() {
+#pragma GCC unroll 8
+    for (int32_t k = 0; k < (N + 3) / 4; ++k) __asm__("" : "+w"(fours[k]));
+  }
+  inline FloatLanes operator[](int32_t k) const { return net_all(fours[k / 4][k % 4]); }
+};
+#endif
+
+// R outputs of V vectors of pixels, as they are added up. All loops over them are unrolled whole: they lie in memory else.
 template <int R, int V>
 SE_HD void sums_begin(FloatLanes (&sums)[R][V], const float* bias) {
+#pragma GCC unroll 8
   for (int32_t r = 0; r < R; ++r)
+#pragma GCC unroll 8
     for (int32_t v = 0; v < V; ++v) sums[r][v] = net_all(bias[r]);
 }
 template <int R, int V>
 SE_HD void sums_add(FloatLanes (&sums)[R][V], const float* from, const float* weights) {
+#if defined(__ARM_NEON)
+  NetFours<R> w(weights);
+  w.hold();
+#pragma GCC unroll 8
+  for (int32_t v = 0; v < V; ++v) {
+    const FloatLanes x = lanes_load(from + v * kLanes);
+#pragma GCC unroll 8
+    for (int32_t r = 0; r < R; ++r) sums[r][v] = net_sum(x, w[r], sums[r][v]);
+  }
+#else
   FloatLanes x[V];
   for (int32_t v = 0; v < V; ++v) x[v] = lanes_load(from + v * kLanes);
   for (int32_t r = 0; r < R; ++r) {
     const FloatLanes w = net_all(weights[r]);
     for (int32_t v = 0; v < V; ++v) sums[r][v] = net_sum(x[v], w, sums[r][v]);
   }
+#endif
 }
 
 template <int R, int V>
@@ -171,8 +204,10 @@ inline void point_sums(const NetPoint& a, int32_t first, const float* from, int6
   sums_begin(sums, a.bias + first);
   for (int32_t k = 0; k < a.inputs; ++k, from += stride, weights += R) sums_add(sums, from, weights);
   const FloatLanes low = net_all(a.low), high = net_all(a.high);
+#pragma GCC unroll 8
   for (int32_t r = 0; r < R; ++r) {
     const float* add = a.add != nullptr ? a.add + (first + r) * a.add_plane + p : nullptr;
+#pragma GCC unroll 8
     for (int32_t v = 0; v < V; ++v) {
       FloatLanes y = net_clamp(sums[r][v], low, high);
       if (add != nullptr) y = y + lanes_load(add + v * kLanes);
@@ -280,10 +315,18 @@ inline void depth_rows(const NetDepth& a, int32_t c, const float* padded, float*
   const NetWindow& w = a.window;
   const int32_t half = net_row(w), line = half * S, width = w.out_width;
   const FloatLanes bias = net_all(a.bias[c]), low = net_all(a.low), high = net_all(a.high);
+#if defined(__ARM_NEON)
+  NetFours<K * K> weights(a.weights + c * K * K);
+#else
   FloatLanes weights[K * K];
   for (int32_t k = 0; k < K * K; ++k) weights[k] = net_all(a.weights[c * K * K + k]);
+#endif
   for (int32_t x = 0; x < width; x += kLanes) {
+#if defined(__ARM_NEON)
+    weights.hold();
+#endif
     FloatLanes sums[Y];
+#pragma GCC unroll 8
     for (int32_t y = 0; y < Y; ++y) sums[y] = bias;
 #pragma GCC unroll 16
     for (int32_t r = 0; r < (Y - 1) * S + K; ++r) {
@@ -296,6 +339,7 @@ inline void depth_rows(const NetDepth& a, int32_t c, const float* padded, float*
           if (r - S * y >= 0 && r - S * y < K) sums[y] = net_sum(value, weights[(r - S * y) * K + j], sums[y]);
       }
     }
+#pragma GCC unroll 8
     for (int32_t y = 0; y < Y; ++y) net_store(out + (int64_t)y * width + x, net_clamp(sums[y], low, high), width - x);
   }
 }
@@ -365,11 +409,14 @@ inline void dense_sums(const NetDense& a, int32_t first, const float* padded, in
       for (int32_t j = 0; j < w.kernel; ++j, weights += R) sums_add(sums, row + net_tap(w.stride, half, j), weights);
     }
   const FloatLanes low = net_all(a.low), high = net_all(a.high);
+#pragma GCC unroll 8
   for (int32_t r = 0; r < R; ++r) {
     const int64_t at = (int64_t)y * w.out_width + x;
     float* out = a.out + (first + r) * a.out_plane + at;
     const float* add = a.add != nullptr ? a.add + (first + r) * a.add_plane + at : nullptr;
-    for (int32_t v = 0; v < V && x + v * kLanes < w.out_width; ++v) {
+#pragma GCC unroll 8
+    for (int32_t v = 0; v < V; ++v) {
+      if (x + v * kLanes >= w.out_width) continue;
       FloatLanes value = net_clamp(sums[r][v], low, high);
       if (add != nullptr) value = value + lanes_load(add + v * kLanes);
       net_store(out + v * kLanes, value, w.out_width - x - v * kLanes);
