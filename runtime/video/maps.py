@@ -225,7 +225,7 @@ class MapReader:
 
         Raises:
             MediaError: the maps' file has vanished or changed.
-            InvalidInputError: the maps are in colour.
+            InvalidInputError: the maps are in colour, or of floats.
         """
         wanted = int(self._track.which[index])
         if self._array is not None:
@@ -263,6 +263,8 @@ class MapReader:
         assert film is not None
         parts = frame.format.components
         bits = max(part.bits for part in parts)
+        if bits > 16 or "f16" in frame.format.name:  # which have no white
+            raise InvalidInputError(f"{self._track.path}: its maps are of floats; give them as one array (.npy).")
         if _PLANAR.match(frame.format.name):  # exactly, where swscale is some levels off
             tints = [_plane(frame, k)[::4, ::4] / float(1 << bits) for k in ((1, 2) if len(parts) >= 3 else ())]
             apart = max((2.0 * float(np.abs(one - 0.5).mean()) for one in tints), default=0.0)

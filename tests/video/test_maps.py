@@ -232,6 +232,18 @@ def test_maps_in_colour_are_refused(film, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_maps_of_floats_are_refused(film, tmp_path):
+    encoder = av.CodecContext.create("exr", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 160, 96, "grayf32le"
+    frame = av.VideoFrame(160, 96, "grayf32le")
+    frame.planes[0].update(np.full((96, 160), 3.5, np.float32).tobytes())
+    data = b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None)))
+    for k in range(FRAMES):
+        (tmp_path / f"{k}.exr").write_bytes(data)
+    with pytest.raises(InvalidInputError, match="of floats"):
+        convert_video(film, tmp_path / "never.mkv", replace(EXACT, depth_map=str(tmp_path / "%d.exr")))
+
+
 def test_other_maps_do_not_mix(film, want, tmp_path):
     """A stopped run goes on with the same maps, by whatever name, and not with others."""
     config = replace(EXACT, depth_map=str(want / "maps.mkv"), segment=24)
