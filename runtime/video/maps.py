@@ -28,7 +28,7 @@ from secondeye.runtime.video.journal import source_identity
 Map16 = NDArray[np.uint16]
 KINDS = ("disparity", "depth")
 
-_LOOK = 256  # the shorter side, at least, of what cuts and subjects are looked for in
+_LOOK = 256  # the shorter side, at most, of what cuts and subjects are looked for in
 _PLANAR = re.compile(r"gray(\d+[lb]e)?$|yuv[aj]?4\d\dp(\d+[lb]e)?$")
 _COLOURED = 0.1  # of the whole range: channels of a grey film differ by less, whatever its codec did
 _APART = 0.5  # seconds that two films of one length may differ by: tools round, and drop a last frame
@@ -245,7 +245,7 @@ class MapReader:
 
     def small(self, values: Map16) -> NDArray[np.float32]:
         """A map at a size at which it is looked at, float32 [h, w], 0 far to 1 near."""
-        step = max(1, min(values.shape) // _LOOK)
+        step = -(-min(values.shape) // _LOOK)
         return values[step // 2 :: step, step // 2 :: step].astype(np.float32) / np.float32(65535.0)
 
     def _unit(self, one: NDArray[Any]) -> Map16:

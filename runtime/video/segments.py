@@ -195,6 +195,8 @@ def _look_on(work: Work, depth: DepthModel | None, group: list[int], seen: Pipe,
             with tally.stage("objects"):
                 labels = track(found[0], pixels, before)
                 before = with_subject(before, labels)
+        if own is not None:  # nothing is averaged along the motion
+            before = replace(before, source=None, sure=None, still=None)
         at = float((info.pts[found[0]] - info.pts[0]) * info.time_base)
         seen.put(_Seen(found[0], at, pixels, before, labels, values, own))
     seen.put(None)
