@@ -89,6 +89,11 @@ def open_maps(
     if path is None:
         return None
     check_kind(path, kind)
+    if Path(path).suffix.lower() == ".npz":  # whose arrays cannot be read in parts
+        raise InvalidInputError(
+            f'{path}: is an archive of arrays; save its maps as an array: python -c "import numpy as np; '
+            "np.save('maps.npy', np.load('FILE.npz')['depths'])\""
+        )
     whole = info if info.picks is None else info.picks[0]
     top, bottom, left, right = info.crop
     height, width = info.height + top + bottom, info.width + left + right

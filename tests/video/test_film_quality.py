@@ -4,6 +4,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,19 @@ def test_the_command_paints_what_the_warp_does_not_show(cli, film, bundle, tmp_p
         changed = (apart[:, 160:] > 8).mean()
         assert 0.002 < changed < 0.4  # holes and their borders, no more
         np.testing.assert_array_equal(b, c)
+
+
+def test_maps_of_the_films_own_are_painted_by(film, bundle, tmp_path, look_at):
+    """What the depth model said, given as maps, is painted alike."""
+    fast = StereoConfig(depth="cues", widen=0, strength=6.0)
+    plain = FilmConfig(stereo=fast, auto_convergence=False, codec="ffv1", end=0.4)
+    convert_video(film, tmp_path / "maps.mkv", replace(plain, layout="disparity", end=None))
+    quality = replace(plain, stereo=replace(fast, mode="quality", bundle=bundle, steps=2))
+    convert_video(film, tmp_path / "want.mkv", quality)
+    own = replace(quality, depth_map=str(tmp_path / "maps.mkv"))
+    convert_video(film, tmp_path / "got.mkv", own)
+    want, got = (look_at(tmp_path / f"{name}.mkv")[1] for name in ("want", "got"))
+    np.testing.assert_array_equal(np.stack(got), np.stack(want))
 
 
 @pytest.mark.posix

@@ -215,6 +215,7 @@ def test_maps_without_a_frame_take_the_one_before(film, tmp_path):
         ("nan.npy", lambda p: np.save(p, np.full((50, 96, 160), np.nan)), "NaN or infinite"),
         ("cut.npy", lambda p: p.write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'"), "no array that can be read"),
         ("objects.npy", lambda p: np.save(p, np.array([{}]), allow_pickle=True), "no array that can be read"),
+        ("maps.npz", lambda p: np.savez(p, depths=np.zeros((50, 96, 160))), "is an archive of arrays; save its maps"),
         ("none.mkv", lambda p: None, "no such file"),
     ],
 )
