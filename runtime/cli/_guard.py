@@ -3,10 +3,20 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 
 from secondeye.runtime.errors import SecondEyeError
+
+
+def end_as_interrupted() -> None:
+    """What ends a service, and a terminal that is closed, end the work well, as Ctrl-C does; not where nohup asks for
+    more.
+    """
+    for ending in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+        if signal.getsignal(ending) != signal.SIG_IGN:
+            signal.signal(ending, signal.default_int_handler)
 
 
 def guarded(command: Callable[[], object]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from secondeye.runtime.cli._film import FilmOptions, convert_film, convert_films, is_film
+from secondeye.runtime.cli._guard import end_as_interrupted
 from secondeye.runtime.cli._pictures import Job, Output, check_folder, convert_many, convert_one, expand, targets_of
 from secondeye.runtime.cli._words import convergence_of, model_of, scaled, screen_of, strength_of
 from secondeye.runtime.errors import InvalidInputError
@@ -428,6 +429,7 @@ def convert(
     )
     job.check(pictures, targets)
     failed = every(alone=False) if films else 0  # what is wrong with the pictures' names has been told
+    end_as_interrupted()
     try:
         if many:
             convert_many(job, pictures, targets, skip_existing)

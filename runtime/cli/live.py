@@ -138,11 +138,11 @@ def live(
 
     Into a file: secondeye live camera -o evening.mkv (Ctrl-C ends it well, and so does kill)
     """
-    import signal
     import threading
 
     from rich.console import Console
 
+    from secondeye.runtime.cli._guard import end_as_interrupted
     from secondeye.runtime.errors import InvalidInputError, SessionError
     from secondeye.runtime.live import LiveSession
     from secondeye.runtime.live_config import LiveConfig
@@ -160,10 +160,7 @@ def live(
         device=device,
     )  # fmt: skip
     _check_terminal(output, format)
-    # What ends a service, and a terminal that is closed, end the film well, as Ctrl-C does; not where nohup asks for more.
-    for ending in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
-        if signal.getsignal(ending) != signal.SIG_IGN:
-            signal.signal(ending, signal.default_int_handler)
+    end_as_interrupted()
     fault: list[Exception] = []
     handed = last = 0  # how many frames, and the ticket of the last one
     over = threading.Event()

@@ -229,7 +229,8 @@ main()
 
 
 @pytest.mark.posix
-def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interrupt_leaves_whole_files_only(photo, tmp_path, how):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     for i in range(60):
@@ -242,7 +243,7 @@ def test_an_interrupt_leaves_whole_files_only(photo, tmp_path):
         assert run.poll() is None, run.stderr.read()
         assert time.monotonic() - begun < 60
         time.sleep(0.02)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(getattr(signal, how))
     _, err = run.communicate(timeout=30)
     assert run.returncode == 130
     assert "stopped; every file that was written is whole" in err
