@@ -147,13 +147,14 @@ def convert_film(
         if not quiet:
             typer.echo(f"{count} frames", err=True)
         return
-    report = _with_bar(source, target, config, options, quiet=quiet)
+    told: list[str] = []
+    report = _with_bar(source, target, config, options, told, quiet=quiet)
     if fetched is not None:
         fetched.unlink(missing_ok=True)
     if options.report is not None:
         _write_page(options.report, source, config, report)
     if not quiet:
-        _summary(report, config, verbose)
+        _summary(report, config, verbose, told)
 
 
 def convert_films(
@@ -203,7 +204,10 @@ def _sized(source: str, size: str, config: FilmConfig) -> tuple[int, int]:
     return width // 2 * 2, height // 2 * 2
 
 
-def _with_bar(source: str, target: Path, config: FilmConfig, options: FilmOptions, *, quiet: bool) -> FilmReport:
+def _with_bar(
+    source: str, target: Path, config: FilmConfig, options: FilmOptions, notes: list[str], *, quiet: bool
+) -> FilmReport:
+    """Convert; the notes that were told before the work are put into `notes`."""
     from secondeye.runtime.video.film import convert_video
 
     bar = progress_bar(told=True, remaining=True, disable=quiet)
@@ -213,9 +217,16 @@ def _with_bar(source: str, target: Path, config: FilmConfig, options: FilmOption
         bar.start()  # with the first frame: what is refused before that has no bar
         bar.update(task, total=now.total, completed=now.done, told=status(now, bar.tasks[0].speed))
 
+    def note(text: str) -> None:
+        notes.append(text)
+        if not quiet:
+            typer.echo(f"note: {text}", err=True)
+
     try:
         try:
-            return convert_video(source, target, config, jobs=options.jobs, cluster=options.cluster, progress=told)
+            return convert_video(
+                source, target, config, jobs=options.jobs, cluster=options.cluster, progress=told, notify=note
+            )
         finally:
             if bar.live.is_started:
                 bar.stop()
@@ -252,11 +263,11 @@ def _write_page(path: Path, source: str, config: FilmConfig, report: FilmReport)
     write_report(path, report, about)
 
 
-def _summary(report: FilmReport, config: FilmConfig, verbose: bool) -> None:
+def _summary(report: FilmReport, config: FilmConfig, verbose: bool, told: list[str]) -> None:
     from secondeye.runtime.comfort import comfort_note
     from secondeye.runtime.video.report import warnings_of
 
-    notes = [*report.notes, *warnings_of(report)]
+    notes = [*(note for note in report.notes if note not in told), *warnings_of(report)]
     note_of_comfort = comfort_note(config.stereo.strength_for(report.width), config.stereo.screen)
     if note_of_comfort is not None:
         notes.append(note_of_comfort)

@@ -65,6 +65,7 @@ def convert_video(
     jobs: int = 1,
     cluster: str | None = None,
     progress: Callable[[Progress], None] | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> FilmReport:
     """Convert a film; go on where a killed run of the same settings stopped.
 
@@ -77,6 +78,7 @@ def convert_video(
         jobs: processes that share the work. The result does not depend on it.
         cluster: share the work over a Ray cluster instead: its address, ``auto``, or ``local``.
         progress: called after every frame, in this thread or another.
+        notify: called, before the work begins, with each of the report's notes that is known by then.
 
     Raises:
         InvalidInputError: settings that do not fit, or another run's parts stand in the way.
@@ -99,8 +101,14 @@ def convert_video(
     maps = open_maps(info, config.depth_map, config.depth_map_kind)
     journal = Journal(target, info, config, text, maps)
     work = Work(info=info, config=config, part=part, journal=journal, text=text, maps=maps)
+    known = [*info.notes, *depth_notes(info, config, target.suffix.lower()), *(() if maps is None else maps.notes)]
     with journal.lock(), _kept(journal):
         journal.begin()
+        if notify is not None:
+            pictures = media.is_sequence(target)
+            late = [] if pictures else mux.foreseen(info, target.suffix.lower(), subtitles=config.subtitles == KEEP)
+            for note in (*known, *late):
+                notify(note)
         missing = [k for k in range(part.segments) if not journal.has(k)]
         tally = Tally(part.frames - sum(part.frames_of(k) for k in missing), part.frames, progress)
         reused = tally.done
@@ -117,8 +125,7 @@ def convert_video(
         written = sum(record["frames"] for record in records)
         if written == 0:
             raise MediaError(f"{info.path}: none of its frames could be decoded.")
-        of_depth = depth_notes(info, config, target.suffix.lower())
-        notes = [*info.notes, *of_depth, *(() if maps is None else maps.notes)]
+        notes = list(known)
         if written < part.frames:
             notes.append(f"{part.frames - written} of its {part.frames} frames could not be decoded and are left out.")
         whole = [mux.Segment(journal.segment(k), record["pts"]) for k, record in enumerate(records) if record["frames"]]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import heapq
+import io
 import itertools
 import math
 from collections import deque
@@ -148,8 +149,7 @@ def _write(
         original = video_stream(source, info.path)
         if original.metadata.get("language"):
             video.metadata["language"] = original.metadata["language"]
-        kinds = ("audio", "subtitle", "attachment") if subtitles else ("audio",)
-        copies, texts = _copies(source, output, original, suffix, notes, kinds)
+        copies, texts = _copies(source, output, original, suffix, notes, _kinds(subtitles))
         output.metadata.update({k: v for k, v in source.metadata.items() if k in _KEPT_METADATA})
         zero = _beginning(info, [source.streams[i] for i in copies]) if start is None else start
         if start is None and end is None and source.chapters():
@@ -166,6 +166,20 @@ def _write(
         except av.error.FFmpegError as error:
             raise MediaError(f"{name}: {suffix} does not take this video ({reason(error)}).") from error
     return notes
+
+
+def foreseen(info: FilmInfo, suffix: str, *, subtitles: bool = True) -> list[str]:
+    """Sentences about which of a source's streams :func:`join` will change or leave out, before there is any work."""
+    import av
+
+    notes: list[str] = []
+    with opened(info.path) as source, av.open(io.BytesIO(), "w", format=CONTAINERS[suffix]) as output:
+        _copies(source, output, video_stream(source, info.path), suffix, notes, _kinds(subtitles))
+    return notes
+
+
+def _kinds(subtitles: bool) -> tuple[str, ...]:
+    return ("audio", "subtitle", "attachment") if subtitles else ("audio",)
 
 
 def _beginning(info: FilmInfo, others: list[Any]) -> int:

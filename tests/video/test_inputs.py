@@ -460,6 +460,19 @@ def test_sound_goes_where_it_can(tmp_path, make_clip, look_at, codec, source, ke
         assert suffix not in told or any(note.endswith(told[suffix]) for note in report.notes)
 
 
+def test_what_will_be_left_out_is_told_before_the_work_and_once(cli, tmp_path, make_clip):
+    film = make_clip(tmp_path / "film.mkv", [40 * k for k in range(8)], audio="flac")
+    order = []
+    config = FilmConfig(**FAST)
+    report = convert_video(
+        film, tmp_path / "a.mov", config, notify=order.append, progress=lambda now: order.append(now.done)
+    )
+    assert order == [*report.notes, *range(1, 9)]
+    assert any("(flac): left out" in note for note in report.notes)
+    code, _, told = cli("convert", film, "-o", tmp_path / "b.mov", "--depth-model", "cues", "--preset", "ultrafast")
+    assert (code, told.count("(flac): left out")) == (0, 1)
+
+
 def test_sound_goes_on_where_its_times_jump_back(tmp_path, make_clip, look_at):
     parts = [make_clip(tmp_path / "a.ts", [40 * k + 4000 for k in range(20)]), make_clip(tmp_path / "b.ts", [0, 400])]
     source = tmp_path / "film.ts"
