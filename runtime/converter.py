@@ -14,7 +14,7 @@ from secondeye.runtime import ops
 from secondeye.runtime.alignment import aligned
 from secondeye.runtime.clock import Progress, StageClock
 from secondeye.runtime.config import StereoConfig
-from secondeye.runtime.depth import AUTO, BUILTIN, DepthModel, DepthOptions, open_depth
+from secondeye.runtime.depth import AUTO, BUILTIN, DepthModel, DepthOptions, least_depth, open_depth
 from secondeye.runtime.errors import InvalidInputError
 from secondeye.runtime.labels import enlarged
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
@@ -278,7 +278,7 @@ class StereoConverter:
             scaled = values * np.float32(width / values.shape[1])
             return scaled if scaled.shape == (height, width) else ops.upsample(scaled, pixels[:, :, :3], labels=labels)
         if kind == "depth":
-            floor = np.float32(max(1e-6, 1e-3 * float(np.median(np.abs(values)))))
+            floor = np.float32(least_depth(values))
             values = (np.float32(1.0) / np.maximum(values, floor)).astype(np.float32)
         # A map of the picture's own size is somebody's work: its edges are taken as they are.
         limits = (float(values.min()), float(values.max()))

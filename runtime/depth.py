@@ -106,6 +106,13 @@ def open_depth(
     return OnnxDepth(Path(spec), options, limits=limits)
 
 
+def least_depth(depth: NDArray[Any]) -> float:
+    """What less depth counts as when it is inverted: a thousandth of the typical one, so that a zero does not become
+    the only thing in the picture.
+    """
+    return max(1e-6, 1e-3 * float(np.median(np.abs(depth))))
+
+
 class CueDepth:
     """The classical cues (height, saliency, sharpness, colour): no network, and the bar that one has to clear."""
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import for_ffmpeg
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
-from secondeye.runtime.video.media import is_mirrored, matrix_numbered, pictures_of, turns_of
+from secondeye.runtime.video.media import is_mirrored, matrix_numbered, pictures_of, turns_of, upright
 
 if TYPE_CHECKING:
     import av
@@ -205,9 +205,7 @@ class Source:
         if _is_camera(self.spec):
             matrix = None  # the frame's own; cameras that do not say mean BT.601, of any size
         pixels: Pixels = self._reformatter.reformat(frame, *size, "rgb24", src_colorspace=matrix).to_ndarray()
-        if self._mirrored:
-            pixels = np.ascontiguousarray(pixels[::-1])
-        return np.rot90(pixels, self._turns) if self._turns else pixels
+        return upright(pixels, self._turns, mirrored=self._mirrored)
 
 
 def _is_live(spec: str) -> bool:

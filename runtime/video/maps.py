@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from secondeye.runtime.depth import least_depth
 from secondeye.runtime.errors import InvalidInputError, MediaError
 from secondeye.runtime.files import file_hash
 from secondeye.runtime.limits import DEFAULT_LIMITS, Limits
@@ -79,24 +80,18 @@ def open_maps(
     Args:
         info: the film.
         path: a film of grey maps, near bright; numbered pictures of that kind; or a NumPy array [T, h, w] (.npy).
-        kind: ``disparity``, or of an array ``depth``.
+        kind: ``disparity``, or of an array ``depth``; see :func:`check_kind`.
         limits: the largest maps.
 
     Raises:
-        InvalidInputError: maps of another number, length or shape than the film's, or of another kind.
+        InvalidInputError: maps of another number, length or shape than the film's, or an array of something else.
         MediaError: no such file, or none that can be read.
     """
     if path is None:
         return None
-    check_kind(path, kind)
-    if Path(path).suffix.lower() == ".npz":  # whose arrays cannot be read in parts
-        raise InvalidInputError(
-            f'{path}: is an archive of arrays; save its maps as an array: python -c "import numpy as np; '
-            "np.save('maps.npy', np.load('FILE.npz')['depths'])\""
-        )
     whole = info if info.picks is None else info.picks[0]
     top, bottom, left, right = info.crop
-    height, width = info.height + top + bottom, info.width + left + right
+    width, height = info.uncropped
     crop = (top / height, bottom / height, left / width, right / width)
     if _is_array(path):
         array = _mapped(Path(path), limits)
@@ -122,11 +117,16 @@ def open_maps(
 
 
 def check_kind(path: str | os.PathLike[str], kind: str) -> None:
-    """Refuse what a film's maps cannot be.
+    """Refuse what a film's maps cannot be, by their name.
 
     Raises:
         InvalidInputError: they cannot be that.
     """
+    if Path(path).suffix.lower() == ".npz":  # whose arrays cannot be read in parts
+        raise InvalidInputError(
+            f'{path}: is an archive of arrays; save its maps as an array: python -c "import numpy as np; '
+            "np.save('maps.npy', np.load('FILE.npz')['depths'])\""
+        )
     if kind not in KINDS:
         raise InvalidInputError(f"depth map kind: of a film expected one of {', '.join(KINDS)}, got {kind!r}.")
     if kind == "depth" and not _is_array(path):
@@ -183,7 +183,7 @@ def _ends(array: NDArray[Any], kind: str, name: str) -> tuple[tuple[float, float
     if kind == "disparity":
         return (least, greatest), 0.0
     few = array[:: max(1, array.shape[0] // 32), ::8, ::8]
-    floor = max(1e-6, 1e-3 * float(np.median(np.abs(np.asarray(few, np.float64)))))  # as of a picture's map
+    floor = least_depth(np.asarray(few, np.float64))
     return (1.0 / max(greatest, floor), 1.0 / max(least, floor)), floor
 
 
@@ -276,9 +276,7 @@ class MapReader:
             told = int(frame.color_range)
             limited = told == 1 or (told != 2 and frame.format.name.startswith(("yuv4", "yuva")))
             values = _whole_range(bits, limited)[_plane(frame, 0)]
-            if film.mirrored:
-                values = values[::-1]
-            values = np.rot90(values, film.rotation)
+            values = media.upright(values, film.rotation, mirrored=film.mirrored)
         else:
             pixels: NDArray[Any] = self._read(frame) if bits == 8 else self._read.values(frame)
             few = pixels[::8, ::8].astype(np.int32)
@@ -301,11 +299,8 @@ class MapReader:
         high, wide = (min(a, b) for a, b in zip(values.shape, size, strict=True))
         if (high, wide) == values.shape:
             return np.ascontiguousarray(values)
-        return self._resized(values, high, wide)
-
-    def _resized(self, values: Map16, height: int, width: int) -> Map16:
         import av
 
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(values), "gray16le")
-        scaled: Map16 = self._scale.reformat(frame, width, height, interpolation="AREA").to_ndarray()
+        scaled: Map16 = self._scale.reformat(frame, wide, high, interpolation="AREA").to_ndarray()
         return scaled

@@ -86,6 +86,12 @@ class FilmInfo:
         return int(self.pts.size)
 
     @property
+    def uncropped(self) -> tuple[int, int]:
+        """(width, height) with the lines that are left out."""
+        top, bottom, left, right = self.crop
+        return self.width + left + right, self.height + top + bottom
+
+    @property
     def constant(self) -> bool:
         """Whether the frames are spaced evenly, as closely as their timestamps can say."""
         apart = np.abs(np.diff(self.pts) - float(1 / (self.rate * self.time_base)))
@@ -290,6 +296,11 @@ def is_mirrored(frame: Any) -> bool:
     return bool(a * d < b * c)
 
 
+def upright(pixels: NDArray[Any], turns: int, *, mirrored: bool) -> NDArray[Any]:
+    """A decoded picture [H, W, ...] as it is shown; a view."""
+    return np.rot90(pixels[::-1] if mirrored else pixels, turns)
+
+
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:
     """Frames; packets that cannot be decoded are passed over."""
     import av
@@ -413,8 +424,8 @@ class PixelReader:
 
     def _read(self, frame: av.VideoFrame, kind: str, dtype: Any) -> NDArray[Any]:
         info = self._info
-        top, bottom, left, right = info.crop
-        size = info.width + left + right, info.height + top + bottom
+        top, _, left, _ = info.crop
+        size = info.uncropped
         width, height = size[::-1] if info.rotation % 2 == 1 else size
         rgb = self._reformatter.reformat(
             frame, width, height, kind, src_colorspace=matrix_of(info), dst_color_range="JPEG"
@@ -422,10 +433,8 @@ class PixelReader:
         plane: Any = rgb.planes[0]
         each = np.dtype(dtype).itemsize
         pixels: NDArray[Any] = np.ndarray((height, width, 3), dtype, plane, strides=(plane.line_size, 3 * each, each))
-        if info.mirrored:
-            pixels = np.ascontiguousarray(pixels[::-1])
-        if info.rotation:
-            pixels = np.ascontiguousarray(np.rot90(pixels, info.rotation))
+        if info.rotation or info.mirrored:
+            pixels = np.ascontiguousarray(upright(pixels, info.rotation, mirrored=info.mirrored))
         return pixels[top : top + info.height, left : left + info.width]
 
 
@@ -447,8 +456,7 @@ BT709, BT601, BT2020 = 1, 5, 9  # swscale's numbers of these matrices
 
 def matrix_of(info: FilmInfo) -> int:
     """The YUV matrix by swscale's number; by size where the file does not say (as players do)."""
-    top, bottom, left, right = info.crop
-    return matrix_numbered(info.tags["colorspace"], info.width + left + right, info.height + top + bottom)
+    return matrix_numbered(info.tags["colorspace"], *info.uncropped)
 
 
 def matrix_numbered(colorspace: int, width: int, height: int) -> int:

@@ -317,7 +317,7 @@ def check_encoder(info: media.FilmInfo, config: FilmConfig) -> None:
     """
     layout, (width, height) = LAYOUTS[config.layout], config.stereo.size or (info.width // 2 * 2, info.height // 2 * 2)
     shape = int(height * layout.tall), int(width * layout.wide)
-    _writer(io.BytesIO(), info, config, shape, deep=config.keeps_depth(info) or config.deep_map).check()
+    _writer(io.BytesIO(), info, config, shape, deep=config.keeps_depth(info)).check()
 
 
 def tagged(info: media.FilmInfo, config: FilmConfig) -> media.FilmInfo:
