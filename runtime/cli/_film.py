@@ -158,7 +158,7 @@ def convert_film(
 
 
 def convert_films(
-    sources: list[str], inputs: list[str], output: str | None, stereo: StereoConfig, options: FilmOptions,
+    sources: list[str], folders: list[str], output: str | None, stereo: StereoConfig, options: FilmOptions,
     skip_existing: bool, *, quiet: bool, verbose: bool, alone: bool,
 ) -> int:  # fmt: skip
     """Films one after another, with what a single one has; gives how many failed, each of which was told.
@@ -167,7 +167,7 @@ def convert_films(
     """
     if options.report is not None and len(sources) > 1:
         raise InvalidInputError("--report goes with one film; convert it alone.")
-    homes = {source: below(source, inputs) for source in sources}
+    homes = {source: below(source, folders) for source in sources}
     places = [
         output if output is None or homes[source] == Path() else os.path.join(output, homes[source], "")
         for source in sources

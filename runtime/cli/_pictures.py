@@ -61,17 +61,17 @@ class Job:
         depth_map_kind: str,
         quiet: bool,
         verbose: bool,
-        inputs: list[str],
+        folders: list[str],
         many: bool,
     ) -> None:
         self.converter, self.wanted, self.scale = converter, wanted, scale
         self.depth_map, self.depth_map_kind = depth_map, depth_map_kind
         self.quiet, self.verbose = quiet, verbose
-        self._inputs, self._many = inputs, many
+        self._folders, self._many = folders, many
 
     def extras(self, source: str) -> Extras:
         """A picture's further files: named alone, or of several within folders as the picture is."""
-        wanted, name = self.wanted, below(source, self._inputs) / Path(source).stem
+        wanted, name = self.wanted, below(source, self._folders) / Path(source).stem
         depth_map, save_depth, preview = self.depth_map, wanted.save_depth, wanted.preview
         if depth_map is not None and depth_map.is_dir():
             named = [depth_map / f"{name}{ending}" for ending in _MAPS]
@@ -261,9 +261,8 @@ def convert_many(job: Job, sources: list[str], targets: list[str], skip_existing
         raise typer.Exit(1)
 
 
-def below(source: str, inputs: list[str]) -> Path:
-    """The folders between an input that is a folder and a file that was found in it."""
-    folders = (Path(word) for word in inputs if os.path.isdir(word))
+def below(source: str, folders: list[str]) -> Path:
+    """The folders between one of a command's folders and a file that was found in it."""
     return next((Path(source).parent.relative_to(f) for f in folders if Path(source).is_relative_to(f)), Path())
 
 
@@ -359,9 +358,9 @@ def _check_photo(suffix: str, layout: str) -> None:
 
 
 def targets_of(
-    sources: list[str], inputs: list[str], output: str | None, layout: str, suffix: str, many: bool
+    sources: list[str], folders: list[str], output: str | None, layout: str, suffix: str, many: bool
 ) -> list[str]:
-    """Where each picture's result goes: folders within a folder become folders within the output's."""
+    """Where each picture's result goes: folders within one of the command's become folders within the output's."""
     from secondeye.runtime.layouts import LAYOUTS
     from secondeye.runtime.writers import FORMATS, MPO_SUFFIX, format_of
 
@@ -387,7 +386,7 @@ def targets_of(
         if "-" in sources and folder is None:
             raise InvalidInputError("standard input has no name to go by; give -o FILE or -o -.")
         names = [("stdin" if s == "-" else Path(s).stem) + ending + suffix for s in sources]
-        homes = [folder / below(s, inputs) if folder is not None else Path(s).parent for s in sources]
+        homes = [folder / below(s, folders) if folder is not None else Path(s).parent for s in sources]
         targets = [str(home / name) for home, name in zip(homes, names, strict=True)]
         clash = clash_of(sources, targets)
         if clash is not None:

@@ -354,7 +354,8 @@ def convert(
 
     single = len(inputs) == 1 and is_film(inputs[0])
     sources = inputs if single else list(expand(inputs, recursive, (output, depth_map, save_depth, preview)))
-    many = not single and (len(sources) > 1 or any(Path(word).is_dir() for word in inputs))
+    folders = [word for word in inputs if Path(word).is_dir()]
+    many = not single and (len(sources) > 1 or bool(folders))
     films = [source for source in sources if is_film(source)]
     pictures = [source for source in sources if source not in films]
     _check_options(ctx, films, pictures)
@@ -410,11 +411,11 @@ def convert(
             convert_film(films[0], output, config, wanted_film, quiet=quiet, verbose=verbose)
             return
         every = functools.partial(
-            convert_films, films, inputs, output, config, wanted_film, skip_existing, quiet=quiet, verbose=verbose
+            convert_films, films, folders, output, config, wanted_film, skip_existing, quiet=quiet, verbose=verbose
         )
         if not pictures:
             raise typer.Exit(1 if every(alone=True) else 0)
-    targets = targets_of(pictures, inputs, output, layout, "." + format.lower().lstrip("."), many)
+    targets = targets_of(pictures, folders, output, layout, "." + format.lower().lstrip("."), many)
     wanted = Output(layout=layout, anaglyph=anaglyph, quality=quality, save_depth=save_depth, preview=preview)
     job = Job(
         StereoConverter(config),
@@ -424,7 +425,7 @@ def convert(
         depth_map_kind,
         quiet,
         verbose,
-        inputs,
+        folders,
         many,
     )
     job.check(pictures, targets)
