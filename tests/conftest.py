@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from hypothesis import settings
+from kills import handlers_kept
 from PIL import Image
 
 from secondeye import _native
@@ -61,7 +62,8 @@ def cli(monkeypatch, capfd):
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["secondeye", *map(str, words)])
         try:
-            main()
+            with handlers_kept():
+                main()
             code = 0
         except SystemExit as stop:
             code = stop.code or 0

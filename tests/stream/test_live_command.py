@@ -23,6 +23,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from kills import handlers_kept
 from networks import brightness_network
 
 from secondeye.runtime.cli.live import live as live_command
@@ -299,17 +300,6 @@ def test_what_cannot_be_decoded_is_left_out_and_told(tmp_path):
         assert said in " ".join(done.stderr.decode().split())
         if code == 0:
             assert len(pictures(out)) == 10
-
-
-@contextlib.contextmanager
-def handlers_kept():
-    """What the command sets for signals is for its process; here it is undone."""
-    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 def test_slow_frames_all_come_out_after_the_source_has_ended(film, tmp_path, monkeypatch):
