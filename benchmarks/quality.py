@@ -163,6 +163,8 @@ class _Kept:
 
     def __init__(self, place: Path | None, facts: dict[str, Any], pairs: Path) -> None:
         self.path = None if place is None else place.with_name(f".{place.name}.part")
+        if place is None:
+            return
         home, code = Path(__file__).parent.parent, hashlib.sha256()
         for path in [*sorted((home / "runtime").rglob("*.py")), *sorted((home / "benchmarks").glob("*.py"))]:
             code.update(path.read_bytes())
